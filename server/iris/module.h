@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A plug-in, whole: everything the outside can know about it stands in one const table, the last
+ * thing in its file and its only exported symbol.  The runtime walks it to register, and walks it
+ * back to unregister.
+ */
+#ifndef IRIS_MODULE_H
+#define IRIS_MODULE_H
+
+#include "iris/command.h"
+#include "iris/config.h"
+#include "iris/fiber.h"
+#include "iris/hook.h"
+#include "iris/log.h"
+#include "iris/metrics.h"
+#include "iris/vault.h"
+#include "iris/worker.h"
+
+#define IRIS_MODULE_MAGIC 0x49524953u
+#define IRIS_MODULE_ABI 1u
+
+/* The mutable side of a module: one static instance per plug-in. */
+struct iris_module_self {
+	unsigned index;                              /* of slots; set by the runtime */
+	_Atomic(const struct iris_settings *) settings; /* of the section with the module's name */
+	void *state;                                 /* the module's own, shared by workers: immutable or atomic */
+};
+
+/* The module's options by index, from any worker. */
+#define option_bool(self, i) settings_bool(atomic_load(&(self)->settings), (i))
+#define option_int(self, i) settings_int(atomic_load(&(self)->settings), (i))
+#define option_str(self, i) settings_str(atomic_load(&(self)->settings), (i))
+
+enum iris_target { IRIS_TO_HOST = 1, IRIS_TO_ACCOUNT = 2 }; /* domain; bare JID, or no address at all */
+
+enum iris_iq_access {
+	IRIS_ANYONE, /* of ours or remote */
+	IRIS_SELF,   /* the account itself only; others get what a non-existent address would give */
+	IRIS_NETWORK /* the account itself and contacts that see its presence */
+};
+
+struct iris_iq {
+	unsigned targets;         /* IRIS_TO_… */
+	enum iris_stanza_type type; /* IRIS_GET or IRIS_SET */
+	const char *name, *ns;    /* of the payload */
+	enum iris_iq_access access;
+	/* On a fiber (may wait), at the home of what is asked. PASS is not allowed. */
+	enum iris_verdict (*handle)(struct iris_request *request);
+};
+
+struct iris_stream_handler {
+	const char *name, *ns;    /* an element between stanzas */
+	unsigned states;          /* 1u << IRIS_STREAM_… where it is allowed; elsewhere unsupported-stanza-type */
+	/* On the stream's fiber, in order with stanzas; may wait. */
+	void (*handle)(struct iris_stream *stream, struct iris_element *element);
+};
+
+struct iris_feature {
+	enum iris_discovered of; /* IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT */
+	const char *var;
+};
+
+struct iris_hook_handler {
+	enum iris_hook_id id;
+	enum iris_band band;
+	enum iris_verdict (*fn)(void *arg); /* made by HOOK(), which checks the type */
+};
+
+/* A typed entry: HOOK(stanza_in, IRIS_FILTER, blocking_stanza_in). The handler's signature is checked. */
+#define X(name, type) typedef enum iris_verdict (*iris_hook_fn_##name)(type *);
+IRIS_HOOKS(X)
+#undef X
+#define HOOK(hook, band_, handler)                                                     \
+	{ .id = IRIS_HOOK_ID_##hook, .band = (band_),                                  \
+	  .fn = (enum iris_verdict (*)(void *))(1 ? (handler) : (iris_hook_fn_##hook)0) }
+#define HOOKS_END { .fn = NULL }
+
+struct iris_module {
+	uint32_t magic, abi;
+	size_t size;                  /* sizeof(struct iris_module): all three are checked */
+	const char *name;             /* also the name of its section in the configuration */
+	const char *summary;
+	const char *xep;              /* "XEP-0191 1.3", or NULL; the DOAP file is made from it */
+	const char *const *needs;     /* NULL-terminated names, or NULL */
+	struct iris_module_self *self;
+	const struct iris_option *options;       /* ends with a NULL name; NULL: none. So below. */
+	struct iris_query *const *queries;       /* NULL-terminated */
+	const struct iris_feature *features;     /* ends with a NULL var */
+	const struct iris_iq *iq;                /* ends with a NULL name */
+	const struct iris_stream_handler *elements; /* ends with a NULL name */
+	const struct iris_hook_handler *hooks;   /* ends with HOOKS_END */
+	const struct iris_command *const *commands; /* NULL-terminated */
+	struct iris_metric *metrics;             /* ends with a NULL name */
+	const struct iris_accounts *accounts;    /* of the one module that keeps accounts */
+	/* Registers SASL mechanisms beyond libsasl2's; see server/sasl.h. NULL for nearly all. */
+	const struct iris_sasl_mechanism *mechanisms;
+	const struct iris_stream_role *const *roles; /* NULL-terminated */
+	const struct iris_vault_engine *engine;  /* of a module that keeps the vault: modules/sqlite */
+	bool off_by_default;          /* must be named in modules: to be loaded */
+	bool not_unloadable;
+	bool (*check)(const struct iris_settings *settings, struct iris_error *error); /* beyond the table; NULL: nothing */
+	bool (*start)(struct iris_error *error); /* main thread, before workers listen, or at load */
+	void (*reload)(void);                    /* main thread, after the swap of settings */
+	void (*stop)(void);                      /* main thread, after hooks are gone from all workers */
+};
+
+#define IRIS_MODULE_HEAD .magic = IRIS_MODULE_MAGIC, .abi = IRIS_MODULE_ABI, .size = sizeof(struct iris_module)
+#define IRIS_NAMES(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+/* Any worker: is a module of this name loaded? */
+bool module_is_loaded(const char *name);
+
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Users and their sessions, at their home worker (RFC 6121).  A user is loaded (account and
+ * roster) when somebody signs in or something arrives that needs it, and stays a while after
+ * the last session.  Fields are for reading; only server/ writes them.
+ */
+#ifndef IRIS_USER_H
+#define IRIS_USER_H
+
+#include <sys/queue.h>
+
+#include "iris/hash.h"
+#include "iris/stanza.h"
+#include "iris/vault.h"
+
+struct iris_module_self;
+struct iris_stream;
+
+enum iris_role { /* P4.1; a command names the least it needs */
+	IRIS_ROLE_NONE,
+	IRIS_ROLE_GUEST,
+	IRIS_ROLE_USER,
+	IRIS_ROLE_COMPANY_ADMIN,
+	IRIS_ROLE_SUPER_ADMIN,
+	IRIS_ROLE_OPERATOR, /* irisctl */
+};
+
+struct iris_account {
+	int64_t id;         /* > 0 */
+	iris_owner owner;   /* its company */
+	enum iris_role role;
+	bool locked;
+	int64_t created_ms;
+	int64_t last_logout_ms; /* 0: never */
+};
+
+struct iris_roster;
+
+/* STATE: loading → ready → gone; loading → absent (no such account). */
+enum iris_user_state { IRIS_USER_LOADING, IRIS_USER_READY, IRIS_USER_ABSENT, IRIS_USER_GONE };
+
+struct iris_user {
+	struct iris_hash_node node;
+	enum iris_user_state state;
+	unsigned holds;             /* user_hold(); counted on the home worker only */
+	struct iris_jid jid;        /* bare */
+	struct iris_account account;
+	struct iris_roster *roster;
+	TAILQ_HEAD(iris_sessions, iris_session) sessions; /* in order of binding */
+	unsigned session_count, available_count;
+	void **slots;               /* by module, see user_slot() */
+	struct iris_user_private *private_;
+};
+
+struct iris_session {
+	TAILQ_ENTRY(iris_session) link;
+	struct iris_hash_node node; /* in the worker's table of full JIDs */
+	struct iris_user *user;     /* held */
+	struct iris_jid jid;        /* full */
+	struct iris_stream *stream; /* NULL while detached (a plug-in keeps it for resumption) */
+	struct iris_stanza *presence; /* the last available one; NULL when not available */
+	int8_t priority;
+	bool interested;            /* has asked for the roster */
+	bool blocklist_interested;  /* has asked for the block list: gets its pushes */
+	bool closing;
+	int64_t since_ms, active_ms; /* Unix time of binding, of the last stanza */
+	void **slots;
+	struct iris_session_private *private_;
+};
+
+/* Loaded and ready, or NULL. Home worker. */
+struct iris_user *user_find(struct iris_str bare);
+/* Loads when needed (fiber, waits); NULL: no such account, or the vault failed. A hold is taken: release it. */
+struct iris_user *user_get(const struct iris_jid *jid);
+void user_hold(struct iris_user *user);
+void user_release(struct iris_user **user_p);
+struct iris_session *session_find(struct iris_str full); /* home worker */
+
+/*
+ * Per-user and per-session memory of a module: one pointer each, NULL at first; free it
+ * in the hooks user_unload and session_close.
+ */
+void **user_slot(struct iris_user *user, const struct iris_module_self *self);
+void **session_slot(struct iris_session *session, const struct iris_module_self *self);
+
+/* Sends to this session: hooks session_deliver, then the stream. Never waits. */
+void session_deliver(struct iris_session *session, const struct iris_delivery *delivery);
+/* A stanza of the server's own to one session, e.g. a roster push. Takes the reference. */
+void session_send(struct iris_session *session, struct iris_stanza **stanza_p);
+/*
+ * The only way out: presence unavailable goes out, hooks run, the stream (when there is one)
+ * gets the stream error `condition` (NULL: a plain close).
+ */
+void session_close(struct iris_session *session, const char *condition, const char *text);
+/* For a plug-in that resumes: the session, detached, continues on this stream. Same worker. */
+void session_attach(struct iris_session *session, struct iris_stream *stream);
+/* The session goes on without a stream (from the hook stream_lost). */
+void session_detach(struct iris_session *session);
+/* Is it available with a priority of at least 0? */
+bool session_takes_messages(const struct iris_session *session);
+
+/* --- rosters (RFC 6121 §2, §3; Appendix A) --- */
+
+enum iris_subscription { IRIS_SUB_NONE = 0, IRIS_SUB_TO = 1, IRIS_SUB_FROM = 2, IRIS_SUB_BOTH = 3 };
+
+struct iris_contact {
+	struct iris_hash_node node; /* by bare JID */
+	struct iris_jid jid;
+	enum iris_subscription subscription;
+	bool ask;          /* pending out */
+	bool approved;     /* pre-approved, §3.4 */
+	bool pending_in;
+	bool in_roster;    /* false: only a pending-in request, never shown */
+	struct iris_str name;
+	char **groups;     /* NULL-terminated, or NULL */
+	struct iris_str request; /* the pending-in presence's children, serialised, to show it again */
+};
+
+struct iris_contact *roster_find(const struct iris_user *user, struct iris_str bare); /* or NULL */
+/* Walks the contacts of a ready user. */
+void roster_each(const struct iris_user *user, void (*fn)(const struct iris_contact *contact, void *arg), void *arg);
+static inline bool
+contact_sees_us(const struct iris_contact *contact)
+{
+	return contact && (contact->subscription & IRIS_SUB_FROM);
+}
+static inline bool
+contact_is_seen(const struct iris_contact *contact)
+{
+	return contact && (contact->subscription & IRIS_SUB_TO);
+}
+
+#endif

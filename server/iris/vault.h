@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The vault: every byte that is kept passes here.  A plug-in declares its statements in tables;
+ * what is typed sealed is encrypted and authenticated (AES-256-GCM) under the key of the owning
+ * company, bound to table, column and row, before it leaves the process.
+ */
+#ifndef IRIS_VAULT_H
+#define IRIS_VAULT_H
+
+#include "iris/arena.h"
+
+enum iris_type {
+	IRIS_TYPE_NONE, /* ends a list */
+	IRIS_INT,
+	IRIS_TEXT,
+	IRIS_BLOB,
+	IRIS_SEALED,    /* any bytes for the plug-in, a sealed record for the engine */
+};
+
+#define VAULT_FIELDS_MAX 16
+
+struct iris_field {
+	const char *name; /* for a sealed field: its column's name */
+	enum iris_type type;
+};
+
+/*
+ * One statement, in SQL that all engines accept ($1, $2 … in the order of params; INSERT …
+ * ON CONFLICT; no RETURNING). For statements with sealed fields, `key` names the fields (in
+ * params or columns, separated by spaces) that identify the row: they are authenticated with it.
+ */
+struct iris_query {
+	const char *name;  /* "roster.load": for logs, metrics, traces */
+	const char *table; /* sealed fields are bound to it */
+	const char *sql;
+	const char *key;
+	bool write;
+	struct iris_field params[VAULT_FIELDS_MAX];
+	struct iris_field columns[VAULT_FIELDS_MAX];
+	void *prepared; /* the runtime's; NULL in the declaration */
+};
+
+struct iris_value {
+	enum iris_type type; /* IRIS_TYPE_NONE: SQL NULL */
+	int64_t number;
+	struct iris_str bytes;
+};
+
+static inline struct iris_value
+value_int(int64_t number)
+{
+	return (struct iris_value){ .type = IRIS_INT, .number = number };
+}
+
+static inline struct iris_value
+value_str(struct iris_str bytes) /* TEXT, BLOB or SEALED, as the parameter says; none: NULL */
+{
+	return (struct iris_value){ .type = bytes.base ? IRIS_TEXT : IRIS_TYPE_NONE, .bytes = bytes };
+}
+
+#define VALUES(...) (const struct iris_value[]){ __VA_ARGS__ }
+
+/* What became of a call; the caller has the detail in the log and metrics, the peer gets wait or internal errors. */
+enum iris_vault_result {
+	IRIS_VAULT_OK,
+	IRIS_VAULT_BUSY,    /* the queue of waiting writes is full: resource-constraint (wait) */
+	IRIS_VAULT_FAILED,  /* the engine failed, or a sealed value did not open */
+	IRIS_VAULT_REFUSED, /* owner not of this region, or a role without a vault */
+};
+
+struct iris_rows {
+	size_t count;
+	unsigned column_count;
+	struct iris_value *values; /* count × column_count, row by row */
+};
+
+static inline const struct iris_value *
+row_value(const struct iris_rows *rows, size_t row, unsigned column)
+{
+	return &rows->values[row * rows->column_count + column];
+}
+
+/*
+ * Reads (fiber only; waits). Sees every write that this worker posted before. `owner` 0: the
+ * statement has no sealed column. Values are allocated in the arena.
+ */
+IRIS_MUST_CHECK enum iris_vault_result vault_read(const struct iris_query *query, iris_owner owner,
+						  const struct iris_value *params, struct iris_arena *arena,
+						  struct iris_rows *rows_r);
+/* Writes and waits for the commit (fiber only). changed_r: rows changed, or NULL. */
+IRIS_MUST_CHECK enum iris_vault_result vault_write(const struct iris_query *query, iris_owner owner,
+						   const struct iris_value *params, int64_t *changed_r);
+
+/*
+ * A ticket counts what a stanza caused to be written, at every home it reached: whoever posts a
+ * write for it, or hands it to another worker, holds a reference; when the last goes, everything is
+ * committed and done(ticket) runs on the worker that made it.  failed is set when a write
+ * failed.  NULL is a valid ticket everywhere: nobody waits.
+ */
+struct iris_ticket;
+struct iris_ticket *ticket_new(void (*done)(void *arg, bool failed), void *arg); /* one reference */
+struct iris_ticket *ticket_ref(struct iris_ticket *ticket);
+void ticket_unref(struct iris_ticket **ticket_p); /* any worker; nulls, accepts NULL */
+void ticket_fail(struct iris_ticket *ticket);
+
+/*
+ * Posted writes: queued in order with all others of this worker, committed within
+ * milliseconds, never waited for.  The parameters are copied (and sealed) at once.
+ * The statements of one batch are one transaction. BUSY and REFUSED: nothing was queued, and
+ * the ticket is failed.
+ */
+IRIS_MUST_CHECK enum iris_vault_result vault_post(const struct iris_query *query, iris_owner owner,
+						  const struct iris_value *params, struct iris_ticket *ticket);
+struct iris_batch;
+struct iris_batch *batch_new(iris_owner owner);
+void batch_add(struct iris_batch *batch, const struct iris_query *query, const struct iris_value *params);
+IRIS_MUST_CHECK enum iris_vault_result batch_post(struct iris_batch **batch_p, struct iris_ticket *ticket);
+IRIS_MUST_CHECK enum iris_vault_result batch_write(struct iris_batch **batch_p); /* fiber only; waits */
+void batch_drop(struct iris_batch **batch_p);
+
+/* The next id of a named 64-bit sequence of this region; strictly rising, gaps are possible. Any worker, no wait. */
+enum iris_sequence { IRIS_SEQ_LOG, IRIS_SEQ_ACCOUNT, IRIS_SEQ_COUNT };
+int64_t vault_next_id(enum iris_sequence sequence);
+
+/*
+ * The log (probes: layout X): entries in arrival order, found by reader, or by reader and peer.
+ * reader is an account's (or bubble's) integer id; peer any 63-bit hash of an address, see
+ * vault_peer_id(). The body is sealed under the owner's key.
+ */
+struct iris_log_entry {
+	int64_t id; /* from vault_next_id(IRIS_SEQ_LOG) */
+	iris_owner owner;
+	int64_t reader, peer;
+	int64_t time_ms;
+	unsigned flags; /* the writer's; kept as they are */
+	struct iris_str body;
+};
+
+int64_t vault_peer_id(struct iris_str bare_jid); /* keyed hash, the same for the life of the region */
+IRIS_MUST_CHECK enum iris_vault_result log_append(const struct iris_log_entry *entry,
+						  struct iris_ticket *ticket); /* posts */
+
+struct iris_log_query {
+	int64_t reader;
+	int64_t peer;              /* 0: any */
+	int64_t after_id, before_id; /* exclusive; before_id 0: no end */
+	int64_t from_ms, until_ms; /* 0: no bound */
+	unsigned flags_all;        /* entries that have all of these */
+	size_t limit;
+	bool backwards;            /* the last `limit` ones; still returned in ascending order */
+};
+
+struct iris_log_page {
+	struct iris_log_entry *entries; /* ascending by id, in the arena */
+	size_t count;
+	bool more; /* beyond the limit, in the direction of reading */
+};
+
+IRIS_MUST_CHECK enum iris_vault_result log_read(const struct iris_log_query *query, iris_owner owner,
+						struct iris_arena *arena, struct iris_log_page *page_r);
+
+#endif
