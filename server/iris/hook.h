@@ -69,6 +69,12 @@ enum iris_discovered { IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT };
 	X(session_deliver, struct iris_session_delivery)                                               \
 	/* It was written to the stream, or would have been were it not detached · home · no wait */   \
 	X(session_sent, struct iris_session_delivery)                                                  \
+	/* The client has it: acknowledged, or written where nothing acknowledges (the core fires it
+	   unless session->acknowledges is set; who sets that fires it) · home · no wait */            \
+	X(delivery_done, struct iris_session_delivery)                                                 \
+	/* A session ends and its client may not have it (fired by who acknowledges): pass it on or
+	   keep it, once · home, while the session still exists · no wait */                           \
+	X(delivery_lost, struct iris_session_delivery)                                                 \
 	/* A session is bound · home, on the fiber of the binding · may wait */                        \
 	X(session_bound, struct iris_session)                                                          \
 	/* It became available (first presence); contacts and pending requests were sent · home, on the

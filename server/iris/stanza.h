@@ -132,6 +132,7 @@ struct iris_delivery {
 	struct iris_stanza *stanza;  /* frozen; a counted reference of the delivery's holder */
 	struct iris_jid to;          /* overrides the stanza's when not none */
 	struct iris_str extra;
+	int64_t log_id;              /* its id in the recipient's archive; 0: not kept there */
 };
 
 /* The delivery as text on a stream whose default namespace is jabber:client. */
