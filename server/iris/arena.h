@@ -24,7 +24,8 @@ void *arena_alloc(struct iris_arena *arena, size_t size);
 /* Copies; the result is NUL-terminated behind its length. None stays none. */
 struct iris_str arena_copy_str(struct iris_arena *arena, struct iris_str s);
 struct iris_str arena_printf(struct iris_arena *arena, const char *fmt, ...) IRIS_PRINTF(2, 3);
-struct iris_str arena_vprintf(struct iris_arena *arena, const char *fmt, va_list args);
+struct iris_str arena_vprintf(struct iris_arena *arena, const char *fmt, va_list args)
+	IRIS_PRINTF(2, 0);
 
 /* Bytes taken from the system for it, overhead included: for the limits of queues. */
 size_t arena_size(const struct iris_arena *arena);
