@@ -77,6 +77,8 @@ enum iris_discovered { IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT };
 	X(delivery_lost, struct iris_session_delivery)                                                 \
 	/* A session is bound · home, on the fiber of the binding · may wait */                        \
 	X(session_bound, struct iris_session)                                                          \
+	/* session_attach() gave it a new stream: send again what the client does not have · home · no wait */ \
+	X(session_resumed, struct iris_session)                                                        \
 	/* It became available (first presence); contacts and pending requests were sent · home, on the
 	   fiber of its stream · may wait (offline messages) */                                        \
 	X(session_available, struct iris_session)                                                      \
@@ -134,7 +136,11 @@ struct iris_inline {
 	struct iris_session *session;  /* of bind_request, or after one resumed; else NULL */
 	struct iris_element *request;  /* <authenticate/>, or <bind/>; NULL for *_features */
 	struct iris_element *response; /* add children: <inline/>, <success/>, <bound/> */
-	bool resumed;                  /* set by inline_request: the stream has a session, nothing is bound */
+	/*
+	 * inline_request sets it, and `session`, when a session is to continue here: nothing is bound, and who
+	 * answers calls session_attach() after the response is written.
+	 */
+	bool resumed;
 };
 
 struct iris_account_removed {

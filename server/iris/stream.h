@@ -67,6 +67,9 @@ void stream_send_delivery(struct iris_stream *stream, const struct iris_delivery
 size_t stream_output_pending(const struct iris_stream *stream); /* bytes not yet taken by the kernel */
 /* Ends it: <stream:error> with a condition of RFC 6120 §4.9.3, then the closing tag. */
 void stream_error(struct iris_stream *stream, const char *condition, const char *text);
+/* The same with an application-specific condition (§4.9.4), or NULL. */
+void stream_error_app(struct iris_stream *stream, const char *condition, const char *text,
+		      const struct iris_element *app);
 void stream_close(struct iris_stream *stream); /* orderly, without an error */
 
 /* Channel binding data of the TLS connection: "tls-exporter", "tls-server-end-point", "tls-unique". */

@@ -93,7 +93,10 @@ void session_send(struct iris_session *session, struct iris_stanza **stanza_p);
  * gets the stream error `condition` (NULL: a plain close).
  */
 void session_close(struct iris_session *session, const char *condition, const char *text);
-/* For a plug-in that resumes: the session, detached, continues on this stream. Same worker. */
+/*
+ * For a plug-in that resumes: the session, detached, continues on this stream (same worker), which
+ * becomes BOUND; then the hook session_resumed runs.
+ */
 void session_attach(struct iris_session *session, struct iris_stream *stream);
 /* The session goes on without a stream (from the hook stream_lost). */
 void session_detach(struct iris_session *session);
