@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The module runtime, for the core.  What workers read (hooks, IQ handlers, stream elements,
+ * commands, features, roles) are immutable tables made from the ordered set of loaded modules; loading and
+ * unloading makes them anew and swaps pointers, so undoing a registration needs no code.
+ * Main thread, outside a fiber, unless something else is said.
+ */
+#ifndef IRIS_MODULE_PRIVATE_H
+#define IRIS_MODULE_PRIVATE_H
+
+#include "config_private.h"
+#include "iris/module.h"
+
+#define MODULES_MAX 128 /* indices ever given out by one process; slots have this size at most */
+
+/* Made by tools/module-table; ends with NULL. */
+extern const struct iris_module *const modules_linked[];
+
+/* --- start and stop --- */
+
+/*
+ * Decides which of `linked` (and of shared objects) are loaded, in which order, and checks
+ * all sections of the configuration against all known modules. Takes over the config when true.
+ */
+IRIS_MUST_CHECK bool modules_select(const struct iris_module *const *linked, struct iris_config **config_p,
+				    struct iris_report *report);
+/* Registers all, then starts them in order; when one fails, those before it are stopped again. */
+IRIS_MUST_CHECK bool modules_start(struct iris_error *error);
+void modules_stop(void); /* backwards; forgets the selection and the configuration too */
+/* Reads the file anew; false: all stays as it was and the report has the reasons. */
+IRIS_MUST_CHECK bool modules_reload(struct iris_report *report);
+
+/* While the server runs: a module by name, linked in or a shared object. */
+IRIS_MUST_CHECK bool module_load(struct iris_str name, struct iris_error *error);
+/*
+ * Unloading: first nobody finds it any more, then, when no fiber is inside it, it is stopped. So call
+ * the second until it says true.
+ */
+IRIS_MUST_CHECK bool module_unload_begin(struct iris_str name, struct iris_error *error);
+IRIS_MUST_CHECK bool module_unload_finish(void);
+
+/* --- what is loaded; any worker, but the pointers are good for this turn of the loop only --- */
+
+/* In order; fn returns false to stop. It must not wait. */
+void module_each(bool (*fn)(const struct iris_module *module, void *arg), void *arg);
+const struct iris_module *module_find(struct iris_str name);
+unsigned module_slot_count(void); /* indices given out so far: how long an array of slots must be */
+const struct iris_stream_role *stream_role_find(struct iris_str name);
+const struct iris_vault_engine *module_engine(struct iris_str name); /* of the module of that name */
+
+/* Who handles this? NULL: nobody. Any worker; call it by iq_run(), stream_handler_run(). */
+const struct iris_iq *iq_find(enum iris_target target, enum iris_stanza_type type, struct iris_str name,
+			      struct iris_str ns, const struct iris_module **module_r);
+const struct iris_stream_handler *stream_handler_find(struct iris_str name, struct iris_str ns,
+						      const struct iris_module **module_r);
+/* Calls the handler, so that its module is not unloaded under a fiber that waits in it. */
+enum iris_verdict iq_run(const struct iris_iq *iq, const struct iris_module *module, struct iris_request *request);
+void stream_handler_run(const struct iris_stream_handler *handler, const struct iris_module *module,
+			struct iris_stream *stream, struct iris_element *element);
+/* The same for calls that are none of those: mechanisms, roles. They nest; same worker, in pairs. */
+void module_enter(const struct iris_module *module);
+void module_leave(const struct iris_module *module);
+
+/* Logs the chain and the verdicts of every hook that is about this bare JID (level debug); none: off. */
+void hook_trace_set(struct iris_str bare);
+
+/* --- documents made from the tables of all known modules --- */
+void config_write_manual(FILE *out, const struct iris_module *const *modules); /* mdoc, iris.conf(5) */
+void config_write_sample(FILE *out, const struct iris_module *const *modules); /* YAML, all commented */
+void modules_write_doap(FILE *out, const struct iris_module *const *modules);  /* RDF/XML */
+
+/* --- between the files of the runtime --- */
+
+/* An ordered set: each module after those that it needs. Immutable once published. */
+struct module_set {
+	size_t count;
+	const struct iris_module *modules[MODULES_MAX];
+};
+
+/* A table that is made from the set: hooks, IQ handlers and elements, commands, features. */
+struct module_table {
+	void *(*build)(const struct module_set *set, struct iris_error *error); /* NULL: a conflict */
+	void *(*swap)(void *table); /* publishes; returns the one before, or NULL */
+	void (*free)(void *table);  /* accepts NULL */
+};
+extern const struct module_table hook_table, iq_table, element_table, command_table_, feature_table;
+
+/* Is the descriptor one that this server understands? */
+IRIS_MUST_CHECK bool module_check(const struct iris_module *module, struct iris_error *error);
+/* Sorts by needs, stable; false names what is missing or the cycle. */
+IRIS_MUST_CHECK bool module_set_sort(struct module_set *set, struct iris_error *error);
+/* Finds NAME.so in the folders and opens it; NULL: the error says why, or *found_r that there is none. */
+const struct iris_module *module_open(struct iris_str name, const struct iris_settings *paths, void **handle_r,
+				      struct iris_error *error);
+
+#endif
