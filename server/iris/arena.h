@@ -11,6 +11,8 @@
 
 #include "iris/base.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 struct iris_arena;
 
 struct iris_arena *arena_new(void);                       /* one reference */
@@ -45,4 +47,5 @@ void strbuf_add_char(struct iris_strbuf *buf, char c);
 void strbuf_printf(struct iris_strbuf *buf, const char *fmt, ...) IRIS_PRINTF(2, 3);
 struct iris_str strbuf_str(struct iris_strbuf *buf); /* NUL-terminated behind its length */
 
+#pragma GCC visibility pop
 #endif

@@ -8,6 +8,8 @@
 
 #include "iris/route.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 #define SCRAM_ITERATIONS_MIN 4096
 #define SCRAM_ITERATIONS_MAX 65536
 
@@ -59,4 +61,5 @@ struct iris_accounts {
 
 const struct iris_accounts *accounts(void); /* asserted present after start */
 
+#pragma GCC visibility pop
 #endif

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 #define IRIS_MUST_CHECK __attribute__((warn_unused_result))
 #define IRIS_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 #define IRIS_NORETURN __attribute__((noreturn))
@@ -100,4 +102,5 @@ bool error_hint(struct iris_error *error, const char *fmt, ...) IRIS_PRINTF(2, 3
 /* The region's id of a company, the owner of a row; 0 is no owner and never valid. */
 typedef uint32_t iris_owner;
 
+#pragma GCC visibility pop
 #endif

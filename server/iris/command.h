@@ -8,6 +8,8 @@
 
 #include "iris/auth.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 enum iris_field_kind { /* XEP-0004's types that commands use */
 	IRIS_FIELD_TEXT, IRIS_FIELD_SECRET, IRIS_FIELD_BOOL, IRIS_FIELD_JID, IRIS_FIELD_CHOICE, IRIS_FIELD_TEXTS,
 	IRIS_FIELD_INT,
@@ -57,4 +59,5 @@ void command_run(struct iris_command_call *call);
 void command_table(struct iris_command_call *call, const char *const *columns);
 void command_row(struct iris_command_call *call, const struct iris_str *cells);
 
+#pragma GCC visibility pop
 #endif

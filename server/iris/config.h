@@ -8,6 +8,8 @@
 
 #include "iris/base.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 enum iris_option_type {
 	IRIS_OPT_BOOL,     /* true, false */
 	IRIS_OPT_INT,
@@ -48,4 +50,5 @@ const struct iris_settings *settings_record(const struct iris_settings *settings
 /* "file:line" of where the value was written, or "default". */
 struct iris_str settings_where(const struct iris_settings *settings, unsigned option);
 
+#pragma GCC visibility pop
 #endif

@@ -9,6 +9,8 @@
 
 #include "iris/base.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 struct iris_fiber;
 
 /*
@@ -59,4 +61,5 @@ void fiber_unlock(struct iris_str key);
 void fiber_each_suspended(void (*fn)(const char *name, const char *what, int64_t waited_ms, void *arg),
 			  void *arg);
 
+#pragma GCC visibility pop
 #endif

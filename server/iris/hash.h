@@ -9,6 +9,8 @@
 
 #include "iris/base.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 struct iris_hash_node {
 	struct iris_hash_node *next;
 	struct iris_str key; /* borrowed from the embedding object, constant while it is in */
@@ -36,4 +38,5 @@ void hash_free(struct iris_hash *hash); /* the buckets; the table must be empty 
 	for (struct iris_hash_node *node = hash_first(hash), *node##_next;   \
 	     node && ((node##_next = hash_next((hash), node)), 1); node = node##_next)
 
+#pragma GCC visibility pop
 #endif

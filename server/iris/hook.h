@@ -9,6 +9,8 @@
 
 #include "iris/stream.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 enum iris_verdict {
 	IRIS_PASS,   /* not mine, or seen: go on */
 	IRIS_DONE,   /* mine and done: nobody after me */
@@ -177,4 +179,5 @@ enum iris_hook_id {
 };
 bool hook_is_used(enum iris_hook_id id);
 
+#pragma GCC visibility pop
 #endif

@@ -8,6 +8,8 @@
 
 #include "iris/arena.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 #define JID_PART_MAX 1023 /* bytes of each part, RFC 7622 §3 */
 
 struct iris_jid {
@@ -91,4 +93,5 @@ jid_bare_equal(const struct iris_jid *a, const struct iris_jid *b)
 	return str_equal(jid_bare(a), jid_bare(b)) && a->node_len == b->node_len;
 }
 
+#pragma GCC visibility pop
 #endif

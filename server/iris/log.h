@@ -10,6 +10,8 @@
 
 #include "iris/base.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 enum iris_log_level {
 	IRIS_LOG_ERROR,   /* something is lost or broken: somebody must act */
 	IRIS_LOG_WARNING, /* somebody should look at it */
@@ -53,4 +55,5 @@ enum iris_log_level log_level(void);
 IRIS_MUST_CHECK bool log_level_from(struct iris_str name, enum iris_log_level *level_r);
 const char *log_level_name(enum iris_log_level level);
 
+#pragma GCC visibility pop
 #endif

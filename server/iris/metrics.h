@@ -8,6 +8,8 @@
 
 #include "iris/base.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 enum iris_metric_kind { IRIS_COUNTER, IRIS_GAUGE };
 
 struct iris_metric {
@@ -27,4 +29,5 @@ int64_t metric_value(const struct iris_metric *metric);
 /* The text of a scrape, malloc'ed. */
 char *metrics_render(size_t *len_r);
 
+#pragma GCC visibility pop
 #endif

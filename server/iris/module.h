@@ -16,6 +16,8 @@
 #include "iris/vault.h"
 #include "iris/worker.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 #define IRIS_MODULE_MAGIC 0x49524953u
 #define IRIS_MODULE_ABI 1u
 
@@ -110,4 +112,5 @@ struct iris_module {
 /* Any worker: is a module of this name loaded? */
 bool module_is_loaded(const char *name);
 
+#pragma GCC visibility pop
 #endif

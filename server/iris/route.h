@@ -7,6 +7,8 @@
 
 #include "iris/user.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 struct iris_host {
 	struct iris_str name;   /* a domain this server serves, prepared */
 	bool is_component;      /* an external component (a session of its own) serves it */
@@ -48,4 +50,5 @@ struct iris_domain_route {
 IRIS_MUST_CHECK bool domain_route_add(struct iris_domain_route *route); /* must be the domain's home worker */
 void domain_route_remove(struct iris_domain_route *route);
 
+#pragma GCC visibility pop
 #endif

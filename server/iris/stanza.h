@@ -12,6 +12,8 @@
 #include "iris/arena.h"
 #include "iris/jid.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 #define NS_CLIENT "jabber:client"
 #define NS_COMPONENT "jabber:component:accept"
 #define NS_STREAM "http://etherx.jabber.org/streams"
@@ -194,4 +196,5 @@ struct iris_str random_id(struct iris_arena *arena, unsigned bits);
 struct iris_str base64_encode(struct iris_arena *arena, struct iris_str bytes);
 IRIS_MUST_CHECK bool base64_decode(struct iris_arena *arena, struct iris_str text, struct iris_str *bytes_r);
 
+#pragma GCC visibility pop
 #endif

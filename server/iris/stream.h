@@ -8,6 +8,8 @@
 
 #include "iris/route.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 struct iris_stream;
 
 /* X(NAME, what is expected next) */
@@ -101,4 +103,5 @@ void stream_set_bound(struct iris_stream *stream);
 /* From now on each inbound stanza gets a ticket: hooks stanza_ticket, stanza_done. */
 void stream_set_counting(struct iris_stream *stream, bool counting);
 
+#pragma GCC visibility pop
 #endif

@@ -13,6 +13,8 @@
 #include "iris/stanza.h"
 #include "iris/vault.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 struct iris_module_self;
 struct iris_stream;
 
@@ -134,4 +136,5 @@ contact_is_seen(const struct iris_contact *contact)
 	return contact && (contact->subscription & IRIS_SUB_TO);
 }
 
+#pragma GCC visibility pop
 #endif

@@ -9,6 +9,8 @@
 
 #include "iris/arena.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 enum iris_type {
 	IRIS_TYPE_NONE, /* ends a list */
 	IRIS_INT,
@@ -159,4 +161,5 @@ struct iris_log_page {
 IRIS_MUST_CHECK enum iris_vault_result log_read(const struct iris_log_query *query, iris_owner owner,
 						struct iris_arena *arena, struct iris_log_page *page_r);
 
+#pragma GCC visibility pop
 #endif

@@ -11,6 +11,8 @@
 
 #include "iris/base.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 struct event_base;
 struct iris_worker;
 
@@ -76,4 +78,5 @@ struct iris_turn {
 void worker_at_turn_end(struct iris_turn *turn);
 void worker_turn_cancel(struct iris_turn *turn);
 
+#pragma GCC visibility pop
 #endif
