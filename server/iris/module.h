@@ -111,6 +111,8 @@ struct iris_module {
 
 /* Any worker: is a module of this name loaded? */
 bool module_is_loaded(const char *name);
+/* Any worker: what the loaded modules announce in discovery, sorted, each once. fn must not wait. */
+void feature_each(enum iris_discovered of, void (*fn)(const char *var, void *arg), void *arg);
 
 #pragma GCC visibility pop
 #endif
