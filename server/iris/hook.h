@@ -111,6 +111,9 @@ enum iris_discovered { IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT };
 	X(user_unload, struct iris_user)                                                               \
 	/* Rows of this account must go: post deletions · home, fiber · may wait */                    \
 	X(account_removed, struct iris_account_removed)                                                \
+	/* The password was changed or the account locked: forget what signs in without it (tokens) ·
+	   home, fiber · may wait */                                                                   \
+	X(account_secured, struct iris_account_removed)                                                \
 	/* May presence of user be shown to jid? REFUSE hides (blocking) · home · no wait */           \
 	X(presence_visible, struct iris_visibility)                                                    \
 	/* Discovery is answered: add identities, features, forms; items · where it is asked · may wait */ \

@@ -94,7 +94,7 @@ struct iris_module {
 	const struct iris_command *const *commands; /* NULL-terminated */
 	struct iris_metric *metrics;             /* ends with a NULL name */
 	const struct iris_accounts *accounts;    /* of the one module that keeps accounts */
-	/* Registers SASL mechanisms beyond libsasl2's; see server/sasl.h. NULL for nearly all. */
+	/* Registers SASL mechanisms beyond libsasl2's; see iris/sasl.h. NULL for nearly all. */
 	const struct iris_sasl_mechanism *mechanisms;
 	const struct iris_stream_role *const *roles; /* NULL-terminated */
 	const struct iris_vault_engine *engine;  /* of a module that keeps the vault: modules/sqlite */

@@ -57,6 +57,10 @@ bool stream_is_secure(const struct iris_stream *stream);
 const struct iris_jid *stream_jid(const struct iris_stream *stream);  /* bare, from AUTHENTICATED on, else NULL */
 const struct iris_account *stream_account(const struct iris_stream *stream);
 struct iris_session *stream_session(const struct iris_stream *stream); /* when BOUND */
+/* Who the client says it is, from its stream header, prepared (RFC 6120 §4.7.1); never to be trusted. None: it did not. */
+struct iris_jid stream_claimed_jid(const struct iris_stream *stream);
+/* The client's certificate (an X509 *, borrowed) when one was given and its chain is trusted; else NULL. */
+void *stream_peer_certificate(const struct iris_stream *stream);
 void **stream_slot(struct iris_stream *stream, const struct iris_module_self *self); /* freed in stream_close */
 
 /* A counted reference: the struct stays (perhaps CLOSED) while it is held. Same worker only. */
