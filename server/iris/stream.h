@@ -61,6 +61,8 @@ struct iris_session *stream_session(const struct iris_stream *stream); /* when B
 struct iris_jid stream_claimed_jid(const struct iris_stream *stream);
 /* The client's certificate (an X509 *, borrowed) when one was given and its chain is trusted; else NULL. */
 void *stream_peer_certificate(const struct iris_stream *stream);
+size_t stream_stanza_limit(const struct iris_stream *stream);   /* bytes of a stanza that it takes in its state */
+int64_t stream_idle_limit_ms(const struct iris_stream *stream); /* silence after which it is closed; 0: none */
 void **stream_slot(struct iris_stream *stream, const struct iris_module_self *self); /* freed in stream_close */
 
 /* A counted reference: the struct stays (perhaps CLOSED) while it is held. Same worker only. */
