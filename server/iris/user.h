@@ -64,6 +64,7 @@ struct iris_session {
 	int8_t priority;
 	bool interested;            /* has asked for the roster */
 	bool blocklist_interested;  /* has asked for the block list: gets its pushes */
+	bool copies;                /* gets a copy of what the account's other sessions get (set by a plug-in) */
 	bool acknowledges;          /* a plug-in tells what the client has: hooks delivery_done, delivery_lost */
 	bool closing;
 	int64_t since_ms, active_ms; /* Unix time of binding, of the last stanza */

@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * XEP-0160 1.0: Handling Offline Messages, with XEP-0203 stamps.  Home worker of the account.
+ *
+ * Offline delivery is a cursor into the account's archive, not a second copy.  The cursor says:
+ * everything up to here has reached a client.  An entry behind it is
+ *   under way  – a session has it but has not acknowledged it (in memory),
+ *   done       – acknowledged, but something before it is not (in memory),
+ *   waiting    – neither: the next session that takes messages gets it.
+ * After a crash the first two are forgotten, so that a client may get a message again, with the
+ * same id, but never misses one.
+ */
+#include <stdlib.h>
+
+#include "modules/archive/archive.h"
+
+#define NS_DELAY "urn:xmpp:delay"
+#define OFFLINE_PAGE 100
+#define OFFLINE_TRACKED_MAX 20000 /* entries in memory of one account; older done ones are then forgotten */
+
+enum { OPT_PERSIST, OPT_HOLD_MAX };
+
+struct offline_entry {
+	TAILQ_ENTRY(offline_entry) link;
+	int64_t id;
+	bool done;
+};
+
+/* A live message that came while older ones are being delivered to the session. */
+struct offline_held {
+	TAILQ_ENTRY(offline_held) link;
+	struct iris_delivery delivery;
+};
+
+/* Of a loaded user. */
+struct offline {
+	struct iris_user *user;
+	int64_t cursor, stored_cursor;
+	int64_t newest;        /* the highest id seen in this process */
+	int64_t first_waiting; /* the lowest id that waits, 0: none known */
+	bool backlog;          /* what lies behind the cursor has not been read since loading */
+	TAILQ_HEAD(offline_entries, offline_entry) tracked; /* ascending */
+	size_t tracked_count;
+	struct iris_session *flushing; /* gets its backlog now; others' turn comes after */
+	TAILQ_HEAD(, offline_held) held;
+	size_t held_count;
+	struct iris_timer persist;
+};
+
+static struct iris_module_self offline_self;
+
+static struct iris_metric offline_metrics[] = {
+	{ .name = "iris_offline_stored_total", .help = "Messages that nobody was there to take" },
+	{ .name = "iris_offline_delivered_total", .help = "Messages delivered later" },
+	{ .name = "iris_offline_returned_total", .help = "Messages that a lost session left, waiting again" },
+	{ .name = NULL },
+};
+
+static struct iris_query offline_load = {
+	.name = "offline.load", .table = "offline_cursor",
+	.sql = "SELECT delivered FROM offline_cursor WHERE account = $1",
+	.params = { { "account", IRIS_INT } },
+	.columns = { { "delivered", IRIS_INT } },
+};
+
+static struct iris_query offline_store = {
+	.name = "offline.store", .table = "offline_cursor", .write = true,
+	.sql = "INSERT INTO offline_cursor (account, delivered) VALUES ($1, $2) "
+	       "ON CONFLICT (account) DO UPDATE SET delivered = excluded.delivered",
+	.params = { { "account", IRIS_INT }, { "delivered", IRIS_INT } },
+};
+
+static struct iris_query offline_erase = {
+	.name = "offline.erase", .table = "offline_cursor", .write = true,
+	.sql = "DELETE FROM offline_cursor WHERE account = $1",
+	.params = { { "account", IRIS_INT } },
+};
+
+static struct offline *
+offline_of(struct iris_user *user)
+{
+	return *user_slot(user, &offline_self);
+}
+
+/* --- the cursor --- */
+
+static void
+offline_persist(struct offline *offline)
+{
+	struct iris_account *account = &offline->user->account;
+
+	timer_stop(&offline->persist);
+	if (offline->cursor == offline->stored_cursor)
+		return;
+	/* Not stored now, it is stored with the next move; at worst a client gets messages again. */
+	if (vault_post(&offline_store, account->owner, VALUES(value_int(account->id), value_int(offline->cursor)),
+		       NULL) == IRIS_VAULT_OK)
+		offline->stored_cursor = offline->cursor;
+}
+
+static void
+offline_persist_due(void *arg)
+{
+	offline_persist(arg);
+}
+
+/* Everything below the first entry that is waiting or under way has been delivered. */
+static void
+offline_move_cursor(struct offline *offline)
+{
+	struct offline_entry *first;
+	int64_t limit;
+
+	while ((first = TAILQ_FIRST(&offline->tracked)) != NULL &&
+	       (first->done || offline->tracked_count > OFFLINE_TRACKED_MAX) &&
+	       (offline->first_waiting == 0 || first->id < offline->first_waiting ||
+		offline->tracked_count > OFFLINE_TRACKED_MAX)) {
+		TAILQ_REMOVE(&offline->tracked, first, link);
+		offline->tracked_count--;
+		free(first);
+	}
+	if (offline->backlog)
+		return;
+	limit = first ? first->id - 1 : offline->newest;
+	if (offline->first_waiting && offline->first_waiting - 1 < limit)
+		limit = offline->first_waiting - 1;
+	if (limit <= offline->cursor)
+		return;
+	offline->cursor = limit;
+	if (!timer_is_running(&offline->persist))
+		timer_start(&offline->persist, option_int(&offline_self, OPT_PERSIST), offline_persist_due, offline);
+}
+
+/* From the back: what is looked for is nearly always among the newest. */
+static struct offline_entry *
+offline_find(struct offline *offline, int64_t id)
+{
+	struct offline_entry *entry;
+
+	TAILQ_FOREACH_REVERSE(entry, &offline->tracked, offline_entries, link) {
+		if (entry->id <= id)
+			break;
+	}
+	return entry && entry->id == id ? entry : NULL;
+}
+
+static void
+offline_track(struct offline *offline, int64_t id)
+{
+	struct offline_entry *entry, *before = TAILQ_LAST(&offline->tracked, offline_entries);
+
+	while (before && before->id > id)
+		before = TAILQ_PREV(before, offline_entries, link);
+	if (before && before->id == id)
+		return;
+	entry = iris_calloc(1, sizeof(*entry));
+	entry->id = id;
+	if (before)
+		TAILQ_INSERT_AFTER(&offline->tracked, before, entry, link);
+	else
+		TAILQ_INSERT_HEAD(&offline->tracked, entry, link);
+	offline->tracked_count++;
+	if (id > offline->newest)
+		offline->newest = id;
+}
+
+static void
+offline_wait(struct offline *offline, int64_t id)
+{
+	if (id > offline->newest)
+		offline->newest = id;
+	if (offline->first_waiting == 0 || id < offline->first_waiting)
+		offline->first_waiting = id;
+}
+
+/* --- what the core tells --- */
+
+/* A message that passed and got an id: under way, or waiting when nobody takes it (message_offline says so). */
+static enum iris_verdict
+offline_message_in(struct iris_incoming *incoming)
+{
+	if (incoming->delivery.log_id > 0 && archive_is_for_offline(incoming->delivery.stanza))
+		offline_track(offline_of(incoming->user), incoming->delivery.log_id);
+	return IRIS_PASS;
+}
+
+static void
+offline_forget(struct offline *offline, int64_t id)
+{
+	struct offline_entry *entry = offline_find(offline, id);
+
+	if (!entry)
+		return;
+	TAILQ_REMOVE(&offline->tracked, entry, link);
+	offline->tracked_count--;
+	free(entry);
+}
+
+/* Nobody is there. With an archive of everything it is kept already, else it is now. */
+static enum iris_verdict
+offline_message_offline(struct iris_incoming *incoming)
+{
+	struct offline *offline = offline_of(incoming->user);
+	struct iris_delivery *delivery = &incoming->delivery;
+
+	if (!archive_is_for_offline(delivery->stanza))
+		return IRIS_PASS;
+	if (delivery->log_id == 0 && archive_append(incoming->user, delivery, ARCHIVE_OFFLINE, incoming->ticket,
+						    &delivery->log_id) != IRIS_VAULT_OK) {
+		incoming->request->refusal.condition = IRIS_RESOURCE_CONSTRAINT;
+		return IRIS_REFUSE;
+	}
+	offline_forget(offline, delivery->log_id);
+	offline_wait(offline, delivery->log_id);
+	metric_add(&offline_metrics[0], 1);
+	return IRIS_DONE;
+}
+
+static enum iris_verdict
+offline_delivery_done(struct iris_session_delivery *arg)
+{
+	struct offline *offline;
+	struct offline_entry *entry;
+
+	if (arg->delivery->log_id == 0)
+		return IRIS_PASS;
+	offline = offline_of(arg->session->user);
+	entry = offline_find(offline, arg->delivery->log_id);
+	if (entry) {
+		entry->done = true;
+		offline_move_cursor(offline);
+	}
+	return IRIS_PASS;
+}
+
+/* --- what a lost session left --- */
+
+/* Did another session get this message when it came? Or is there one that can take it now? */
+static bool
+offline_pass_on(struct iris_session *lost, const struct iris_delivery *delivery)
+{
+	const struct iris_stanza *stanza = delivery->stanza;
+	bool to_all = jid_is_bare(&stanza->to);
+	struct iris_delivery again = *delivery;
+	struct iris_session *session, *taker = NULL;
+
+	TAILQ_FOREACH(session, &lost->user->sessions, link) {
+		if (session == lost || session->closing || !session_takes_messages(session))
+			continue;
+		if (session->since_ms <= stanza->received_ms && (to_all || session->copies))
+			return true;
+		if (!taker || session->active_ms > taker->active_ms)
+			taker = session;
+	}
+	if (!taker)
+		return false;
+	again.to = taker->jid;
+	session_deliver(taker, &again);
+	return true;
+}
+
+static enum iris_verdict
+offline_delivery_lost(struct iris_session_delivery *arg)
+{
+	struct iris_user *user = arg->session->user;
+	struct offline *offline = offline_of(user);
+	struct offline_entry *entry = offline_find(offline, arg->delivery->log_id);
+	int64_t id = arg->delivery->log_id;
+
+	if ((entry && entry->done) || offline_pass_on(arg->session, arg->delivery))
+		return IRIS_DONE;
+	if (!archive_is_for_offline(arg->delivery->stanza) || id < 0)
+		return IRIS_PASS;
+	if (id == 0 && archive_append(user, arg->delivery, ARCHIVE_OFFLINE, NULL, &id) != IRIS_VAULT_OK)
+		return IRIS_PASS;
+	offline_forget(offline, id);
+	offline_wait(offline, id);
+	metric_add(&offline_metrics[2], 1);
+	return IRIS_DONE;
+}
+
+/* --- delivering the backlog --- */
+
+/* While a session gets its backlog, what is new waits behind it: order is the order of arrival. */
+static enum iris_verdict
+offline_session_deliver(struct iris_session_delivery *arg)
+{
+	struct offline *offline = offline_of(arg->session->user);
+	struct offline_held *held;
+	size_t to_len, extra_len;
+
+	if (!offline || offline->flushing != arg->session || arg->delivery->stanza->kind != IRIS_MESSAGE)
+		return IRIS_PASS;
+	if (offline->held_count >= (size_t)option_int(&offline_self, OPT_HOLD_MAX))
+		return IRIS_PASS; /* SECURITY: a flood does not grow memory; it loses its order instead */
+	to_len = jid_full(&arg->delivery->to).len;
+	extra_len = arg->delivery->extra.len;
+	held = iris_calloc(1, sizeof(*held) + to_len + extra_len);
+	held->delivery = *arg->delivery;
+	stanza_ref(held->delivery.stanza);
+	if (to_len)
+		held->delivery.to.base = memcpy(held + 1, arg->delivery->to.base, to_len);
+	if (extra_len)
+		held->delivery.extra.base = memcpy((char *)(held + 1) + to_len, arg->delivery->extra.base, extra_len);
+	TAILQ_INSERT_TAIL(&offline->held, held, link);
+	offline->held_count++;
+	return IRIS_DONE;
+}
+
+static void
+offline_release_held(struct offline *offline, struct iris_session *session)
+{
+	struct offline_held *held;
+
+	while ((held = TAILQ_FIRST(&offline->held)) != NULL) {
+		TAILQ_REMOVE(&offline->held, held, link);
+		offline->held_count--;
+		if (session)
+			session_deliver(session, &held->delivery);
+		else if (held->delivery.log_id > 0) {
+			offline_forget(offline, held->delivery.log_id);
+			offline_wait(offline, held->delivery.log_id);
+		}
+		stanza_unref(&held->delivery.stanza);
+		free(held);
+	}
+}
+
+static void
+offline_deliver_entry(struct offline *offline, struct iris_session *session, const struct iris_log_entry *entry)
+{
+	struct iris_stanza *stanza = archive_entry_stanza(entry);
+	struct iris_delivery delivery = { .to = session->jid, .log_id = entry->id };
+	struct iris_element *delay;
+
+	offline_track(offline, entry->id);
+	if (!stanza)
+		return; /* the vault has logged that it does not open */
+	delay = element_add(stanza->root, "delay", NS_DELAY);
+	element_set(delay, "from", jid_domain(&session->jid));
+	element_set(delay, "stamp", datetime_format(stanza->arena, entry->time_ms));
+	stanza_freeze(stanza);
+	delivery.stanza = stanza;
+	offline->flushing = NULL; /* this one is not held */
+	session_deliver(session, &delivery);
+	offline->flushing = session;
+	metric_add(&offline_metrics[1], 1);
+	stanza_unref(&stanza);
+}
+
+/* The session again after a wait; NULL: it has gone. `full` is in the caller's arena. */
+static struct iris_session *
+offline_session_still(struct iris_str full, struct offline *offline)
+{
+	struct iris_session *session = session_find(full);
+
+	return session && !session->closing && offline->flushing == session ? session : NULL;
+}
+
+/* Page by page until nothing is left behind the last id. False: the session went, or the vault failed. */
+static bool
+offline_flush(struct offline *offline, struct iris_str full, struct iris_arena *arena)
+{
+	struct iris_account account = offline->user->account;
+	struct iris_log_query query = { .reader = account.id, .after_id = offline->cursor,
+		.flags_all = ARCHIVE_OFFLINE, .limit = OFFLINE_PAGE };
+	struct iris_session *session;
+	struct iris_log_page page;
+
+	do {
+		if (log_read(&query, account.owner, arena, &page) != IRIS_VAULT_OK)
+			return false;
+		for (size_t i = 0; i < page.count; i++) {
+			session = offline_session_still(full, offline);
+			if (!session)
+				return false;
+			query.after_id = page.entries[i].id;
+			if (!offline_find(offline, page.entries[i].id))
+				offline_deliver_entry(offline, session, &page.entries[i]);
+		}
+	} while (page.more && offline_session_still(full, offline));
+	return offline_session_still(full, offline) != NULL;
+}
+
+static enum iris_verdict
+offline_session_available(struct iris_session *session)
+{
+	struct iris_user *user = session->user;
+	struct offline *offline = offline_of(user);
+	struct iris_arena *arena;
+	struct iris_str full;
+
+	if (!session_takes_messages(session) || offline->flushing || (!offline->backlog && !offline->first_waiting))
+		return IRIS_PASS;
+	arena = arena_new();
+	full = arena_copy_str(arena, jid_full(&session->jid));
+	user_hold(user);
+	offline->flushing = session;
+	offline->first_waiting = 0; /* what waits from now on is newer than what is read */
+	if (offline_flush(offline, full, arena))
+		offline->backlog = false;
+	else
+		offline_wait(offline, offline->cursor + 1);
+	session = offline->flushing;
+	offline->flushing = NULL;
+	offline_release_held(offline, session);
+	offline_move_cursor(offline);
+	user_release(&user);
+	arena_unref(&arena);
+	return IRIS_PASS;
+}
+
+static enum iris_verdict
+offline_session_close(struct iris_session *session)
+{
+	struct offline *offline = offline_of(session->user);
+
+	if (offline->flushing == session)
+		offline->flushing = NULL;
+	if (session->user->session_count <= 1)
+		offline_persist(offline);
+	return IRIS_PASS;
+}
+
+/* --- the user comes and goes --- */
+
+static enum iris_verdict
+offline_user_load(struct iris_user *user)
+{
+	struct offline *offline = iris_calloc(1, sizeof(*offline));
+	struct iris_arena *arena = arena_new();
+	struct iris_rows rows;
+	bool loaded = vault_read(&offline_load, user->account.owner, VALUES(value_int(user->account.id)), arena,
+				 &rows) == IRIS_VAULT_OK;
+
+	offline->user = user;
+	offline->backlog = true;
+	TAILQ_INIT(&offline->tracked);
+	TAILQ_INIT(&offline->held);
+	if (loaded && rows.count > 0)
+		offline->cursor = offline->stored_cursor = row_value(&rows, 0, 0)->number;
+	offline->newest = offline->cursor;
+	*user_slot(user, &offline_self) = offline;
+	arena_unref(&arena);
+	return loaded ? IRIS_PASS : IRIS_REFUSE;
+}
+
+static enum iris_verdict
+offline_user_unload(struct iris_user *user)
+{
+	struct offline *offline = offline_of(user);
+	struct offline_entry *entry;
+
+	if (!offline)
+		return IRIS_PASS;
+	offline_persist(offline);
+	offline_release_held(offline, NULL);
+	while ((entry = TAILQ_FIRST(&offline->tracked)) != NULL) {
+		TAILQ_REMOVE(&offline->tracked, entry, link);
+		free(entry);
+	}
+	free(offline);
+	*user_slot(user, &offline_self) = NULL;
+	return IRIS_PASS;
+}
+
+static enum iris_verdict
+offline_account_removed(struct iris_account_removed *removed)
+{
+	return vault_post(&offline_erase, removed->account.owner, VALUES(value_int(removed->account.id)), NULL) ==
+			       IRIS_VAULT_OK ? IRIS_PASS : IRIS_REFUSE;
+}
+
+static const struct iris_feature offline_features[] = {
+	{ IRIS_DISCO_HOST, "msgoffline" },
+	{ .var = NULL },
+};
+
+static const struct iris_hook_handler offline_hooks[] = {
+	HOOK(message_in, IRIS_LATE, offline_message_in),
+	HOOK(message_offline, IRIS_NEUTRAL, offline_message_offline),
+	HOOK(delivery_done, IRIS_NEUTRAL, offline_delivery_done),
+	HOOK(delivery_lost, IRIS_NEUTRAL, offline_delivery_lost),
+	HOOK(session_deliver, IRIS_EARLY, offline_session_deliver),
+	HOOK(session_available, IRIS_LATE, offline_session_available),
+	HOOK(session_close, IRIS_OBSERVE, offline_session_close),
+	HOOK(user_load, IRIS_NEUTRAL, offline_user_load),
+	HOOK(user_unload, IRIS_NEUTRAL, offline_user_unload),
+	HOOK(account_removed, IRIS_NEUTRAL, offline_account_removed),
+	HOOKS_END,
+};
+
+static const struct iris_option offline_options[] = {
+	[OPT_PERSIST] = { "persist-after", IRIS_OPT_DURATION, "2 seconds", .min = 100, .max = 60000, .reloadable = true,
+		.help = "How long after it moved the cursor of an account is written: what a crash may deliver again." },
+	[OPT_HOLD_MAX] = { "hold-max", IRIS_OPT_INT, "1000", .min = 10, .max = 100000, .reloadable = true,
+		.help = "How many new messages wait behind a session's backlog." },
+	IRIS_OPTIONS_END,
+};
+
+const struct iris_module iris_module_xep0160 = {
+	IRIS_MODULE_HEAD,
+	.name = "xep0160",
+	.summary = "Offline Messages",
+	.xep = "XEP-0160 1.0.1",
+	.needs = IRIS_NAMES("archive"),
+	.self = &offline_self,
+	.options = offline_options,
+	.queries = (struct iris_query *const[]){ &offline_load, &offline_store, &offline_erase, NULL },
+	.features = offline_features,
+	.hooks = offline_hooks,
+	.metrics = offline_metrics,
+};
