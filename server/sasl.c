@@ -418,6 +418,14 @@ sasl_forget(struct iris_stream *stream)
 		state_reset(state);
 }
 
+bool
+sasl_wants_sha1(void)
+{
+	const struct iris_settings *settings = atomic_load(&sasl_self.settings);
+
+	return settings && settings_bool(settings, OPTION_SHA1); /* none: irisctl init */
+}
+
 const char *
 sasl_condition_name(enum iris_sasl_condition condition)
 {

@@ -52,6 +52,8 @@ struct iris_accounts {
 	bool (*certificate_jid)(struct iris_arena *arena, void *x509, struct iris_host *host, struct iris_jid *jid_r);
 	/* The last session has gone (for last activity). Posts. */
 	void (*logged_out)(const struct iris_user *user, struct iris_str status);
+	/* The status text of that, none when there was none; false: the vault failed. */
+	bool (*last_status)(struct iris_arena *arena, const struct iris_account *account, struct iris_str *status_r);
 	/* Management, for registration and commands. REFUSED text is for people. */
 	enum iris_condition (*create)(const struct iris_jid *jid, struct iris_str password, const char **text_r);
 	enum iris_condition (*set_password)(const struct iris_jid *jid, struct iris_str password, const char **text_r);

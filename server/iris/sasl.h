@@ -10,6 +10,8 @@
 #include "iris/auth.h"
 #include "iris/stream.h"
 
+#pragma GCC visibility push(default) /* for plug-ins */
+
 /* X(NAME, condition): RFC 6120 §6.5, all of them. */
 #define IRIS_SASL_CONDITIONS(X)                                \
 	X(ABORTED, "aborted")                                  \
@@ -87,6 +89,9 @@ void sasl_send_failure(struct iris_stream *stream, const char *ns, const struct 
 const struct iris_element *sasl_request(struct iris_stream *stream);
 void sasl_forget(struct iris_stream *stream);
 
+/* Is SCRAM-SHA-1 offered (so that new passwords get a verifier for it)? Any worker. */
+bool sasl_wants_sha1(void);
 const char *sasl_condition_name(enum iris_sasl_condition condition);
 
+#pragma GCC visibility pop
 #endif

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `user add|import|list|show|passwd|lock|unlock|delete`, for administrators' clients and irisctl.
+ * On a fiber.  Nobody acts on an account above their own role, and the administrator of a company on
+ * those of that company only.
+ */
+#include "accounts_private.h"
+
+#define IMPORT_MAX 500   /* accounts in one call */
+#define IMPORT_FIBERS 8  /* at once: deriving keeps the CPU pool busy, commits are shared */
+#define PAGE_DEFAULT "100"
+
+static const char *const role_names[] = { "guest", "user", "company-admin", "super-admin", "operator", NULL };
+static const char *const role_choices[] = { "guest", "user", "company-admin", "super-admin", NULL };
+
+static struct iris_str
+role_name(enum iris_role role)
+{
+	return role == IRIS_ROLE_NONE ? IRIS_STR("none") : str_from(role_names[role - IRIS_ROLE_GUEST]);
+}
+
+static void
+refuse(struct iris_command_call *call, enum iris_condition condition, const char *text)
+{
+	call->refusal = (struct iris_refusal){ .condition = condition, .text = text };
+}
+
+/* The company whose accounts the caller may touch; 0: all. */
+static bool
+scope_of(struct iris_command_call *call, iris_owner *owner_r)
+{
+	struct iris_account account;
+
+	*owner_r = 0;
+	if (call->role != IRIS_ROLE_COMPANY_ADMIN)
+		return true;
+	if (!accounts_find(&call->from, &account) || account.id == 0) {
+		refuse(call, IRIS_INTERNAL_SERVER_ERROR, NULL);
+		return false;
+	}
+	*owner_r = account.owner;
+	return true;
+}
+
+/* Field 0 is the account's address. False: refused. */
+static bool
+find_target(struct iris_command_call *call, struct iris_jid *jid_r, struct iris_account *account_r)
+{
+	iris_owner owner;
+
+	if (!scope_of(call, &owner))
+		return false;
+	if (!jid_parse(call->arena, call->values[0], jid_r) || !jid_is_bare(jid_r)) {
+		refuse(call, IRIS_JID_MALFORMED, NULL);
+	} else if (!accounts_find(jid_r, account_r)) {
+		refuse(call, IRIS_INTERNAL_SERVER_ERROR, NULL);
+	} else if (account_r->id == 0 || (owner != 0 && account_r->owner != owner)) {
+		refuse(call, IRIS_ITEM_NOT_FOUND, "There is no such account");
+	} else if (account_r->role > call->role) {
+		refuse(call, IRIS_FORBIDDEN, "The account has a higher role than yours");
+	} else {
+		return true;
+	}
+	return false;
+}
+
+static void
+finish(struct iris_command_call *call, enum iris_condition condition, const char *text, const struct iris_jid *jid,
+       const char *what)
+{
+	if (condition == IRIS_CONFLICT && !text)
+		text = "The account exists already";
+	if (condition != IRIS_NO_ERROR)
+		refuse(call, condition, text);
+	else
+		call->note = arena_printf(call->arena, "%.*s %s", IRIS_STR_FMT(jid_bare(jid)), what);
+}
+
+/* --- user add, user import --- */
+
+static bool
+parse_role(struct iris_command_call *call, struct iris_str text, enum iris_role *role_r)
+{
+	*role_r = IRIS_ROLE_USER;
+	for (size_t i = 0; !str_is_none(text) && role_choices[i]; i++)
+		if (str_is(text, role_choices[i]))
+			*role_r = IRIS_ROLE_GUEST + (enum iris_role)i;
+	if (*role_r <= call->role)
+		return true;
+	refuse(call, IRIS_FORBIDDEN, "The role is higher than yours");
+	return false;
+}
+
+static void
+user_add(struct iris_command_call *call)
+{
+	struct iris_jid jid;
+	enum iris_role role;
+	enum iris_condition condition;
+	const char *text;
+
+	if (!parse_role(call, call->values[2], &role))
+		return;
+	if (!jid_parse(call->arena, call->values[0], &jid) || !jid_is_bare(&jid)) {
+		refuse(call, IRIS_JID_MALFORMED, NULL);
+		return;
+	}
+	condition = accounts_create_as(&jid, call->values[1], role, &text);
+	finish(call, condition, text, &jid, "was added");
+}
+
+struct import_line {
+	struct iris_str jid, password;
+	enum iris_condition condition;
+	const char *text;
+};
+
+/* Shared by the fibers of one worker; lives on the stack of the one that waits for them. */
+struct import {
+	struct import_line *lines;
+	size_t count, next;
+	unsigned running;
+	struct iris_wait done;
+};
+
+static void
+import_line(struct import_line *line)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_jid jid;
+
+	line->condition = IRIS_JID_MALFORMED;
+	line->text = "Not a line of the form \"address password\"";
+	if (line->password.len > 0 && jid_parse(arena, line->jid, &jid) && jid_is_bare(&jid))
+		line->condition = accounts_create_as(&jid, line->password, IRIS_ROLE_USER, &line->text);
+	arena_unref(&arena);
+}
+
+static void
+import_fiber(void *arg)
+{
+	struct import *import = arg;
+
+	while (import->next < import->count)
+		import_line(&import->lines[import->next++]);
+	if (--import->running == 0)
+		wait_done(&import->done);
+}
+
+/* Splits "address password" lines; false: too many. */
+static bool
+split_lines(struct iris_arena *arena, struct iris_str text, struct import *import)
+{
+	import->lines = arena_alloc(arena, IMPORT_MAX * sizeof(*import->lines));
+	while (text.len > 0) {
+		const char *end = memchr(text.base, '\n', text.len), *space;
+		struct iris_str line = { text.base, end ? (size_t)(end - text.base) : text.len };
+		struct import_line *entry;
+
+		text.base += line.len + (end ? 1 : 0);
+		text.len -= line.len + (end ? 1 : 0);
+		if (line.len == 0)
+			continue;
+		if (import->count == IMPORT_MAX)
+			return false;
+		entry = &import->lines[import->count++];
+		space = memchr(line.base, ' ', line.len);
+		entry->jid = (struct iris_str){ line.base, space ? (size_t)(space - line.base) : line.len };
+		if (space)
+			entry->password =
+				(struct iris_str){ space + 1, line.len - (size_t)(space + 1 - line.base) };
+	}
+	return true;
+}
+
+static void
+run_import(struct import *import)
+{
+	wait_init(&import->done);
+	import->running = 1; /* this fiber */
+	for (unsigned i = 1; i < IMPORT_FIBERS && i < import->count; i++) {
+		import->running++;
+		if (!fiber_start("accounts: import", import_fiber, import))
+			import->running--;
+	}
+	import_fiber(import);
+	wait_for(&import->done, "accounts: import");
+}
+
+static void
+user_import(struct iris_command_call *call)
+{
+	static const char *const columns[] = { "jid", "error", "text", NULL };
+	struct import import = { .count = 0 };
+	size_t failed = 0;
+
+	if (!split_lines(call->arena, call->values[0], &import)) {
+		refuse(call, IRIS_NOT_ACCEPTABLE, "Too many accounts in one call");
+		return;
+	}
+	run_import(&import);
+	command_table(call, columns);
+	for (size_t i = 0; i < import.count; i++) {
+		const struct import_line *line = &import.lines[i];
+
+		if (line->condition == IRIS_NO_ERROR)
+			continue;
+		failed++;
+		command_row(call, (const struct iris_str[]){ line->jid, str_from(condition_name(line->condition)),
+							     line->text ? str_from(line->text) : IRIS_STR("") });
+	}
+	call->note = arena_printf(call->arena, "%zu of %zu accounts were added", import.count - failed, import.count);
+}
+
+/* --- user list, user show --- */
+
+static const char *const account_columns[] = { "jid", "role", "locked", "created", "last-logout", NULL };
+
+static void
+add_account_row(struct iris_command_call *call, struct iris_str bare, const struct iris_account *account)
+{
+	command_row(call, (const struct iris_str[]){
+				  bare, role_name(account->role),
+				  account->locked ? IRIS_STR("true") : IRIS_STR("false"),
+				  datetime_format(call->arena, account->created_ms),
+				  account->last_logout_ms ? datetime_format(call->arena, account->last_logout_ms) :
+							    IRIS_STR(""),
+			  });
+}
+
+static void
+user_list(struct iris_command_call *call)
+{
+	struct accounts_entry *entries;
+	size_t count;
+	int64_t limit;
+	iris_owner owner;
+
+	if (!str_to_int(call->values[1], 1, ACCOUNTS_PAGE_MAX, &limit)) {
+		refuse(call, IRIS_NOT_ACCEPTABLE, "limit is a number from 1 to 1000");
+		return;
+	}
+	if (!scope_of(call, &owner))
+		return;
+	if (!accounts_page(call->arena, call->values[0], owner, (size_t)limit, &entries, &count)) {
+		refuse(call, IRIS_INTERNAL_SERVER_ERROR, NULL);
+		return;
+	}
+	command_table(call, account_columns);
+	for (size_t i = 0; i < count; i++)
+		add_account_row(call, entries[i].jid, &entries[i].account);
+	if (count == (size_t)limit)
+		call->note = arena_printf(call->arena, "There may be more: after %.*s",
+					  IRIS_STR_FMT(entries[count - 1].jid));
+}
+
+static void
+user_show(struct iris_command_call *call)
+{
+	struct iris_account account;
+	struct iris_jid jid;
+
+	if (!find_target(call, &jid, &account))
+		return;
+	command_table(call, account_columns);
+	add_account_row(call, jid_bare(&jid), &account);
+}
+
+/* --- user passwd, lock, unlock, delete --- */
+
+static void
+user_passwd(struct iris_command_call *call)
+{
+	struct iris_account account;
+	struct iris_jid jid;
+	enum iris_condition condition;
+	const char *text;
+
+	if (!find_target(call, &jid, &account))
+		return;
+	condition = accounts_set_password(&jid, call->values[1], &text);
+	/* Somebody else's doing: whoever is in with the old password has to prove to know the new one. */
+	if (condition == IRIS_NO_ERROR && !jid_bare_equal(&jid, &call->from))
+		accounts_close_sessions(&jid);
+	finish(call, condition, text, &jid, "has a new password");
+}
+
+static void
+user_lock(struct iris_command_call *call)
+{
+	struct iris_account account;
+	struct iris_jid jid;
+
+	if (!find_target(call, &jid, &account))
+		return;
+	if (jid_bare_equal(&jid, &call->from))
+		refuse(call, IRIS_NOT_ALLOWED, "You would lock yourself out");
+	else
+		finish(call, accounts_set_locked(&jid, true), NULL, &jid, "is locked");
+}
+
+static void
+user_unlock(struct iris_command_call *call)
+{
+	struct iris_account account;
+	struct iris_jid jid;
+
+	if (find_target(call, &jid, &account))
+		finish(call, accounts_set_locked(&jid, false), NULL, &jid, "is unlocked");
+}
+
+static void
+user_delete(struct iris_command_call *call)
+{
+	struct iris_account account;
+	struct iris_jid jid;
+
+	if (!find_target(call, &jid, &account))
+		return;
+	if (jid_bare_equal(&jid, &call->from))
+		refuse(call, IRIS_NOT_ALLOWED, "You would delete yourself");
+	else
+		finish(call, accounts_remove(&jid), NULL, &jid, "was deleted");
+}
+
+/* --- the table --- */
+
+static const struct iris_command_field jid_field[] = {
+	{ .name = "jid", .kind = IRIS_FIELD_JID, .required = true, .positional = true, .label = "Account" },
+	{ .name = NULL },
+};
+
+static const struct iris_command_field add_fields[] = {
+	{ .name = "jid", .kind = IRIS_FIELD_JID, .required = true, .positional = true, .label = "Account" },
+	{ .name = "password", .kind = IRIS_FIELD_SECRET, .required = true, .label = "Password" },
+	{ .name = "role", .kind = IRIS_FIELD_CHOICE, .choices = role_choices, .fallback = "user", .label = "Role" },
+	{ .name = NULL },
+};
+
+static const struct iris_command_field import_fields[] = {
+	{ .name = "accounts", .kind = IRIS_FIELD_TEXTS, .required = true,
+	  .label = "Accounts, one a line: address, space, password" },
+	{ .name = NULL },
+};
+
+static const struct iris_command_field list_fields[] = {
+	{ .name = "after", .kind = IRIS_FIELD_TEXT, .label = "List those behind this address" },
+	{ .name = "limit", .kind = IRIS_FIELD_INT, .fallback = PAGE_DEFAULT, .label = "How many at most" },
+	{ .name = NULL },
+};
+
+static const struct iris_command_field passwd_fields[] = {
+	{ .name = "jid", .kind = IRIS_FIELD_JID, .required = true, .positional = true, .label = "Account" },
+	{ .name = "password", .kind = IRIS_FIELD_SECRET, .required = true, .label = "New password" },
+	{ .name = NULL },
+};
+
+static const struct iris_command command_add = {
+	.noun = "user", .verb = "add", .summary = "Add an account", .role = IRIS_ROLE_COMPANY_ADMIN,
+	.fields = add_fields, .run = user_add,
+};
+static const struct iris_command command_import = {
+	.noun = "user", .verb = "import", .summary = "Add many accounts at once", .role = IRIS_ROLE_SUPER_ADMIN,
+	.fields = import_fields, .run = user_import,
+};
+static const struct iris_command command_list = {
+	.noun = "user", .verb = "list", .summary = "List accounts", .role = IRIS_ROLE_COMPANY_ADMIN,
+	.fields = list_fields, .run = user_list,
+};
+static const struct iris_command command_show = {
+	.noun = "user", .verb = "show", .summary = "Show an account", .role = IRIS_ROLE_COMPANY_ADMIN,
+	.fields = jid_field, .run = user_show,
+};
+static const struct iris_command command_passwd = {
+	.noun = "user", .verb = "passwd", .summary = "Set an account's password", .role = IRIS_ROLE_COMPANY_ADMIN,
+	.fields = passwd_fields, .run = user_passwd,
+};
+static const struct iris_command command_lock = {
+	.noun = "user", .verb = "lock", .summary = "Lock an account and close its sessions",
+	.role = IRIS_ROLE_COMPANY_ADMIN, .fields = jid_field, .run = user_lock,
+};
+static const struct iris_command command_unlock = {
+	.noun = "user", .verb = "unlock", .summary = "Unlock an account", .role = IRIS_ROLE_COMPANY_ADMIN,
+	.fields = jid_field, .run = user_unlock,
+};
+static const struct iris_command command_delete = {
+	.noun = "user", .verb = "delete", .summary = "Delete an account and all that is kept for it",
+	.role = IRIS_ROLE_COMPANY_ADMIN, .dangerous = true, .fields = jid_field, .run = user_delete,
+};
+
+const struct iris_command *const accounts_commands[] = {
+	&command_add, &command_import, &command_list, &command_show,
+	&command_passwd, &command_lock, &command_unlock, &command_delete, NULL,
+};

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Passwords checked and set, accounts made and removed (P3.2).  On a fiber; PBKDF2 runs on the CPU pool.
+ * Plain text lives in an arena for the time of a call, and is wiped.
+ */
+#include <stdio.h>
+
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+
+#include "accounts.h"
+#include "accounts_private.h"
+#include "iris/sasl.h"
+
+#define OPERATOR_NODE "irisctl"
+#define OPERATOR_PASSWORD_BITS 240 /* 40 characters */
+
+struct hashing {
+	struct iris_arena *arena;
+	struct iris_str password;                    /* prepared */
+	const struct credential_hash *hash;          /* to check: which one … */
+	const struct iris_scram *scram;              /* … against what */
+	struct accounts_verifiers *verifiers;        /* to derive: into here, salts are set */
+	bool ok;
+};
+
+static void
+check_on_pool(void *arg)
+{
+	struct hashing *hashing = arg;
+
+	hashing->ok = credential_matches(hashing->hash, hashing->scram, hashing->password);
+}
+
+static void
+derive_on_pool(void *arg)
+{
+	struct hashing *hashing = arg;
+	unsigned iterations = accounts_iterations();
+	char salt[CREDENTIAL_SALT_SIZE];
+
+	hashing->ok = true;
+	for (size_t i = 0; i < CREDENTIAL_HASHES && hashing->ok; i++) {
+		const struct credential_hash *hash = credential_hash_at(i);
+
+		if (strcmp(hash->mechanism, "SCRAM-SHA-1") == 0 && !sasl_wants_sha1())
+			continue;
+		hashing->ok = RAND_bytes((unsigned char *)salt, sizeof(salt)) == 1 &&
+			credential_derive(hashing->arena, hash, hashing->password,
+					  (struct iris_str){ salt, sizeof(salt) }, iterations,
+					  &hashing->verifiers->scram[hashing->verifiers->count++]);
+	}
+}
+
+static bool
+derive(struct iris_arena *arena, struct iris_str prepared, struct accounts_verifiers *verifiers_r)
+{
+	struct hashing hashing = { .arena = arena, .password = prepared, .verifiers = verifiers_r };
+
+	verifiers_r->count = 0;
+	pool_call("accounts: derive", derive_on_pool, &hashing);
+	return hashing.ok;
+}
+
+static void
+wipe(struct iris_str secret)
+{
+	if (secret.len > 0)
+		OPENSSL_cleanse((void *)(uintptr_t)secret.base, secret.len);
+}
+
+/* Are the verifiers that are kept those that we would make today? */
+static bool
+is_outdated(const struct iris_credentials *credentials)
+{
+	for (size_t i = 0; i < credentials->scram_count; i++)
+		if (credentials->scram[i].iterations != accounts_iterations())
+			return true;
+	return false;
+}
+
+/* The count of iterations was changed since: the password is at hand only now. */
+static void
+renew(struct iris_arena *arena, const struct iris_jid *jid, struct iris_str prepared)
+{
+	struct accounts_verifiers verifiers;
+
+	if (!derive(arena, prepared, &verifiers) || accounts_update(jid, &verifiers) != IRIS_NO_ERROR)
+		LOG(IRIS_LOG_WARNING, "accounts", "verifier-not-renewed", LOG_JID("jid", jid_bare(jid)));
+}
+
+static enum iris_auth_result
+check_prepared(struct iris_arena *arena, const struct iris_jid *jid, struct iris_str prepared,
+	       struct iris_account *account_r)
+{
+	struct iris_credentials credentials;
+	struct hashing hashing = { .password = prepared, .hash = credential_hash_at(1) };
+
+	if (!accounts_credentials(arena, jid, &credentials))
+		return IRIS_AUTH_UNAVAILABLE;
+	hashing.scram = &credentials.scram[1]; /* SCRAM-SHA-256, which is always there */
+	pool_call("accounts: check password", check_on_pool, &hashing);
+	if (!hashing.ok || credentials.account.id == 0)
+		return IRIS_AUTH_WRONG;
+	*account_r = credentials.account;
+	if (is_outdated(&credentials))
+		renew(arena, jid, prepared);
+	return account_r->locked ? IRIS_AUTH_LOCKED : IRIS_AUTH_OK;
+}
+
+enum iris_auth_result
+accounts_check_password(const struct iris_jid *jid, struct iris_str password, struct iris_account *account_r)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_str prepared;
+	enum iris_auth_result result = IRIS_AUTH_WRONG;
+
+	*account_r = (struct iris_account){ .id = 0 };
+	/* What cannot be prepared is nobody's password; the answer depends on it alone. */
+	if (password_prepare(arena, password, &prepared)) {
+		result = check_prepared(arena, jid, prepared, account_r);
+		wipe(prepared);
+	}
+	arena_unref(&arena);
+	return result;
+}
+
+/* Prepares and judges a new password, and derives its verifiers. */
+static enum iris_condition
+make_verifiers(struct iris_arena *arena, struct iris_str password, struct accounts_verifiers *verifiers_r,
+	       const char **text_r)
+{
+	struct password_rules rules = {
+		.length_min = (unsigned)option_int(&accounts_self, OPTION_LENGTH_MIN),
+		.classes = (unsigned)option_int(&accounts_self, OPTION_CLASSES),
+	};
+	struct iris_str prepared;
+	enum iris_condition condition = IRIS_NO_ERROR;
+
+	*text_r = NULL;
+	if (!password_prepare(arena, password, &prepared)) {
+		*text_r = "The password has characters that are not allowed";
+		return IRIS_NOT_ACCEPTABLE;
+	}
+	*text_r = password_refusal(prepared, &rules);
+	if (*text_r)
+		condition = IRIS_NOT_ACCEPTABLE;
+	else if (!derive(arena, prepared, verifiers_r))
+		condition = IRIS_INTERNAL_SERVER_ERROR;
+	wipe(prepared);
+	return condition;
+}
+
+enum iris_condition
+accounts_create_as(const struct iris_jid *jid, struct iris_str password, enum iris_role role, const char **text_r)
+{
+	struct iris_arena *arena = arena_new();
+	struct accounts_verifiers verifiers;
+	struct iris_str node;
+	enum iris_condition condition;
+
+	*text_r = NULL;
+	if (jid->node_len == 0 || !jid_prepare_new_node(arena, jid_node(jid), &node) ||
+	    !str_equal(node, jid_node(jid))) {
+		*text_r = "The name is not allowed";
+		condition = IRIS_JID_MALFORMED;
+	} else if (!host_find(jid_domain(jid)) || host_find(jid_domain(jid))->is_component) {
+		condition = IRIS_NOT_ALLOWED;
+		*text_r = "Accounts of this domain are not kept here";
+	} else {
+		condition = make_verifiers(arena, password, &verifiers, text_r);
+	}
+	if (condition == IRIS_NO_ERROR)
+		condition = accounts_insert(jid, role, &verifiers);
+	arena_unref(&arena);
+	return condition;
+}
+
+enum iris_condition
+accounts_create(const struct iris_jid *jid, struct iris_str password, const char **text_r)
+{
+	return accounts_create_as(jid, password, IRIS_ROLE_USER, text_r);
+}
+
+/* --- what follows from a change, at the account's home --- */
+
+struct aftermath {
+	const struct iris_jid *jid;
+	enum iris_verdict (*hook)(struct iris_account_removed *);
+};
+
+static void
+close_sessions_at_home(void *arg)
+{
+	const struct iris_jid *jid = arg;
+	struct iris_user *user = user_find(jid_bare(jid));
+
+	if (!user)
+		return;
+	user_hold(user);
+	for (struct iris_session *session = TAILQ_FIRST(&user->sessions), *next; session; session = next) {
+		next = TAILQ_NEXT(session, link);
+		if (!session->closing)
+			session_close(session, "not-authorized", NULL);
+	}
+	user_release(&user);
+}
+
+static void
+run_hook_at_home(void *arg)
+{
+	const struct aftermath *after = arg;
+	struct iris_account_removed removed = { .jid = *after->jid };
+
+	if (accounts_find(after->jid, &removed.account) && removed.account.id != 0)
+		(void)after->hook(&removed);
+}
+
+static void
+run_hook(const struct iris_jid *jid, enum iris_verdict (*hook)(struct iris_account_removed *))
+{
+	struct aftermath after = { jid, hook };
+
+	home_call(jid_bare(jid), "accounts: hook", run_hook_at_home, &after);
+}
+
+void
+accounts_close_sessions(const struct iris_jid *jid)
+{
+	home_call(jid_bare(jid), "accounts: close sessions", close_sessions_at_home, (void *)(uintptr_t)jid);
+}
+
+/* Sessions go on: it may be one of them that asks. Tokens do not. */
+enum iris_condition
+accounts_set_password(const struct iris_jid *jid, struct iris_str password, const char **text_r)
+{
+	struct iris_arena *arena = arena_new();
+	struct accounts_verifiers verifiers;
+	enum iris_condition condition = make_verifiers(arena, password, &verifiers, text_r);
+
+	if (condition == IRIS_NO_ERROR)
+		condition = accounts_update(jid, &verifiers);
+	if (condition == IRIS_NO_ERROR)
+		run_hook(jid, hook_run_account_secured);
+	arena_unref(&arena);
+	return condition;
+}
+
+enum iris_condition
+accounts_set_locked(const struct iris_jid *jid, bool locked)
+{
+	enum iris_condition condition = accounts_update_locked(jid, locked);
+
+	if (condition != IRIS_NO_ERROR || !locked)
+		return condition;
+	run_hook(jid, hook_run_account_secured);
+	accounts_close_sessions(jid);
+	return IRIS_NO_ERROR;
+}
+
+/* Locked first, so that nobody signs in while its rows go; the account's own row goes last. */
+enum iris_condition
+accounts_remove(const struct iris_jid *jid)
+{
+	enum iris_condition condition = accounts_set_locked(jid, true);
+
+	if (condition != IRIS_NO_ERROR)
+		return condition;
+	run_hook(jid, hook_run_account_removed);
+	return accounts_delete(jid);
+}
+
+bool
+accounts_init_operator(const char *host, char *password_r, size_t size, struct iris_error *error)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_str password = random_id(arena, OPERATOR_PASSWORD_BITS);
+	struct accounts_verifiers verifiers;
+	struct iris_jid jid;
+	enum iris_condition condition = IRIS_INTERNAL_SERVER_ERROR;
+
+	if (!jid_make(arena, IRIS_STR(OPERATOR_NODE), str_from(host), IRIS_STR_NONE, &jid)) {
+		arena_unref(&arena);
+		return error_set(error, "\"%s\" is not a domain", host);
+	}
+	if (str_copy_to(password_r, size, password) && derive(arena, password, &verifiers)) {
+		condition = accounts_insert(&jid, IRIS_ROLE_OPERATOR, &verifiers);
+		if (condition == IRIS_CONFLICT)
+			condition = accounts_update(&jid, &verifiers);
+	}
+	wipe(password);
+	arena_unref(&arena);
+	if (condition == IRIS_NO_ERROR)
+		return true;
+	error_set(error, "the operator's account cannot be written");
+	return error_detail(error, "%s", condition_name(condition));
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Between the files of the accounts module: passwords and verifiers (pure), throttling (pure),
+ * the store (vault), commands.
+ */
+#ifndef ACCOUNTS_PRIVATE_H
+#define ACCOUNTS_PRIVATE_H
+
+#include "iris/auth.h"
+#include "iris/module.h"
+
+enum accounts_option {
+	OPTION_LENGTH_MIN, OPTION_CLASSES, OPTION_ITERATIONS, OPTION_ADMINISTRATORS,
+	OPTION_ACCOUNT_TRIES, OPTION_ADDRESS_TRIES, OPTION_DELAY, OPTION_LOCK, OPTION_MEMORY,
+};
+
+extern struct iris_module_self accounts_self;
+unsigned accounts_iterations(void); /* of new verifiers */
+
+/* --- passwords: password.c --- */
+
+#define PASSWORD_LENGTH_MAX 64 /* characters, P3.2 */
+
+struct password_rules {
+	unsigned length_min; /* characters */
+	unsigned classes;    /* of lower case, upper case, digits, others */
+};
+/* A prepared password (password_prepare). NULL: it will do; else why not, for people. */
+const char *password_refusal(struct iris_str password, const struct password_rules *rules);
+
+/* --- verifiers: credentials.c --- */
+
+#define CREDENTIAL_SALT_SIZE 16
+#define CREDENTIAL_KEY_MAX 64
+#define CREDENTIAL_HASHES 3
+
+/* In this order: SCRAM-SHA-512, SCRAM-SHA-256, SCRAM-SHA-1. */
+struct credential_hash {
+	const char *mechanism;
+	unsigned key_size;
+};
+const struct credential_hash *credential_hash_at(size_t i);
+
+/* RFC 5802 §3 from a prepared password; CPU-heavy (pool_call). False: OpenSSL failed. */
+IRIS_MUST_CHECK bool credential_derive(struct iris_arena *arena, const struct credential_hash *hash,
+				       struct iris_str password, struct iris_str salt, unsigned iterations,
+				       struct iris_scram *scram_r);
+/* Does the password give this verifier? CPU-heavy; compares in constant time. */
+bool credential_matches(const struct credential_hash *hash, const struct iris_scram *scram, struct iris_str password);
+/* As it is kept (before sealing), and back; false: not a verifier we would ever have made. */
+struct iris_str credential_encode(struct iris_arena *arena, const struct iris_scram *scram);
+IRIS_MUST_CHECK bool credential_decode(struct iris_str bytes, const struct credential_hash *hash,
+				       struct iris_scram *scram_r);
+/*
+ * The verifier of an account that is not there, or has none for this hash: always the same for the
+ * same seed, not to be told from a real one by its look, and matched by no password.
+ */
+void credential_make_up(struct iris_arena *arena, const struct credential_hash *hash, struct iris_str seed,
+			unsigned iterations, struct iris_scram *scram_r);
+
+/* --- throttling: throttle.c --- */
+
+struct throttle; /* one table, of one worker */
+
+struct throttle_policy {
+	unsigned tries;    /* before the lock; 0: no throttling */
+	int64_t delay_ms;  /* the first delay, doubled with every failure; 0: none */
+	int64_t lock_ms, memory_ms;
+};
+
+#define THROTTLE_FREE_TRIES 3 /* failures before it gets slow */
+#define THROTTLE_DELAY_MAX_MS 8000
+#define THROTTLE_LOCKED (-1)
+
+struct throttle *throttle_new(size_t entries_max);
+void throttle_free(struct throttle **throttle_p);
+/*
+ * May an attempt be made? Milliseconds to wait before it, or THROTTLE_LOCKED. It counts as failed until
+ * throttle_forgive() says otherwise, so that many attempts at once are no way around.
+ */
+int64_t throttle_begin(struct throttle *throttle, struct iris_str key, const struct throttle_policy *policy,
+		       int64_t now_ms);
+/* It was no guess after all: takes back this one attempt, or all. */
+void throttle_forgive(struct throttle *throttle, struct iris_str key, bool all);
+size_t throttle_count(const struct throttle *throttle);
+/* The key of a source address: an IPv6 address counts by its /64, which one customer has. */
+struct iris_str throttle_address_key(struct iris_arena *arena, struct iris_str address);
+
+/* The same on the fiber, at the homes of account and address, with the options' policies. */
+enum iris_auth_result accounts_attempt(const struct iris_jid *jid, struct iris_str address);
+void accounts_attempt_result(const struct iris_jid *jid, struct iris_str address, bool success);
+void accounts_throttle_free(void);
+
+/* --- the store: accounts_store.c (fiber) --- */
+
+extern struct iris_query *const accounts_queries[];
+
+bool accounts_find(const struct iris_jid *jid, struct iris_account *account_r);
+bool accounts_credentials(struct iris_arena *arena, const struct iris_jid *jid, struct iris_credentials *credentials_r);
+/* New verifiers for the hashes wanted, or none of the account's rows. */
+struct accounts_verifiers {
+	struct iris_scram scram[CREDENTIAL_HASHES];
+	size_t count;
+};
+enum iris_condition accounts_insert(const struct iris_jid *jid, enum iris_role role,
+				    const struct accounts_verifiers *verifiers);
+enum iris_condition accounts_update(const struct iris_jid *jid, const struct accounts_verifiers *verifiers);
+enum iris_condition accounts_update_locked(const struct iris_jid *jid, bool locked);
+enum iris_condition accounts_delete(const struct iris_jid *jid);
+void accounts_logged_out(const struct iris_user *user, struct iris_str status);
+bool accounts_last_status(struct iris_arena *arena, const struct iris_account *account, struct iris_str *status_r);
+
+struct accounts_entry {
+	struct iris_str jid;
+	struct iris_account account;
+};
+#define ACCOUNTS_PAGE_MAX 1000
+/* In order of the JIDs, behind `after` (may be empty); owner 0: of all companies. */
+bool accounts_page(struct iris_arena *arena, struct iris_str after, iris_owner owner, size_t limit,
+		   struct accounts_entry **entries_r, size_t *count_r);
+
+/* --- management: accounts_manage.c (fiber) --- */
+
+enum iris_auth_result accounts_check_password(const struct iris_jid *jid, struct iris_str password,
+					      struct iris_account *account_r);
+enum iris_condition accounts_create_as(const struct iris_jid *jid, struct iris_str password, enum iris_role role,
+				       const char **text_r);
+enum iris_condition accounts_create(const struct iris_jid *jid, struct iris_str password, const char **text_r);
+enum iris_condition accounts_set_password(const struct iris_jid *jid, struct iris_str password, const char **text_r);
+enum iris_condition accounts_set_locked(const struct iris_jid *jid, bool locked);
+enum iris_condition accounts_remove(const struct iris_jid *jid);
+void accounts_close_sessions(const struct iris_jid *jid);
+
+/* --- certificates: certificate.c --- */
+
+bool accounts_certificate_jid(struct iris_arena *arena, void *x509, struct iris_host *host, struct iris_jid *jid_r);
+
+/* --- commands: accounts_commands.c --- */
+
+extern const struct iris_command *const accounts_commands[];
+
+#endif
