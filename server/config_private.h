@@ -84,6 +84,8 @@ IRIS_MUST_CHECK bool config_expand(struct iris_arena *arena, struct iris_str tex
  */
 struct iris_settings *settings_make(struct iris_config *config, const char *section,
 				    const struct iris_option *options, struct iris_report *report);
+/* Wipes and forgets all settings made from a table: it goes, with the shared object it lies in. */
+void settings_forget(struct iris_config *config, const struct iris_option *options);
 unsigned options_count(const struct iris_option *options);
 bool settings_equal(const struct iris_settings *a, const struct iris_settings *b, unsigned option);
 /* The value of `from` (same table), copied: for options that a reload cannot change. */

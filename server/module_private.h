@@ -71,26 +71,54 @@ void modules_write_doap(FILE *out, const struct iris_module *const *modules);  /
 
 /* --- between the files of the runtime --- */
 
+/* The section `modules`. */
+enum { MODULES_LOAD, MODULES_SKIP, MODULES_PATH };
+extern const struct iris_option modules_options[];
+extern struct iris_metric command_metrics[];
+
 /* An ordered set: each module after those that it needs. Immutable once published. */
 struct module_set {
 	size_t count;
 	const struct iris_module *modules[MODULES_MAX];
+	uint32_t orders[MODULES_MAX]; /* rising; a module keeps its number as long as it is loaded */
 };
 
-/* A table that is made from the set: hooks, IQ handlers and elements, commands, features. */
+/* What was decided: the modules in order, where they came from, what is configured for them. */
+struct module_choice {
+	struct module_set set;
+	void *handles[MODULES_MAX];                 /* of shared objects, else NULL */
+	struct iris_settings *settings[MODULES_MAX];
+};
+
+/* A table that is made from the set: hooks, IQ handlers, stream elements, commands, features. */
 struct module_table {
+	const char *what;
 	void *(*build)(const struct module_set *set, struct iris_error *error); /* NULL: a conflict */
 	void *(*swap)(void *table); /* publishes; returns the one before, or NULL */
 	void (*free)(void *table);  /* accepts NULL */
 };
-extern const struct module_table hook_table, iq_table, element_table, command_table_, feature_table;
+extern const struct module_table hook_table, iq_table, element_table, command_set, feature_table;
 
+/* Returns when every worker has finished the turn it was in: what was swapped out can be freed. */
+void module_grace(void);
 /* Is the descriptor one that this server understands? */
 IRIS_MUST_CHECK bool module_check(const struct iris_module *module, struct iris_error *error);
-/* Sorts by needs, stable; false names what is missing or the cycle. */
-IRIS_MUST_CHECK bool module_set_sort(struct module_set *set, struct iris_error *error);
-/* Finds NAME.so in the folders and opens it; NULL: the error says why, or *found_r that there is none. */
-const struct iris_module *module_open(struct iris_str name, const struct iris_settings *paths, void **handle_r,
+/* Chooses from `linked` and the section `modules`, checks all that is written; false: the report has reasons. */
+IRIS_MUST_CHECK bool module_choose(const struct iris_module *const *linked, struct iris_config *config,
+				   struct module_choice *choice, struct iris_report *report);
+/* Beyond the table: the module's own check. */
+void module_check_settings(const struct iris_module *module, const struct iris_settings *settings,
+			   struct iris_report *report);
+/* The settings of one module, with its own check. */
+struct iris_settings *module_settings(struct iris_config *config, const struct iris_module *module,
+				      struct iris_report *report);
+/* Sections of modules that are not in the set are checked too; those of nobody are errors. */
+void module_check_others(const struct iris_module *const *linked, const struct module_set *set,
+			 struct iris_config *config, struct iris_report *report);
+const struct iris_module *module_set_find(const struct module_set *set, struct iris_str name);
+const struct iris_module *module_linked_find(const struct iris_module *const *linked, struct iris_str name);
+/* Opens NAME.so in the folders of the section `modules`; NULL: the error says why. */
+const struct iris_module *module_open(struct iris_str name, const struct iris_settings *section, void **handle_r,
 				      struct iris_error *error);
 
 #endif
