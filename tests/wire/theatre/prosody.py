@@ -2,6 +2,7 @@
 """Debian's prosody as a second opinion: are the plays right, or only like Iris?"""
 import asyncio
 import os
+import re
 import signal
 import socket
 
@@ -37,6 +38,11 @@ contact_info = { abuse = { "mailto:abuse@example.org" }; admin = { "mailto:admin
 '''
 
 
+def _file_name(text):
+    """As prosody names files."""
+    return re.sub(r'[^A-Za-z0-9]', lambda found: '%%%02x' % ord(found.group(0)), text)
+
+
 class Prosody(Foreign):
     """Started with one virtual host for each play; accounts are written into its data beforehand."""
 
@@ -51,10 +57,10 @@ class Prosody(Foreign):
             for host in self.hosts:
                 f.write('VirtualHost "%s"\n' % host)
         for host, accounts in accounts_by_host.items():
-            store = '%s/data/%s/accounts' % (folder, host.replace('.', '%2e').replace('-', '%2d').replace('_', '%5f'))
+            store = '%s/data/%s/accounts' % (folder, _file_name(host))
             os.makedirs(store)
             for user, password in accounts:
-                with open('%s/%s.dat' % (store, user), 'w', encoding='utf-8') as f:
+                with open('%s/%s.dat' % (store, _file_name(user)), 'w', encoding='utf-8') as f:
                     f.write('return { ["password"] = "%s" };\n' % password)
         self.process = None
 
