@@ -11,25 +11,10 @@
 #include <stdlib.h>
 
 #include "iris/arena.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define ARENA_POISON 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ARENA_POISON 1
-#endif
-#endif
-
-#ifdef ARENA_POISON
-#include <sanitizer/asan_interface.h>
-#define GAP ALIGNMENT /* between two allocations, so that running over the end is seen */
-#else
-#define ASAN_POISON_MEMORY_REGION(addr, size) ((void)(addr), (void)(size))
-#define ASAN_UNPOISON_MEMORY_REGION(addr, size) ((void)(addr), (void)(size))
-#define GAP 0u
-#endif
+#include "sanitizers.h"
 
 #define ALIGNMENT _Alignof(max_align_t)
+#define GAP (SAN_ADDRESS ? ALIGNMENT : 0) /* so that running over the end is seen */
 #define FIRST_SIZE (2048u - 16u) /* with malloc's own word it stays within 2 KiB */
 #define CHUNK_MAX (64u * 1024u)
 #define CACHE_LIMIT 64u

@@ -27,12 +27,14 @@ unsigned fiber_count(void);            /* live fibers of this worker */
 /*
  * A one-shot event that one fiber waits for.  It lives on the waiting fiber's stack.
  *   struct iris_wait w; wait_init(&w); start something that will call wait_done(&w);
- *   if (!wait_for(&w, "vault: roster.load")) return;   // cancelled: the worker is stopping
- * wait_done() may come before wait_for(), and must come exactly once, on the home worker.
- * When wait_for returns false the event may still be outstanding: what it would touch must
- * not be on this stack; use wait_done_or_forget() protocols of the callee (vault, pool) which
- * guarantee completion before the workers stop, so that false is only returned by
- * fiber_sleep().  In short: whatever will be completed, is awaited to its end.
+ *   wait_for(&w, "vault: roster.load");
+ * wait_done() may come before wait_for(), and must come exactly once, on the worker of the fiber.
+ * Called from the loop it runs the fiber at once; called inside another fiber, the waiting one
+ * runs when that has ended or waits itself, still in this turn.
+ * There is no cancelling: what will be completed is awaited to its end, also while the worker is
+ * stopping, so what the other side writes may lie on the waiting stack.  Whoever offers a wait
+ * (vault, pool, a call to another worker) sees to it that wait_done() comes, in bounded time.
+ * Only fiber_sleep() is cut short when the worker stops.
  */
 struct iris_wait {
 	struct iris_fiber *fiber; /* set while suspended */
@@ -40,7 +42,7 @@ struct iris_wait {
 };
 
 void wait_init(struct iris_wait *wait);
-void wait_for(struct iris_wait *wait, const char *what);
+void wait_for(struct iris_wait *wait, const char *what); /* fiber only; `what` is a constant */
 void wait_done(struct iris_wait *wait);
 
 /* False when the worker is stopping: return as soon as possible. */
