@@ -396,8 +396,6 @@ check_loadable(const struct iris_module *module, struct iris_error *error)
 		error_hint(error, "restart the server");
 		return error_set(error, "%d modules have been loaded since the start", MODULES_MAX);
 	}
-	if (runtime.leaving.module == module)
-		return error_set(error, "the module %s is still being unloaded", module->name);
 	for (const char *const *need = module->needs; need && *need; need++)
 		if (!loaded_find(str_from(*need)))
 			return error_set(error, "the module %s needs %s, which is not loaded", module->name, *need);
@@ -442,6 +440,8 @@ module_load(struct iris_str name, struct iris_error *error)
 
 	if (loaded_find(name))
 		return error_set(error, "the module %.*s is loaded already", IRIS_STR_FMT(name));
+	if (!module_unload_finish())
+		return error_set(error, "the module %s is still being unloaded", runtime.leaving.module->name);
 	module = module_linked_find(runtime.linked, name);
 	if (module == NULL && modules)
 		module = module_open(name, modules->settings, &handle, error);
@@ -467,7 +467,7 @@ module_unload_begin(struct iris_str name, struct iris_error *error)
 		return error_set(error, "the module %.*s is not loaded", IRIS_STR_FMT(name));
 	if (loaded->module->not_unloadable || loaded->module->self == NULL)
 		return error_set(error, "the module %s cannot be unloaded while the server runs", loaded->module->name);
-	if (runtime.leaving.module)
+	if (!module_unload_finish()) /* of the one before, which took its time */
 		return error_set(error, "the module %s is still being unloaded", runtime.leaving.module->name);
 	for (size_t i = 0; i < runtime.count; i++)
 		for (const char *const *need = runtime.loaded[i].module->needs; need && *need; need++)

@@ -158,9 +158,8 @@ run_unload(struct iris_command_call *call)
 	}
 	for (unsigned waited = 0; !on_main(&main, main_unload_finish); waited += UNLOAD_POLL_MS)
 		if (waited >= UNLOAD_PATIENCE_MS || !fiber_sleep(UNLOAD_POLL_MS)) {
-			call->note = arena_printf(call->arena, "%.*s takes no new work; its memory stays until "
-				"what it waits for has come, and `module unload` is called for another",
-				IRIS_STR_FMT(main.name));
+			call->note = arena_printf(call->arena, "%.*s takes no new work, but something in it still waits; "
+				"it ends when another module is loaded or unloaded, or with the server", IRIS_STR_FMT(main.name));
 			return;
 		}
 	call->note = arena_printf(call->arena, "%.*s is unloaded", IRIS_STR_FMT(main.name));
