@@ -52,6 +52,8 @@ class Client:
     # --- what comes ---
 
     def _arrived(self, element):
+        if element.tag == '{%s}features' % pattern.STREAMS:
+            self.features = element
         if element.tag in pattern.STANZAS:
             self.seen += self.sm_on
             future = self.waiting.pop(element.get('id'), None)
@@ -119,8 +121,7 @@ class Client:
     async def open_stream(self, attributes=''):
         self.send_header(attributes=attributes)
         await self.expect('{%s}stream' % pattern.STREAMS, 'a stream header')
-        self.features = await self.expect('{%s}features' % pattern.STREAMS, 'stream features')
-        return self.features
+        await self.expect('{%s}features' % pattern.STREAMS, 'stream features')
 
     def offers(self, ns, name):
         return self.features.find('{%s}%s' % (ns, name)) is not None

@@ -204,7 +204,7 @@ class Stage:
     @verb('reads the stream', 'a stream header and the features')
     async def reads_stream(self, client, block):
         await client.expect('{%s}stream' % pattern.STREAMS, 'a stream header')
-        client.features = await client.expect('{%s}features' % pattern.STREAMS, 'stream features')
+        await client.expect('{%s}features' % pattern.STREAMS, 'stream features')
 
     @verb('authenticates[ as WHO][ OPTIONS…]', 'SASL, then a new stream with its features')
     async def authenticates(self, client, block, who=None, options=None):
