@@ -28,9 +28,6 @@ struct plain_message { /* RFC 4616; authzid none when empty */
 };
 IRIS_MUST_CHECK bool plain_parse(struct iris_str message, struct plain_message *plain_r);
 
-/* Name (localpart, or bare JID) to the bare JID of an account of `domain`; false: there can be none. */
-IRIS_MUST_CHECK bool sasl_name_to_jid(struct iris_arena *arena, struct iris_str name, struct iris_str domain,
-				      struct iris_jid *jid_r);
 /* An authorization identity, when there is one, must be the account itself. */
 bool sasl_authzid_fits(struct iris_arena *arena, struct iris_str authzid, const struct iris_jid *jid);
 

@@ -91,6 +91,9 @@ void sasl_forget(struct iris_stream *stream);
 
 /* Is SCRAM-SHA-1 offered (so that new passwords get a verifier for it)? Any worker. */
 bool sasl_wants_sha1(void);
+/* Name (localpart, or bare JID) to the bare JID of an account of `domain`; false: there can be none. */
+IRIS_MUST_CHECK bool sasl_name_to_jid(struct iris_arena *arena, struct iris_str name, struct iris_str domain,
+				      struct iris_jid *jid_r);
 const char *sasl_condition_name(enum iris_sasl_condition condition);
 
 #pragma GCC visibility pop
