@@ -29,6 +29,8 @@ void session_receive(struct iris_session *session, struct iris_stanza **stanza_p
  * resumption; else it is closed. Nothing happens when the stream has no session.
  */
 void session_stream_ended(struct iris_stream *stream, bool orderly);
+/* The other way (stream.c): links a session, which makes the stream BOUND; NULL: detached. */
+void stream_set_session(struct iris_stream *stream, struct iris_session *session);
 
 /* --- for start and stop (server/boot.c), main thread, while the workers run --- */
 
@@ -56,6 +58,12 @@ struct im_home {
 
 struct im_home *im_home(void); /* of the calling worker */
 
+/* Of the module `user`, by index. */
+enum user_option { USER_KEEP, USER_MAX_USERS, USER_INBOX, USER_MAX_SESSIONS, USER_MAX_DIRECTED };
+int64_t user_option(enum user_option option);
+
+extern const struct iris_command *const im_commands[]; /* im_commands.c */
+
 struct user_waiter {
 	TAILQ_ENTRY(user_waiter) link;
 	struct iris_wait wait;
@@ -81,8 +89,6 @@ struct iris_user_private {
 void user_receive(struct iris_stanza *stanza, const struct iris_jid *to, struct iris_ticket *ticket);
 /* The account is gone: closes its sessions and forgets the user. The next stanza loads anew. */
 void user_forget(struct iris_str bare, const char *condition);
-/* Loaded users of this worker, of any state. */
-size_t user_count(void);
 
 /* --- sessions (session.c) --- */
 
@@ -91,7 +97,9 @@ struct directed; /* somebody who was sent directed presence */
 struct iris_session_private {
 	struct iris_session *session;
 	unsigned refs;           /* of fibers that handle its stanzas; the struct stays meanwhile */
+
 	struct iris_hash directed; /* struct directed by full JID (presence.c) */
+	char *last_status;       /* of the last unavailable presence, or NULL */
 	struct iris_turn free_turn;
 	char text[];             /* of session->jid */
 };
@@ -103,13 +111,16 @@ void session_unref(struct iris_session **session_p);
 void **slots_get(void ***slots_p, unsigned index);
 void slots_free(void ***slots_p);
 
+/* The client's own stanza comes back to it as an error (c2s.c). */
+void session_refuse(struct iris_session *session, const struct iris_stanza *stanza, const struct iris_refusal *refusal);
+
 /* --- routing (router.c) --- */
 
 /* The refusal of a stanza goes back to where it came from; nothing for errors and results. */
-void route_refusal(const struct iris_stanza *stanza, const struct iris_refusal *refusal);
-void route_error(const struct iris_stanza *stanza, enum iris_condition condition);
-/* Is this a reply that route_iq() of this worker waits for? Then it was taken. */
-bool route_take_reply(const struct iris_stanza *reply);
+void route_refusal(const struct iris_delivery *delivery, const struct iris_refusal *refusal);
+void route_error(const struct iris_delivery *delivery, enum iris_condition condition);
+/* A result or error to an account or a host: for the route_iq() that waits for it, or swallowed. */
+void route_take_reply(struct iris_stanza *reply);
 void router_close_home(void); /* forgets what is pending: every fn gets NULL */
 
 /* --- IQ (iq.c) --- */
@@ -124,7 +135,7 @@ bool iq_is_legal(const struct iris_stanza *iq);
 /* An iq that was routed here: to a user of ours (session: the full JID's, or NULL), or to a host. */
 void iq_receive(struct iris_user *user, const struct iris_delivery *delivery, struct iris_session *session,
 		struct iris_ticket *ticket);
-void iq_receive_host(struct iris_host *host, struct iris_stanza *stanza, struct iris_ticket *ticket);
+void iq_receive_host(struct iris_host *host, const struct iris_delivery *delivery, struct iris_ticket *ticket);
 
 /* --- messages (message.c; RFC 6121 §8.5) --- */
 
@@ -143,7 +154,7 @@ enum message_verdict message_judge(enum iris_stanza_type type, bool full, bool m
 				   enum message_resources resources);
 void message_receive(struct iris_incoming *incoming);
 /* What an address without an account gives. */
-void message_receive_absent(const struct iris_stanza *stanza);
+void message_receive_absent(const struct iris_delivery *delivery);
 
 /* --- presence (presence.c; RFC 6121 §4) --- */
 
@@ -158,6 +169,8 @@ void presence_show(struct iris_user *user, const struct iris_jid *to, struct iri
 void presence_hide(struct iris_user *user, const struct iris_jid *to, struct iris_ticket *ticket);
 /* The session goes: unavailable to all who saw it. */
 void presence_end(struct iris_session *session);
+
+struct roster_change;
 
 /* --- subscriptions (subscription.c; RFC 6121 §3, Appendix A) --- */
 
@@ -192,7 +205,7 @@ struct sub_outcome {
 /* Pure: what the tables say. type is one of IRIS_SUBSCRIBE … IRIS_UNSUBSCRIBED. */
 struct sub_outcome subscription_judge(enum sub_direction direction, enum iris_stanza_type type,
 				      enum sub_state state, bool approved);
-enum sub_state subscription_state(const struct iris_contact *contact); /* NULL: none */
+enum sub_state subscription_state(const struct roster_change *contact);
 
 static inline bool
 subscription_is_type(enum iris_stanza_type type)
@@ -204,14 +217,18 @@ subscription_is_type(enum iris_stanza_type type)
 void subscription_send(struct iris_session *session, struct iris_stanza **stanza_p, struct iris_ticket *ticket);
 /* Addressed to a user who is ready. */
 void subscription_receive(struct iris_user *user, struct iris_stanza *stanza, struct iris_ticket *ticket);
-/* The contact is taken out of the roster: what §2.5.2 asks to be sent. Before the contact goes. */
-void subscription_cancel(struct iris_user *user, const struct iris_contact *contact, struct iris_ticket *ticket);
+/* The contact is taken out of the roster: what §2.5.2 asks to be sent. `before`: what it was. */
+void subscription_cancel(struct iris_user *user, const struct roster_change *before, struct iris_ticket *ticket);
 /* The requests that wait for an answer, shown to a session that became available (§3.1.3). */
 void subscription_show_requests(struct iris_session *session);
 
 /* --- rosters (roster.c, roster_iq.c, roster_store.c) --- */
 
 #define ROSTER_NAME_MAX 1023
+
+/* Of the module `roster`, by index. */
+enum roster_option { ROSTER_MAX_CONTACTS, ROSTER_MAX_REQUESTS, ROSTER_MAX_GROUPS };
+int64_t roster_option(enum roster_option option);
 
 struct iris_roster {
 	struct iris_hash contacts; /* struct iris_contact by bare JID */
@@ -228,6 +245,7 @@ struct roster_change {
 	struct iris_str name;
 	char *const *groups;
 	struct iris_str request;
+	bool visible;        /* set by roster_apply(): clients see a difference, roster_push() is due */
 };
 
 struct iris_roster *roster_new(void);
@@ -235,21 +253,21 @@ void roster_free(struct iris_roster **roster_p);
 /* What it is now: the start of every change. A contact that is not there gives one of nothing. */
 struct roster_change roster_change_of(const struct iris_contact *contact, const struct iris_jid *bare);
 /*
- * Keeps the change and makes it: posted first, then done in memory, then pushed to the interested
- * sessions when they can see a difference. false: nothing was done; *condition_r is what the limits or the
- * vault say.
+ * Keeps the change and makes it: posted first, then done in memory. Contacts found before are gone
+ * afterwards. false: nothing was done; *condition_r is what the limits or the vault say.
  */
-IRIS_MUST_CHECK bool roster_apply(struct iris_user *user, const struct roster_change *change,
-				  struct iris_ticket *ticket, enum iris_condition *condition_r);
+IRIS_MUST_CHECK bool roster_apply(struct iris_user *user, struct roster_change *change, struct iris_ticket *ticket,
+				  enum iris_condition *condition_r);
+/* Tells the interested sessions what the contact is now (§2.1.6), or that it is none any more. */
+void roster_push(struct iris_user *user, const struct iris_jid *bare);
 /* Memory only: for loading, and for roster_apply(). Nothing of it left: the contact goes. */
 void roster_put(struct iris_roster *roster, const struct roster_change *change);
-/* Does a client see a difference (a push is due)? */
-bool roster_is_visible_change(const struct iris_contact *before, const struct roster_change *after);
-/* The <item/> of a contact, as a child of query. */
-void roster_write_item(struct iris_element *query, const struct roster_change *item, bool removed);
-
+/* Does a client see a difference? */
+bool roster_is_visible_change(const struct roster_change *before, const struct roster_change *after);
 /* Fills the roster of a user who is loading (fiber, waits). false: the vault failed. */
 IRIS_MUST_CHECK bool roster_load(const struct iris_account *account, struct iris_roster *roster);
+/* A removed account's rows (fiber, waits). */
+void roster_erase(const struct iris_account *account);
 /* Posts the change with its version; BUSY and REFUSED as vault_post(). */
 enum iris_vault_result roster_post(const struct iris_account *account, const struct roster_change *change,
 				   int64_t version, struct iris_ticket *ticket);

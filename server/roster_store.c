@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Rosters in the vault: who is whose contact, under what name, and what they asked is sealed under the
+ * key of the owner's company; a row is found by the keyed hash of the contact's address.
+ */
+#include "im_private.h"
+
+enum { /* of the column `state`; kept for good: never change a value */
+	STATE_SUBSCRIPTION = 3,
+	STATE_ASK = 4,
+	STATE_APPROVED = 8,
+	STATE_PENDING_IN = 16,
+	STATE_IN_ROSTER = 32,
+};
+
+enum { LOAD_PEER, LOAD_STATE, LOAD_JID, LOAD_NAME, LOAD_GROUPS, LOAD_REQUEST };
+
+static struct iris_query load = {
+	.name = "roster.load",
+	.table = "roster",
+	.sql = "SELECT peer, state, jid, contact_name, contact_groups, request FROM roster WHERE account = $1",
+	.key = "account peer",
+	.params = { { "account", IRIS_INT } },
+	.columns = { { "peer", IRIS_INT }, { "state", IRIS_INT }, { "jid", IRIS_SEALED },
+		{ "contact_name", IRIS_SEALED }, { "contact_groups", IRIS_SEALED }, { "request", IRIS_SEALED } },
+};
+
+static struct iris_query load_version = {
+	.name = "roster.load_version",
+	.table = "roster_version",
+	.sql = "SELECT version FROM roster_version WHERE account = $1",
+	.params = { { "account", IRIS_INT } },
+	.columns = { { "version", IRIS_INT } },
+};
+
+static struct iris_query save = {
+	.name = "roster.save",
+	.table = "roster",
+	.sql = "INSERT INTO roster (account, peer, state, jid, contact_name, contact_groups, request) "
+	       "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (account, peer) DO UPDATE SET "
+	       "state = excluded.state, jid = excluded.jid, contact_name = excluded.contact_name, "
+	       "contact_groups = excluded.contact_groups, request = excluded.request",
+	.key = "account peer",
+	.write = true,
+	.params = { { "account", IRIS_INT }, { "peer", IRIS_INT }, { "state", IRIS_INT }, { "jid", IRIS_SEALED },
+		{ "contact_name", IRIS_SEALED }, { "contact_groups", IRIS_SEALED }, { "request", IRIS_SEALED } },
+};
+
+static struct iris_query save_version = {
+	.name = "roster.save_version",
+	.table = "roster_version",
+	.sql = "INSERT INTO roster_version (account, version) VALUES ($1, $2) "
+	       "ON CONFLICT (account) DO UPDATE SET version = excluded.version",
+	.write = true,
+	.params = { { "account", IRIS_INT }, { "version", IRIS_INT } },
+};
+
+static struct iris_query drop = {
+	.name = "roster.drop",
+	.table = "roster",
+	.sql = "DELETE FROM roster WHERE account = $1 AND peer = $2",
+	.write = true,
+	.params = { { "account", IRIS_INT }, { "peer", IRIS_INT } },
+};
+
+static struct iris_query drop_all = {
+	.name = "roster.drop_all",
+	.table = "roster",
+	.sql = "DELETE FROM roster WHERE account = $1",
+	.write = true,
+	.params = { { "account", IRIS_INT } },
+};
+
+static struct iris_query drop_version = {
+	.name = "roster.drop_version",
+	.table = "roster_version",
+	.sql = "DELETE FROM roster_version WHERE account = $1",
+	.write = true,
+	.params = { { "account", IRIS_INT } },
+};
+
+struct iris_query *const roster_queries[] = {
+	&load, &load_version, &save, &save_version, &drop, &drop_all, &drop_version, NULL,
+};
+
+/* --- groups: one sealed value, their names with a NUL behind each --- */
+
+static struct iris_str
+groups_pack(struct iris_arena *arena, char *const *groups)
+{
+	struct iris_strbuf buf = STRBUF_INIT(arena);
+
+	for (; groups && *groups; groups++) {
+		strbuf_add(&buf, str_from(*groups));
+		strbuf_add_char(&buf, '\0');
+	}
+	return buf.len ? strbuf_str(&buf) : IRIS_STR_NONE;
+}
+
+static char *const *
+groups_unpack(struct iris_arena *arena, struct iris_str packed)
+{
+	const char *at = packed.base, *end = packed.base + packed.len;
+	size_t count = 0, i = 0;
+	char **groups;
+
+	for (size_t k = 0; k < packed.len; k++)
+		count += packed.base[k] == '\0';
+	if (count == 0)
+		return NULL;
+	groups = arena_alloc(arena, (count + 1) * sizeof(*groups));
+	for (; i < count && at < end; i++) {
+		groups[i] = (char *)at;
+		at += strlen(at) + 1;
+	}
+	return groups;
+}
+
+/* --- reading --- */
+
+static struct iris_str
+row_bytes(const struct iris_rows *rows, size_t row, unsigned column)
+{
+	const struct iris_value *value = row_value(rows, row, column);
+
+	return value->type == IRIS_TYPE_NONE ? IRIS_STR_NONE : value->bytes;
+}
+
+static void
+load_row(struct iris_arena *arena, const struct iris_rows *rows, size_t row, struct iris_roster *roster)
+{
+	int64_t state = row_value(rows, row, LOAD_STATE)->number;
+	struct roster_change change = {
+		.jid = jid_from_prepared(row_bytes(rows, row, LOAD_JID)),
+		.subscription = (enum iris_subscription)(state & STATE_SUBSCRIPTION),
+		.ask = state & STATE_ASK,
+		.approved = state & STATE_APPROVED,
+		.pending_in = state & STATE_PENDING_IN,
+		.in_roster = state & STATE_IN_ROSTER,
+		.name = row_bytes(rows, row, LOAD_NAME),
+		.groups = groups_unpack(arena, row_bytes(rows, row, LOAD_GROUPS)),
+		.request = row_bytes(rows, row, LOAD_REQUEST),
+	};
+
+	if (!jid_is_none(&change.jid))
+		roster_put(roster, &change);
+}
+
+bool
+roster_load(const struct iris_account *account, struct iris_roster *roster)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_rows rows;
+	bool ok;
+
+	ok = vault_read(&load_version, 0, VALUES(value_int(account->id)), arena, &rows) == IRIS_VAULT_OK;
+	if (ok && rows.count)
+		roster->version = row_value(&rows, 0, 0)->number;
+	ok = ok && vault_read(&load, account->owner, VALUES(value_int(account->id)), arena, &rows) == IRIS_VAULT_OK;
+	for (size_t i = 0; ok && i < rows.count; i++)
+		load_row(arena, &rows, i, roster);
+	arena_unref(&arena);
+	return ok;
+}
+
+/* --- writing --- */
+
+static int64_t
+state_pack(const struct roster_change *change)
+{
+	return (int64_t)change->subscription | (change->ask ? STATE_ASK : 0) |
+	       (change->approved ? STATE_APPROVED : 0) | (change->pending_in ? STATE_PENDING_IN : 0) |
+	       (change->in_roster ? STATE_IN_ROSTER : 0);
+}
+
+enum iris_vault_result
+roster_post(const struct iris_account *account, const struct roster_change *change, int64_t version,
+	    struct iris_ticket *ticket)
+{
+	struct iris_batch *batch = batch_new(account->owner);
+	struct iris_arena *arena = arena_new();
+	struct iris_value id = value_int(account->id);
+	struct iris_value peer = value_int(vault_peer_id(jid_bare(&change->jid)));
+	enum iris_vault_result result;
+
+	if (change->in_roster || change->pending_in)
+		batch_add(batch, &save, VALUES(id, peer, value_int(state_pack(change)),
+					       value_str(jid_bare(&change->jid)), value_str(change->name),
+					       value_str(groups_pack(arena, change->groups)),
+					       value_str(change->request)));
+	else
+		batch_add(batch, &drop, VALUES(id, peer));
+	if (change->visible)
+		batch_add(batch, &save_version, VALUES(id, value_int(version)));
+	result = batch_post(&batch, ticket);
+	arena_unref(&arena);
+	return result;
+}
+
+void
+roster_erase(const struct iris_account *account)
+{
+	struct iris_batch *batch = batch_new(account->owner);
+	struct iris_value id = value_int(account->id);
+
+	batch_add(batch, &drop_all, VALUES(id));
+	batch_add(batch, &drop_version, VALUES(id));
+	if (batch_write(&batch) != IRIS_VAULT_OK)
+		LOG(IRIS_LOG_ERROR, "roster", "a removed account's rows were not erased",
+		    LOG_INT("account", account->id));
+}
