@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * TLS as this server speaks it (P1.1), above OpenSSL: contexts of hosts, and what is asked of a
+ * connection afterwards.  Handshakes happen on the worker that accepted.
+ */
+#ifndef IRIS_TLS_H
+#define IRIS_TLS_H
+
+#include <openssl/ssl.h>
+
+#include "iris/route.h"
+
+/*
+ * A server's context from PEM files; the certificate's file holds the chain, NAME.ocsp next to it an
+ * OCSP response to staple. NULL: the error says why. Any thread. Certificates that end soon are logged.
+ */
+SSL_CTX *tls_context_new(struct iris_str certificate, struct iris_str key, struct iris_error *error);
+
+/*
+ * A connection's TLS, server side, ready for SSL_accept. alpn: the one protocol spoken here, which a client that
+ * offers any must offer (direct TLS); NULL: whatever it offers is ignored (STARTTLS).
+ */
+SSL *tls_accept_new(SSL_CTX *context, int fd, const char *alpn);
+
+/* The client's, when its chain leads to an authority of client-ca; else NULL. Borrowed. */
+X509 *tls_peer_certificate(SSL *ssl);
+
+/* RFC 9266, RFC 5929. False: this connection cannot give it. */
+IRIS_MUST_CHECK bool tls_channel_binding(SSL *ssl, const char *type, struct iris_arena *arena,
+					 struct iris_str *data_r);
+const char *const *tls_channel_bindings(SSL *ssl);
+
+/* --- hosts.c --- */
+
+/* The context of a host, or NULL when it has no certificate. Good for this turn of the loop (SSL_new counts it). */
+SSL_CTX *host_tls(const struct iris_host *host);
+/* Why OpenSSL failed, in words; empties its queue. */
+const char *tls_reason(void);
+
+#endif
