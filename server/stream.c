@@ -1,0 +1,702 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a stream (RFC 6120 §4): accepting, input, the fiber that handles it in order, moving to the home of its
+ * user, the end, and those that are idle.  A stream belongs to one worker; only stream_depart() takes it to another.
+ *
+ * What ends a stream only marks it; the end is carried out by stream_on_turn(), when no call of it is under way.
+ * What is said when a stream is opened and closed is in stream_negotiation.c and stream_error.c.
+ */
+#include <stdlib.h>
+
+#include "im_private.h"
+#include "module_private.h"
+#include "stream_private.h"
+#include "worker_private.h"
+
+#define SWEEP_MS 1000
+#define WARM_MS 1000         /* a parser is kept for so long a silence */
+#define FIBER_RETRY_MS 20
+#define PARSER_TICK_MS 50
+#define SCRATCH_MAX (256u * 1024u)
+
+static _Thread_local struct streams streams;
+
+struct streams *
+streams_here(void)
+{
+	if (!streams.lists[0].tqh_last) {
+		for (int i = 0; i < STREAM_LISTS; i++)
+			TAILQ_INIT(&streams.lists[i]);
+		TAILQ_INIT(&streams.warm);
+	}
+	return &streams;
+}
+
+static void
+stream_assert_home(const struct iris_stream *stream)
+{
+	IRIS_ASSERT(stream->home == worker_index());
+}
+
+/* --- states and lists --- */
+
+#define TO(name) (1u << IRIS_STREAM_##name)
+
+static const unsigned stream_steps[] = {
+	[IRIS_STREAM_HEADER] = TO(PLAIN) | TO(UNAUTHENTICATED) | TO(AUTHENTICATED) | TO(CLOSING) | TO(CLOSED),
+	[IRIS_STREAM_PLAIN] = TO(HANDSHAKE) | TO(CLOSING) | TO(CLOSED),
+	[IRIS_STREAM_HANDSHAKE] = TO(HEADER) | TO(CLOSED),
+	[IRIS_STREAM_UNAUTHENTICATED] = TO(HEADER) | TO(AUTHENTICATED) | TO(BOUND) | TO(CLOSING) | TO(CLOSED),
+	[IRIS_STREAM_AUTHENTICATED] = TO(BOUND) | TO(CLOSING) | TO(CLOSED),
+	[IRIS_STREAM_BOUND] = TO(CLOSING) | TO(CLOSED),
+	[IRIS_STREAM_CLOSING] = TO(CLOSED),
+	[IRIS_STREAM_CLOSED] = 0,
+};
+
+void
+stream_set_list(struct iris_stream *stream, enum stream_list_id list)
+{
+	struct streams *here = streams_here();
+
+	TAILQ_REMOVE(&here->lists[stream->list], stream, link);
+	stream->list = (uint8_t)list;
+	stream->since_ms = worker_now_ms();
+	TAILQ_INSERT_TAIL(&here->lists[list], stream, link);
+}
+
+void
+stream_move_to_state(struct iris_stream *stream, enum iris_stream_state state)
+{
+	stream_assert_home(stream);
+	IRIS_ASSERT(stream_steps[stream->state] & 1u << state);
+	if (stream->state == IRIS_STREAM_BOUND)
+		stream_count_metric(STREAM_METRIC_BOUND, -1);
+	stream->state = state;
+	if (state == IRIS_STREAM_BOUND) {
+		stream->was_bound = true;
+		stream_count_metric(STREAM_METRIC_BOUND, 1);
+		stream_set_list(stream, STREAMS_LIVE);
+	} else if (state >= IRIS_STREAM_CLOSING) {
+		stream_set_list(stream, STREAMS_CLOSING);
+		stream_touch(stream);
+	}
+}
+
+void
+stream_touch(struct iris_stream *stream)
+{
+	worker_at_turn_end(&stream->turn);
+}
+
+static void
+stream_set_warm(struct iris_stream *stream, bool warm)
+{
+	struct streams *here = streams_here();
+
+	if (stream->warm) {
+		TAILQ_REMOVE(&here->warm, stream, warm_link);
+		here->warm_count--;
+	}
+	stream->warm = warm;
+	if (warm) {
+		TAILQ_INSERT_TAIL(&here->warm, stream, warm_link);
+		here->warm_count++;
+	}
+}
+
+/* --- output --- */
+
+static void
+streams_drop_scratch(struct iris_turn *turn)
+{
+	arena_unref(&IRIS_CONTAINER(turn, struct streams, scratch_turn)->scratch);
+}
+
+struct iris_strbuf
+stream_buffer(void)
+{
+	struct streams *here = streams_here();
+
+	if (here->scratch && arena_size(here->scratch) > SCRATCH_MAX)
+		arena_unref(&here->scratch);
+	if (!here->scratch) {
+		here->scratch = arena_new();
+		here->scratch_turn.fn = streams_drop_scratch;
+		worker_at_turn_end(&here->scratch_turn);
+	}
+	return STRBUF_INIT(here->scratch);
+}
+
+void
+stream_send_text(struct iris_stream *stream, struct iris_strbuf *buf)
+{
+	struct iris_str text = strbuf_str(buf);
+
+	connection_send(stream->connection, text);
+	stream_count_metric(STREAM_METRIC_BYTES_OUT, (int64_t)text.len);
+}
+
+static bool
+stream_takes_output(const struct iris_stream *stream)
+{
+	stream_assert_home(stream);
+	return stream->state < IRIS_STREAM_CLOSING && !stream->lost;
+}
+
+void
+stream_send(struct iris_stream *stream, const struct iris_element *element)
+{
+	struct iris_strbuf buf;
+
+	if (!stream_takes_output(stream))
+		return;
+	buf = stream_buffer();
+	element_write(&buf, element, str_from(stream->role->ns));
+	stream_send_text(stream, &buf);
+}
+
+void
+stream_send_delivery(struct iris_stream *stream, const struct iris_delivery *delivery)
+{
+	struct iris_strbuf buf;
+
+	if (!stream_takes_output(stream))
+		return;
+	buf = stream_buffer();
+	delivery_write(&buf, delivery);
+	stream_send_text(stream, &buf);
+	stream_count_metric(STREAM_METRIC_STANZAS_OUT, 1);
+}
+
+size_t
+stream_output_pending(const struct iris_stream *stream)
+{
+	return stream->connection ? connection_pending(stream->connection) : 0;
+}
+
+/* --- stanzas --- */
+
+static bool
+stream_is_stanza(const struct iris_element *element)
+{
+	return str_is(element->ns, NS_CLIENT) &&
+	       (str_is(element->name, "message") || str_is(element->name, "presence") || str_is(element->name, "iq"));
+}
+
+static void
+stream_pass_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p)
+{
+	struct iris_stream_ticket ticket = { .stream = stream };
+
+	stream_count_metric(STREAM_METRIC_STANZAS_IN, 1);
+	if (!stream->counting) {
+		stream->role->stanza(stream, stanza_p, NULL);
+		return;
+	}
+	ticket.stanza = stanza_ref(*stanza_p);
+	hook_run_stanza_ticket(&ticket);
+	stream->role->stanza(stream, stanza_p, ticket.ticket);
+	hook_run_stanza_done(&ticket);
+	ticket_unref(&ticket.ticket);
+	stanza_unref(&ticket.stanza);
+}
+
+/* RFC 6120 §8.1.2.1: a client speaks for itself only. */
+static bool
+stream_may_be_from(const struct iris_stream *stream, const struct iris_jid *from)
+{
+	return jid_is_none(from) || !stream->session || jid_equal(from, &stream->session->jid) ||
+	       jid_equal(from, &stream->jid);
+}
+
+static void
+stream_answer_malformed(struct iris_stream *stream, struct iris_stanza *stanza)
+{
+	struct iris_stanza *error = stanza_error(stanza, &(struct iris_refusal){ .condition = IRIS_JID_MALFORMED });
+
+	if (!error)
+		return;
+	stanza_freeze(error);
+	stream_send_delivery(stream, &(struct iris_delivery){ .stanza = error });
+	stanza_unref(&error);
+}
+
+/*
+ * §8.3.3.8: an address that is none goes back to the client. The stanza without addresses stands for it, also
+ * where stanzas are counted: the client counts it as sent.
+ */
+static void
+stream_handle_malformed(struct iris_stream *stream, struct iris_arena **arena_p, struct iris_element *root)
+{
+	struct iris_stream_ticket ticket = { .stream = stream };
+	const char *condition;
+
+	element_set(root, "from", IRIS_STR_NONE);
+	element_set(root, "to", IRIS_STR_NONE);
+	ticket.stanza = stanza_from_element(*arena_p, root, &condition);
+	IRIS_ASSERT(ticket.stanza);
+	*arena_p = NULL;
+	if (stream->counting)
+		hook_run_stanza_ticket(&ticket);
+	stream_answer_malformed(stream, ticket.stanza);
+	if (stream->counting)
+		hook_run_stanza_done(&ticket);
+	ticket_unref(&ticket.ticket);
+	stanza_unref(&ticket.stanza);
+}
+
+static void
+stream_handle_stanza(struct iris_stream *stream, struct iris_arena **arena_p, struct iris_element *root)
+{
+	const char *condition;
+	struct iris_stanza *stanza;
+
+	if (stream->state != IRIS_STREAM_BOUND && stream->state != IRIS_STREAM_AUTHENTICATED) {
+		stream_error(stream, "not-authorized", "sign in first");
+		return;
+	}
+	stanza = stanza_from_element(*arena_p, root, &condition);
+	if (!stanza) {
+		stream_handle_malformed(stream, arena_p, root);
+		return;
+	}
+	*arena_p = NULL;
+	if (stream->state == IRIS_STREAM_AUTHENTICATED) {
+		if (!bind_handle_iq(stream, stanza))
+			stream_error(stream, "not-authorized", "bind a resource first");
+	} else if (!stream_may_be_from(stream, &stanza->from)) {
+		stream_error(stream, "invalid-from", NULL);
+	} else {
+		stream_pass_stanza(stream, &stanza);
+	}
+	stanza_unref(&stanza);
+}
+
+static void
+stream_handle_element(struct iris_stream *stream, struct iris_arena **arena_p, struct iris_element *element)
+{
+	const struct iris_stream_handler *handler;
+	const struct iris_module *module;
+
+	if (stream->state >= IRIS_STREAM_CLOSING)
+		return; /* §4.4: what comes after our closing tag is not handled */
+	if (stream_is_stanza(element)) {
+		stream_handle_stanza(stream, arena_p, element);
+		return;
+	}
+	handler = stream_handler_find(element->name, element->ns, &module);
+	if (handler && handler->states & 1u << stream->state)
+		stream_handler_run(handler, module, stream, element);
+	else
+		stream_error(stream, "unsupported-stanza-type", NULL);
+}
+
+/* False: nothing is there to be handled. */
+static bool
+stream_handle_next(struct iris_stream *stream)
+{
+	struct iris_element *element;
+	struct iris_arena *arena;
+	struct xml_error error;
+
+	switch (xml_parser_next(stream->parser, &arena, &element)) {
+	case XML_EVENT_NONE:
+		return false;
+	case XML_EVENT_HEADER:
+		stream_handle_header(stream, element);
+		break;
+	case XML_EVENT_ELEMENT:
+		stream_handle_element(stream, &arena, element);
+		break;
+	case XML_EVENT_CLOSED:
+		stream_handle_closing_tag(stream);
+		return false;
+	case XML_EVENT_ERROR:
+		error = xml_parser_error(stream->parser);
+		stream_error(stream, error.condition, error.text);
+		connection_finish(stream->connection); /* also when our closing tag was out already */
+		return false;
+	}
+	arena_unref(&arena);
+	return true;
+}
+
+/* --- the fiber --- */
+
+static void stream_pump(struct iris_stream *stream);
+
+static void
+stream_on_again(void *arg)
+{
+	struct iris_stream *stream = arg;
+
+	stream->deferred = false;
+	if (xml_parser_wants_tick(stream->parser))
+		xml_parser_tick(stream->parser);
+	stream_pump(stream);
+	stream_touch(stream);
+}
+
+static void
+stream_go_on_later(struct iris_stream *stream, int64_t milliseconds)
+{
+	stream->deferred = true;
+	timer_start(&stream->again, milliseconds, stream_on_again, stream);
+}
+
+/* The account as it is now, at home: SECURITY: it may have been locked while the client signed in elsewhere. */
+static void
+stream_check_account(struct iris_stream *stream)
+{
+	if (stream->jid.node_len == 0)
+		return; /* no account: another server, a component */
+	if (!accounts()->find(&stream->jid, &stream->account))
+		stream_error(stream, "internal-server-error", "the account could not be read");
+	else if (stream->account.id == 0 || stream->account.locked)
+		stream_error(stream, "not-authorized", "the account cannot be used");
+}
+
+static void
+stream_run_arrival(struct iris_stream *stream)
+{
+	struct stream_arrival *arrival = stream->arrival;
+
+	if (stream->state < IRIS_STREAM_CLOSING)
+		stream_check_account(stream);
+	stream->arrival = NULL;
+	arrival->next(stream, arrival->arg);
+	free(arrival);
+}
+
+static void
+stream_run_end(struct iris_stream *stream, bool deferred)
+{
+	stream->runner = NULL;
+	if (stream->lost && !deferred && !stream->arrival)
+		stream_cut(stream, stream->lost);
+	if (deferred)
+		stream_go_on_later(stream, 0);
+	else if (xml_parser_wants_tick(stream->parser) && !timer_is_running(&stream->again))
+		timer_start(&stream->again, PARSER_TICK_MS, stream_on_again, stream);
+	if (!stream->arrival)
+		connection_pause(stream->connection, deferred);
+	stream_touch(stream);
+}
+
+/* Handles what the parser has, in order. Usually it never waits, and is over when stream_pump() goes on. */
+static void
+stream_run(void *arg)
+{
+	struct stream_runner runner = { .stream = arg };
+	struct iris_stream *stream = arg;
+	int64_t budget = stream_option(STREAM_OPT_BUDGET);
+	bool more = true;
+
+	stream->runner = &runner;
+	if (stream->arrival)
+		stream_run_arrival(stream);
+	while (runner.stream && !stream->arrival && stream->state != IRIS_STREAM_CLOSED && more && budget-- > 0)
+		more = stream_handle_next(stream);
+	if (!runner.stream)
+		return;
+	stream_run_end(stream, more && !stream->arrival && stream->state != IRIS_STREAM_CLOSED);
+	stream_unref(&stream);
+}
+
+/*
+ * Sees to it that a fiber handles what is there. While one is under way, or none can be had, nothing is
+ * read: what is not handled waits in the kernel, and with the peer.
+ */
+static void
+stream_pump(struct iris_stream *stream)
+{
+	bool leaving = stream->arrival && !stream->arrival->is_home;
+
+	if (stream->finished || stream->runner || stream->deferred || leaving)
+		return;
+	stream_ref(stream);
+	if (!fiber_start("stream", stream_run, stream)) {
+		struct iris_stream *ref = stream;
+
+		stream_unref(&ref);
+		connection_pause(stream->connection, true);
+		stream_go_on_later(stream, FIBER_RETRY_MS);
+	} else if (stream->runner) {
+		connection_pause(stream->connection, true);
+	}
+}
+
+/* --- what the connection tells --- */
+
+static void
+stream_on_input(void *owner, const char *bytes, size_t len)
+{
+	struct iris_stream *stream = owner;
+	int64_t now = worker_now_ms();
+
+	stream->busy = now - stream->input_ms < WARM_MS;
+	stream->input_ms = now;
+	if (stream->list == STREAMS_LIVE && stream->since_ms != now)
+		stream_set_list(stream, STREAMS_LIVE);
+	stream_count_metric(STREAM_METRIC_BYTES_IN, (int64_t)len);
+	xml_parser_feed(stream->parser, (struct iris_str){ bytes, len });
+	stream_pump(stream);
+	stream_touch(stream);
+}
+
+static void
+stream_on_secured(void *owner)
+{
+	stream_move_to_state(owner, IRIS_STREAM_HEADER);
+}
+
+/* What was read before is still handled; then it ends. */
+static void
+stream_on_ended(void *owner, const char *reason)
+{
+	struct iris_stream *stream = owner;
+
+	stream->lost = reason;
+	stream_pump(stream);
+}
+
+static const struct connection_handler stream_connection_handler = {
+	.secured = stream_on_secured, .input = stream_on_input, .ended = stream_on_ended,
+};
+
+/* --- coming and going --- */
+
+static void stream_on_sweep(void *arg);
+
+static void
+stream_come_in(struct iris_stream *stream)
+{
+	struct streams *here = streams_here();
+
+	stream->home = worker_index();
+	stream->list = stream->state >= IRIS_STREAM_CLOSING ? STREAMS_CLOSING : STREAMS_YOUNG;
+	stream->since_ms = worker_now_ms();
+	TAILQ_INSERT_TAIL(&here->lists[stream->list], stream, link);
+	if (here->count++ == 0)
+		timer_start(&here->sweep, SWEEP_MS, stream_on_sweep, NULL);
+}
+
+static void
+stream_go_out(struct iris_stream *stream)
+{
+	struct streams *here = streams_here();
+
+	timer_stop(&stream->again);
+	worker_turn_cancel(&stream->turn);
+	stream_set_warm(stream, false);
+	TAILQ_REMOVE(&here->lists[stream->list], stream, link);
+	if (--here->count == 0)
+		timer_stop(&here->sweep);
+}
+
+static void
+stream_be_home(struct iris_stream *stream)
+{
+	const char *closing = streams_here()->closing;
+
+	stream->arrival->is_home = true;
+	if (closing && stream->state < IRIS_STREAM_CLOSING)
+		stream_error(stream, closing, NULL);
+	stream_pump(stream);
+	stream_touch(stream);
+}
+
+static void
+stream_arrive(struct iris_mail *mail)
+{
+	struct stream_arrival *arrival = IRIS_CONTAINER(mail, struct stream_arrival, mail);
+	struct iris_stream *stream = arrival->stream;
+
+	stream_come_in(stream);
+	connection_attach(stream->connection);
+	stream_be_home(stream);
+}
+
+/*
+ * The only way between workers, at the end of a turn: no event of it is left here, and after worker_post()
+ * it is not touched any more.
+ */
+static void
+stream_depart(struct iris_stream *stream)
+{
+	struct iris_worker *home = home_of(jid_bare(&stream->jid));
+
+	if (stream->runner) { /* whoever called stream_authenticated() waits, against its rule */
+		stream->runner->stream = NULL;
+		stream->runner = NULL;
+		stream->refs--;
+	}
+	if (home == worker_self()) {
+		stream_be_home(stream);
+		return;
+	}
+	IRIS_ASSERT(stream->refs == 1);
+	stream_count_metric(STREAM_METRIC_MOVES, 1);
+	stream_go_out(stream);
+	connection_detach(stream->connection);
+	stream->home = worker_index_of(home);
+	stream->arrival->stream = stream;
+	stream->arrival->mail.fn = stream_arrive;
+	worker_post(home, &stream->arrival->mail);
+}
+
+/* Everything goes but the struct, which goes with the last reference. */
+static void
+stream_finish(struct iris_stream *stream)
+{
+	hook_run_stream_close(stream);
+	slots_free(&stream->slots);
+	stream_go_out(stream);
+	connection_free(&stream->connection);
+	stream->finished = true;
+	stream_count_metric(STREAM_METRIC_OPEN, -1);
+	stream_unref(&stream);
+}
+
+/* Parsers are not kept for later: between other memory they would leave holes that never close. */
+static void
+stream_rest_parser(struct iris_stream *stream)
+{
+	struct streams *here = streams_here();
+	struct iris_stream *coldest;
+
+	if (stream->state != IRIS_STREAM_BOUND || !stream->busy) {
+		stream_set_warm(stream, false);
+		xml_parser_rest(stream->parser);
+		return;
+	}
+	stream_set_warm(stream, true);
+	while (here->warm_count > (size_t)stream_option(STREAM_OPT_PARSERS)) {
+		coldest = TAILQ_FIRST(&here->warm);
+		stream_set_warm(coldest, false);
+		xml_parser_rest(coldest->parser);
+	}
+}
+
+static void
+stream_on_turn(struct iris_turn *turn)
+{
+	struct iris_stream *stream = IRIS_CONTAINER(turn, struct iris_stream, turn);
+
+	if (stream->arrival && !stream->arrival->is_home) {
+		stream_depart(stream);
+		return;
+	}
+	if (stream->runner || stream->arrival || stream->finished)
+		return;
+	if (stream->state >= IRIS_STREAM_CLOSING && stream->was_bound && !stream->end_told) {
+		stream->end_told = true;
+		stream->role->ended(stream, stream->orderly);
+	}
+	if (stream->state == IRIS_STREAM_CLOSED)
+		stream_finish(stream);
+	else
+		stream_rest_parser(stream);
+}
+
+bool
+stream_accept(const struct listener *listener, int fd, const struct sockaddr *peer)
+{
+	struct iris_stream *stream = iris_calloc(1, sizeof(*stream));
+	bool direct = listener->tls == LISTENER_DIRECT;
+
+	stream->role = listener->role;
+	stream->tls = (uint8_t)listener->tls;
+	stream->state = direct ? IRIS_STREAM_HANDSHAKE : IRIS_STREAM_HEADER;
+	stream->refs = 1;
+	stream->turn.fn = stream_on_turn;
+	stream->connection = connection_open(&(struct connection_setup){
+		.fd = fd, .peer = peer, .proxy = listener->proxy, .direct_tls = direct,
+		.alpn = strcmp(stream->role->ns, NS_CLIENT) == 0 ? "xmpp-client" : NULL,
+		.handler = &stream_connection_handler, .owner = stream });
+	if (!stream->connection) {
+		free(stream);
+		return false;
+	}
+	stream_set_limits(stream);
+	stream_come_in(stream);
+	stream_count_metric(STREAM_METRIC_OPEN, 1);
+	return true;
+}
+
+/* --- time --- */
+
+static void
+streams_sweep_young(struct streams *here, int64_t now)
+{
+	struct iris_stream *stream;
+
+	while ((stream = TAILQ_FIRST(&here->lists[STREAMS_YOUNG])) != NULL &&
+	       now - stream->since_ms > stream_option(STREAM_OPT_NEGOTIATION)) {
+		stream_error(stream, "connection-timeout", NULL);
+		if (stream->list == STREAMS_YOUNG)
+			stream_cut(stream, "negotiation timeout");
+	}
+}
+
+static void
+streams_sweep_closing(struct streams *here, int64_t now)
+{
+	struct iris_stream *stream, *next;
+
+	stream = TAILQ_FIRST(&here->lists[STREAMS_CLOSING]);
+	while (stream && now - stream->since_ms > stream_option(STREAM_OPT_CLOSE)) {
+		next = TAILQ_NEXT(stream, link);
+		stream_cut(stream, "close timeout"); /* goes to the end of this list */
+		stream = next;
+	}
+}
+
+static void
+stream_stir(struct iris_stream *stream, int64_t now)
+{
+	int64_t idle = stream_option(STREAM_OPT_IDLE);
+
+	stream_set_list(stream, STREAMS_LIVE);
+	if (idle > 0 && now - stream->input_ms > idle) /* §4.6 */
+		stream_error(stream, "connection-timeout", NULL);
+	else if (stream_option(STREAM_OPT_WHITESPACE) > 0)
+		connection_send(stream->connection, IRIS_STR(" "));
+}
+
+static void
+streams_sweep_live(struct streams *here, int64_t now)
+{
+	int64_t period = stream_option(STREAM_OPT_WHITESPACE);
+	struct iris_stream *stream;
+
+	if (period == 0)
+		period = stream_option(STREAM_OPT_IDLE);
+	while (period > 0 && (stream = TAILQ_FIRST(&here->lists[STREAMS_LIVE])) != NULL &&
+	       now - stream->since_ms > period)
+		stream_stir(stream, now);
+}
+
+static void
+streams_sweep_warm(struct streams *here, int64_t now)
+{
+	struct iris_stream *stream;
+
+	while ((stream = TAILQ_FIRST(&here->warm)) != NULL && now - stream->input_ms > WARM_MS) {
+		stream_set_warm(stream, false);
+		xml_parser_rest(stream->parser);
+	}
+}
+
+static void
+stream_on_sweep(void *arg)
+{
+	struct streams *here = streams_here();
+	int64_t now = worker_now_ms();
+
+	timer_start(&here->sweep, SWEEP_MS, stream_on_sweep, NULL);
+	streams_sweep_young(here, now);
+	streams_sweep_live(here, now);
+	streams_sweep_closing(here, now);
+	streams_sweep_warm(here, now);
+}

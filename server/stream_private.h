@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Streams (RFC 6120 §4) between the files of the core.  See iris/stream.h for what a stream is, and "Streams" in
+ * server/README.md for its life.
+ *
+ *   stream.c              its life: accepting, input, the fiber, moving, the end, idle streams
+ *   stream_negotiation.c  headers, features, STARTTLS
+ *   stream_error.c        errors, closing
+ *   stream_settings.c     options and metrics of the module `stream`
+ *   bind.c                resource binding
+ */
+#ifndef IRIS_STREAM_PRIVATE_H
+#define IRIS_STREAM_PRIVATE_H
+
+#include "connection.h"
+#include "iris/module.h"
+#include "listener.h"
+#include "xml_parser.h"
+
+/* --- for others in the core --- */
+
+/* A connection was accepted; takes over fd. False: not let in, closed. The worker that accepts. */
+IRIS_MUST_CHECK bool stream_accept(const struct listener *listener, int fd, const struct sockaddr *peer);
+/* Links a session (session_create, session_attach), which makes the stream BOUND; NULL: detached. */
+void stream_set_session(struct iris_stream *stream, struct iris_session *session);
+/*
+ * Ends all streams of all workers with this stream error, waits until what is pending is written, at most
+ * timeout_ms, then cuts what is left. Main thread, while the workers run; nothing is accepted any more.
+ */
+void streams_close_all(const char *condition, unsigned timeout_ms);
+/* Streams of the calling worker. */
+size_t stream_count(void);
+
+/* --- the stream --- */
+
+/* The fiber of a stream. It lives on that fiber's stack. */
+struct stream_runner {
+	struct iris_stream *stream; /* NULL: it moved away while the fiber ran */
+};
+
+/* What waits for a stream at the home of its user: set by stream_authenticated(). */
+struct stream_arrival {
+	struct iris_mail mail;
+	struct iris_stream *stream;
+	void (*next)(struct iris_stream *stream, void *arg);
+	void *arg;
+	bool restart;
+	bool is_home; /* it has arrived, next() is to be called */
+};
+
+enum stream_list_id { STREAMS_YOUNG, STREAMS_LIVE, STREAMS_CLOSING, STREAM_LISTS };
+
+struct iris_stream {
+	struct connection *connection;   /* NULL once finished */
+	const char *lost;                /* why the connection has ended; NULL: it has not */
+	const struct iris_stream_role *role;
+	struct xml_parser *parser;
+	enum iris_stream_state state;
+	uint8_t tls;                     /* enum listener_tls */
+	uint8_t list;                    /* enum stream_list_id */
+	bool header_sent;
+	bool has_version;                /* the peer's header told one */
+	bool was_bound, end_told;        /* role->ended is owed, has been called */
+	bool orderly;                    /* it ends by a closing tag */
+	bool counting;
+	bool finished;                   /* nothing is left but the struct, for who counts on it */
+	bool deferred;                   /* waits for `again`, reads nothing meanwhile */
+	bool busy;                       /* has brought input twice within a second */
+	bool warm;                       /* keeps its parser for a moment */
+	unsigned refs;
+	int home;                        /* worker */
+	struct stream_runner *runner;    /* a fiber works for it */
+	struct stream_arrival *arrival;
+	struct iris_host *host;
+	struct iris_session *session;
+	struct iris_jid jid;             /* bare; owns its text; none before authentication */
+	struct iris_account account;
+	char *claimed;                   /* `from` of the header, prepared; NULL after authentication */
+	void **slots;
+	struct iris_turn turn;
+	struct iris_timer again;         /* goes on later: budget used up, no fiber, a parser's tick */
+	TAILQ_ENTRY(iris_stream) link;   /* in streams_here()->lists[list] */
+	TAILQ_ENTRY(iris_stream) warm_link;
+	int64_t since_ms;                /* in its list; lists are in this order */
+	int64_t input_ms;                /* the last bytes */
+	char id[17];                     /* 96 random bits */
+	char lang[20];                   /* "" none */
+};
+
+TAILQ_HEAD(stream_list, iris_stream);
+
+/* All streams of a worker. */
+struct streams {
+	struct stream_list lists[STREAM_LISTS];
+	struct stream_list warm;         /* those that keep a parser, the longest idle first */
+	unsigned warm_count;
+	size_t count;
+	struct iris_timer sweep;
+	struct iris_arena *scratch;      /* for what is serialised in this turn */
+	struct iris_turn scratch_turn;
+	const char *closing;             /* who still arrives is sent away with this condition */
+};
+
+struct streams *streams_here(void);
+
+/* --- stream.c --- */
+
+/* The only place where the state changes; asserts that the step is legal. */
+void stream_move_to_state(struct iris_stream *stream, enum iris_stream_state state);
+/* Goes to the end of a list, with the time of now. */
+void stream_set_list(struct iris_stream *stream, enum stream_list_id list);
+/* Something is to be done at the end of this turn (the end, a move, the parser's memory). */
+void stream_touch(struct iris_stream *stream);
+/* A buffer for output, good until the end of the turn. */
+struct iris_strbuf stream_buffer(void);
+void stream_send_text(struct iris_stream *stream, struct iris_strbuf *buf);
+
+/* --- stream_negotiation.c --- */
+
+void stream_handle_header(struct iris_stream *stream, const struct iris_element *header);
+/* Our own header; header NULL: the peer's was not read, an error follows (RFC 6120 §4.9.1.2). */
+void stream_send_header(struct iris_stream *stream, const struct iris_element *header);
+void stream_handle_starttls(struct iris_stream *stream, struct iris_element *element);
+void stream_set_limits(struct iris_stream *stream);
+
+/* --- stream_error.c --- */
+
+/* The peer's closing tag. */
+void stream_handle_closing_tag(struct iris_stream *stream);
+/* Ends without a word: the connection is of no use any more. */
+void stream_cut(struct iris_stream *stream, const char *reason);
+
+/* --- bind.c --- */
+
+/* An iq in state AUTHENTICATED. False: it is not one of those that may come there. */
+IRIS_MUST_CHECK bool bind_handle_iq(struct iris_stream *stream, struct iris_stanza *iq);
+extern const struct iris_iq bind_iq[];
+
+/* --- stream_settings.c --- */
+
+enum stream_option {
+	STREAM_OPT_STANZA_SIZE_BEFORE, STREAM_OPT_STANZA_SIZE, STREAM_OPT_TOKEN_SIZE, STREAM_OPT_DEPTH,
+	STREAM_OPT_ATTRIBUTES, STREAM_OPT_NODES, STREAM_OPT_BUDGET, STREAM_OPT_OUTPUT_LIMIT, STREAM_OPT_NEGOTIATION,
+	STREAM_OPT_CLOSE, STREAM_OPT_KEEPALIVE, STREAM_OPT_WHITESPACE, STREAM_OPT_DEAD_PEER, STREAM_OPT_IDLE,
+	STREAM_OPT_CONFLICT, STREAM_OPT_PARSERS,
+};
+enum { STREAM_CONFLICT_REPLACE, STREAM_CONFLICT_REFUSE, STREAM_CONFLICT_RENAME };
+
+int64_t stream_option(enum stream_option option);
+
+enum stream_metric {
+	STREAM_METRIC_OPEN, STREAM_METRIC_BOUND, STREAM_METRIC_STANZAS_IN, STREAM_METRIC_STANZAS_OUT,
+	STREAM_METRIC_BYTES_IN, STREAM_METRIC_BYTES_OUT, STREAM_METRIC_MOVES, STREAM_METRIC_ERRORS,
+	STREAM_METRIC_LOST,
+};
+void stream_count_metric(enum stream_metric metric, int64_t amount);
+
+#endif
