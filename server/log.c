@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/random.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -21,7 +22,7 @@
 #endif
 
 #include "iris/hash.h"
-#include "iris/metrics.h"
+#include "iris/module.h"
 #include "log_private.h"
 
 #define LINE_SIZE 2048u  /* below PIPE_BUF: lines of several threads never mix in a pipe */
@@ -32,7 +33,7 @@
 #define BURST_SECONDS 20u
 #define KEY_MAX 64u
 
-static const char *const level_names[] = { "error", "warning", "notice", "info", "debug" };
+static const char *const level_names[] = { "error", "warning", "notice", "info", "debug", NULL };
 
 enum sink { SINK_STREAM, SINK_JOURNAL };
 
@@ -45,13 +46,13 @@ static char out_path[4096];
 
 enum { METRIC_LINES, METRIC_SUPPRESSED, METRIC_LOST };
 
-static struct iris_metric metrics[] = {
+static struct iris_metric log_metrics[] = {
 	[METRIC_LINES] = { "iris_log_lines_total", NULL, IRIS_COUNTER, "Log lines written.", 0 },
 	[METRIC_SUPPRESSED] = { "iris_log_suppressed_total", NULL, IRIS_COUNTER,
 				"Log lines held back by the rate limit.", 0 },
 	[METRIC_LOST] = { "iris_log_lost_total", NULL, IRIS_COUNTER,
 			  "Log lines that could not be written.", 0 },
-	{ NULL, NULL, IRIS_COUNTER, NULL, 0 },
+	{ .name = NULL },
 };
 
 /* --- the rate limit: a bucket of tokens per kind of event --- */
@@ -387,7 +388,7 @@ write_stream(enum iris_log_level level, const char *area, const char *event, int
 	do
 		n = write(atomic_load(&out_fd), line.base, line.len);
 	while (n < 0 && errno == EINTR);
-	metric_add(&metrics[n == (ssize_t)line.len ? METRIC_LINES : METRIC_LOST], 1);
+	metric_add(&log_metrics[n == (ssize_t)line.len ? METRIC_LINES : METRIC_LOST], 1);
 }
 
 /* --- journald --- */
@@ -462,7 +463,7 @@ write_journal(enum iris_log_level level, const char *area, const char *event, in
 		entry_add_number(&entry, "IRIS_SUPPRESSED", suppressed);
 	for (size_t i = 0; i < count && i < FIELDS_MAX; i++)
 		entry_add_field(&entry, &fields[i]);
-	metric_add(&metrics[sd_journal_sendv(entry.fields, entry.count) == 0 ? METRIC_LINES
+	metric_add(&log_metrics[sd_journal_sendv(entry.fields, entry.count) == 0 ? METRIC_LINES
 									     : METRIC_LOST], 1);
 }
 
@@ -509,7 +510,7 @@ log_write(enum iris_log_level level, const char *area, const char *event,
 	int64_t suppressed;
 
 	if (!may_write(area, event, &suppressed))
-		metric_add(&metrics[METRIC_SUPPRESSED], 1);
+		metric_add(&log_metrics[METRIC_SUPPRESSED], 1);
 	else if (atomic_load(&sink) == SINK_JOURNAL)
 		write_journal(level, area, event, suppressed, fields, count);
 	else
@@ -547,7 +548,7 @@ log_level(void)
 bool
 log_level_from(struct iris_str name, enum iris_log_level *level_r)
 {
-	for (size_t i = 0; i < IRIS_COUNT(level_names); i++) {
+	for (size_t i = 0; level_names[i]; i++) {
 		if (str_is(name, level_names[i])) {
 			*level_r = (enum iris_log_level)i;
 			return true;
@@ -626,3 +627,84 @@ log_close(void)
 	if (fd != STDERR_FILENO)
 		(void)close(fd);
 }
+
+/* --- the section `log` --- */
+
+enum { OPTION_TARGET, OPTION_PATH, OPTION_LEVEL, OPTION_RATE };
+enum { TARGET_STDERR, TARGET_JOURNAL, TARGET_FILE };
+
+static const char *const targets[] = { "stderr", "journal", "file", NULL };
+
+static const struct iris_option options[] = {
+	[OPTION_TARGET] = {
+		.name = "target", .type = IRIS_OPT_CHOICE, .fallback = "stderr", .choices = targets,
+		.help = "Where log lines go; stderr and file are JSON, one object on a line.",
+	},
+	[OPTION_PATH] = {
+		.name = "path", .type = IRIS_OPT_PATH, .optional = true,
+		.help = "The file of target file; opened anew at SIGHUP.",
+	},
+	[OPTION_LEVEL] = {
+		.name = "level", .type = IRIS_OPT_CHOICE, .fallback = "info", .choices = level_names,
+		.reloadable = true, .help = "The least urgent level that is written.",
+	},
+	[OPTION_RATE] = {
+		.name = "lines-per-second", .type = IRIS_OPT_INT, .fallback = "50", .max = 1000000,
+		.reloadable = true,
+		.help = "For each kind of event, twenty seconds' worth at once; what is held back "
+			"is counted in a later line. 0 is no limit.",
+	},
+	IRIS_OPTIONS_END,
+};
+
+static struct iris_module_self module_self;
+
+static bool
+module_check(const struct iris_settings *settings, struct iris_error *error)
+{
+	bool is_file = settings_int(settings, OPTION_TARGET) == TARGET_FILE;
+
+	if (is_file && str_is_empty(settings_str(settings, OPTION_PATH))) {
+		(void)error_set(error, "log.target is file, but log.path is missing");
+		return error_hint(error, "name the file, or use stderr or journal");
+	}
+	return true;
+}
+
+static bool
+module_start(struct iris_error *error)
+{
+	int64_t target = option_int(&module_self, OPTION_TARGET);
+	enum iris_log_level level = (enum iris_log_level)option_int(&module_self, OPTION_LEVEL);
+	char *path = NULL;
+	bool opened;
+
+	log_set_rate((unsigned)option_int(&module_self, OPTION_RATE));
+	if (target == TARGET_FILE)
+		path = str_dup(option_str(&module_self, OPTION_PATH));
+	opened = log_open(path ? path : targets[target], level, error);
+	free(path);
+	return opened;
+}
+
+static void
+module_reload(void)
+{
+	log_set_level((enum iris_log_level)option_int(&module_self, OPTION_LEVEL));
+	log_set_rate((unsigned)option_int(&module_self, OPTION_RATE));
+	log_reopen();
+}
+
+const struct iris_module iris_module_log = {
+	IRIS_MODULE_HEAD,
+	.name = "log",
+	.summary = "Structured logs",
+	.self = &module_self,
+	.options = options,
+	.metrics = log_metrics,
+	.not_unloadable = true,
+	.check = module_check,
+	.start = module_start,
+	.reload = module_reload,
+	.stop = log_close,
+};
