@@ -293,6 +293,7 @@ run(struct iris_fiber *fiber)
 	switch_to(fiber);
 	if (fiber->ended) {
 		scheduler.live--;
+		metric_add(&worker_metrics[WORKER_METRIC_FIBERS], -1);
 		pool_give(fiber);
 	}
 	if (outermost)
@@ -315,6 +316,13 @@ suspend(const char *what)
 }
 
 static bool
+refuse(void)
+{
+	metric_add(&worker_metrics[WORKER_METRIC_FIBERS_REFUSED], 1);
+	return false;
+}
+
+static bool
 start(const char *name, void (*fn)(void *arg), void *arg)
 {
 	struct iris_fiber *fiber;
@@ -322,11 +330,12 @@ start(const char *name, void (*fn)(void *arg), void *arg)
 	IRIS_ASSERT(scheduler.open && fn != NULL);
 	fiber = pool_take();
 	if (!fiber)
-		return false;
+		return refuse();
 	fiber->name = name;
 	fiber->fn = fn;
 	fiber->arg = arg;
 	scheduler.live++;
+	metric_add(&worker_metrics[WORKER_METRIC_FIBERS], 1);
 	run(fiber);
 	return true;
 }
@@ -334,7 +343,7 @@ start(const char *name, void (*fn)(void *arg), void *arg)
 bool
 fiber_start(const char *name, void (*fn)(void *arg), void *arg)
 {
-	return scheduler.live < limit && start(name, fn, arg);
+	return scheduler.live < limit ? start(name, fn, arg) : refuse();
 }
 
 bool

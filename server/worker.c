@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "iris/hash.h"
-#include "iris/log.h"
+#include "iris/module.h"
 #include "worker_private.h"
 
 #define SLOW_TURN_MS 50
@@ -44,6 +44,15 @@ static struct iris_worker main_worker = { .index = WORKER_MAIN };
 static _Atomic unsigned count;
 static _Atomic bool stopping, main_quit;
 static _Thread_local struct iris_worker *self;
+
+struct iris_metric worker_metrics[] = {
+	[WORKER_METRIC_FIBERS] = { "iris_fibers", NULL, IRIS_GAUGE, "Fibers that run or wait.", 0 },
+	[WORKER_METRIC_FIBERS_REFUSED] = { "iris_fibers_refused_total", NULL, IRIS_COUNTER,
+					   "Fibers not started because of the limit or of memory.", 0 },
+	[WORKER_METRIC_SLOW_TURNS] = { "iris_worker_slow_turns_total", NULL, IRIS_COUNTER,
+				       "Turns of a worker's loop that took longer than 50 ms.", 0 },
+	{ .name = NULL },
+};
 
 /* --- who and when --- */
 
@@ -163,11 +172,12 @@ watch_turn(struct iris_worker *worker)
 	if (worker->turn_began_ms == 0)
 		return;
 	took = clock_ms(CLOCK_MONOTONIC_COARSE) - worker->turn_began_ms;
-	if (took > SLOW_TURN_MS)
+	if (took > SLOW_TURN_MS) {
+		metric_add(&worker_metrics[WORKER_METRIC_SLOW_TURNS], 1);
 		LOG(IRIS_LOG_WARNING, "worker", "slow-turn", LOG_INT("worker", worker->index),
 		    LOG_INT("ms", took), LOG_CSTR("longest", worker->longest),
 		    LOG_INT("longest_ms", worker->longest_ms));
-	worker->turn_began_ms = worker->longest_ms = 0;
+	}
 }
 
 static void
@@ -217,6 +227,7 @@ run_turn(struct iris_worker *worker)
 {
 	run_rest(worker); /* what was asked for before there was a turn */
 	worker->now_ms = worker->wall_ms = 0;
+	worker->turn_began_ms = worker->longest_ms = 0;
 	IRIS_ASSERT(event_base_loop(worker->base, EVLOOP_ONCE) >= 0);
 	run_mail(worker);
 	run_rest(worker);
@@ -641,3 +652,53 @@ workers_stop(void)
 		IRIS_ASSERT(pthread_join(workers[i].thread, NULL) == 0);
 	atomic_store(&count, 0);
 }
+
+/* --- the section `worker` --- */
+
+enum { OPTION_COUNT, OPTION_FIBERS_MAX, OPTION_POOL_THREADS };
+
+static const struct iris_option options[] = {
+	[OPTION_COUNT] = {
+		.name = "count", .type = IRIS_OPT_INT, .fallback = "0", .max = WORKER_LIMIT,
+		.help = "Worker threads; 0 starts one for each core.",
+	},
+	[OPTION_FIBERS_MAX] = {
+		.name = "fibers-max", .type = IRIS_OPT_INT, .fallback = "8000", .min = 100, .max = 1000000,
+		.help = "Fibers of one worker that may wait at a time; at the limit it reads no more "
+			"from clients. Before Linux 6.13 all workers together may have half of "
+			"vm.max_map_count.",
+	},
+	[OPTION_POOL_THREADS] = {
+		.name = "pool-threads", .type = IRIS_OPT_INT, .fallback = "0", .max = 64,
+		.help = "Threads for heavy computing, such as the derivation of keys from passwords; "
+			"0 starts one for each two cores.",
+	},
+	IRIS_OPTIONS_END,
+};
+
+static struct iris_module_self module_self;
+
+unsigned
+worker_configured_count(void)
+{
+	return (unsigned)option_int(&module_self, OPTION_COUNT);
+}
+
+static bool
+module_start(struct iris_error *error)
+{
+	fiber_set_limit((unsigned)option_int(&module_self, OPTION_FIBERS_MAX));
+	return pool_start((unsigned)option_int(&module_self, OPTION_POOL_THREADS), error);
+}
+
+const struct iris_module iris_module_worker = {
+	IRIS_MODULE_HEAD,
+	.name = "worker",
+	.summary = "Worker threads, fibers and the pool for heavy computing",
+	.self = &module_self,
+	.options = options,
+	.metrics = worker_metrics,
+	.not_unloadable = true,
+	.start = module_start,
+	.stop = pool_stop,
+};

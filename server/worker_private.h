@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "iris/fiber.h"
+#include "iris/metrics.h"
 #include "iris/worker.h"
 
 /* --- for boot.c: all on the main thread, outside any fiber --- */
@@ -34,6 +35,9 @@ void fiber_set_limit(unsigned per_worker); /* before workers start */
 
 IRIS_MUST_CHECK bool pool_start(unsigned threads, struct iris_error *error); /* 0: half the cores */
 void pool_stop(void); /* no job may be left */
+
+enum { WORKER_METRIC_FIBERS, WORKER_METRIC_FIBERS_REFUSED, WORKER_METRIC_SLOW_TURNS };
+extern struct iris_metric worker_metrics[];
 
 /* --- fiber.c for worker.c: the calling worker's fibers --- */
 
