@@ -29,6 +29,16 @@ def verb(grammar, help_text, of='client'):
     return register
 
 
+def understand(step):
+    """(actor's kind, method, arguments) of a step; LookupError when there is no such verb."""
+    kind = {'Server': 'server', 'Operator': 'operator'}.get(step.actor, 'client')
+    for of, expression, method, _, _ in VERBS:
+        found = expression.fullmatch(step.does) if of == kind else None
+        if found:
+            return kind, method, found.groupdict()
+    raise LookupError('not understood: "%s" (run --verbs lists what is)' % step)
+
+
 def read_options(text):
     """'with sm, priority 5 without roster' as ({'sm': '', 'priority': '5'}, {'roster'})."""
     given, refused = {}, set()
@@ -104,17 +114,11 @@ class Stage:
                     client.connection.close()
 
     async def play_step(self, step):
-        kind = {'Server': 'server', 'Operator': 'operator'}.get(step.actor, 'client')
-        for of, expression, method, _, _ in VERBS:
-            found = expression.fullmatch(step.does) if of == kind else None
-            if found:
-                given = found.groupdict()
-                if kind == 'client':
-                    await method(self, self.client(step.actor), step.block, **given)
-                else:
-                    await method(self, step.block, **given)
-                return
-        raise StageError('not understood (run --verbs lists what is)')
+        kind, method, given = understand(step)
+        if kind == 'client':
+            await method(self, self.client(step.actor), step.block, **given)
+        else:
+            await method(self, step.block, **given)
 
     def client(self, name):
         if name not in self.clients:
@@ -279,9 +283,9 @@ class Stage:
         if client.connection.inbox:
             raise wrong('nothing', client.connection.inbox[0])
 
-    @verb('receives in any order', 'as many elements as the block has patterns, each of them once')
-    async def receives_any(self, client, block):
-        left = self.patterns(block, client)
+    @verb('receives in any order[ XML…]', 'as many elements as the block has patterns, each of them once')
+    async def receives_any(self, client, block, xml=None):
+        left = self.patterns(xml or block, client)
         while left:
             shown = ' or '.join(pattern.show(tidy(copy.deepcopy(p))) for p in left)
             element = await client.next(shown)
@@ -294,9 +298,9 @@ class Stage:
             else:
                 raise wrong(shown, element)
 
-    @verb('receives among others', 'the patterns in this order; what comes between them is passed over')
-    async def receives_among(self, client, block):
-        for wanted in self.patterns(block, client):
+    @verb('receives among others[ XML…]', 'the patterns in this order; what comes between them is passed over')
+    async def receives_among(self, client, block, xml=None):
+        for wanted in self.patterns(xml or block, client):
             passed = []
             while True:
                 shown = pattern.show(tidy(copy.deepcopy(wanted)))
