@@ -13,8 +13,8 @@
 
 #include "iris/log.h"
 #include "module_private.h"
+#include "worker_private.h"
 
-void workers_each(void (*fn)(void *arg), void *arg) __attribute__((weak));
 bool vault_queries_register(const struct iris_module *module, struct iris_error *error) __attribute__((weak));
 void vault_queries_unregister(const struct iris_module *module) __attribute__((weak));
 
@@ -189,8 +189,7 @@ loaded_start(struct loaded *loaded, struct iris_error *error)
 	metrics_unregister(module->metrics, metrics_count(module));
 	error_set(error, "the module %s did not start: %s", module->name, reason.message);
 	error_detail(error, "%s", reason.detail);
-	error_hint(error, "%s", reason.hint);
-	return false;
+	return error_hint(error, "%s", reason.hint);
 }
 
 /* It is in no table any more. Afterwards the memory of a shared object is gone. */
@@ -393,8 +392,8 @@ static bool
 check_loadable(const struct iris_module *module, struct iris_error *error)
 {
 	if (runtime.count == MODULES_MAX || runtime.next_index == MODULES_MAX) {
-		error_hint(error, "restart the server");
-		return error_set(error, "%d modules have been loaded since the start", MODULES_MAX);
+		error_set(error, "%d modules have been loaded since the start", MODULES_MAX);
+		return error_hint(error, "restart the server");
 	}
 	for (const char *const *need = module->needs; need && *need; need++)
 		if (!loaded_find(str_from(*need)))

@@ -204,7 +204,9 @@ write_sample_option(FILE *out, const struct iris_option *option)
 	option_describe(option, text, sizeof(text));
 	fprintf(out, "#  # (%s%s%s)\n", text, option->fallback || option->optional || option->type >= IRIS_OPT_STRINGS
 		? "" : "; required", option->reloadable ? "" : "; needs a restart");
-	fprintf(out, "#  %s:", option->name);
+	/* Without a value it would not hold, unless it is required. */
+	const bool bare = option->fallback == NULL && (option->optional || option->type >= IRIS_OPT_STRINGS);
+	fprintf(out, "#  %s%s:", bare ? "#" : "", option->name);
 	if (option->fallback) {
 		fputc(' ', out);
 		write_yaml_value(out, option, option->fallback);
@@ -223,8 +225,9 @@ config_write_sample(FILE *out, const struct iris_module *const *modules)
 	const struct iris_module **list = sorted(modules);
 
 	fputs("# SPDX-License-Identifier: Apache-2.0\n"
-	      "# A sample configuration of irisd with every option and its default, all commented;\n"
-	      "# made by irisd --print-sample. See iris.conf(5).\n\n"
+	      "# A sample configuration of irisd: every section and option, with its default.\n"
+	      "# Made by irisd --print-sample. To use a section, take the first \"#\" from its lines.\n"
+	      "# See iris.conf(5).\n\n"
 	      "#include: [conf.d/*.yaml]\n", out);
 	for (size_t i = 0; list[i]; i++) {
 		const struct iris_module *module = list[i];

@@ -75,6 +75,7 @@ void modules_write_doap(FILE *out, const struct iris_module *const *modules);  /
 enum { MODULES_LOAD, MODULES_SKIP, MODULES_PATH };
 extern const struct iris_option modules_options[];
 extern struct iris_metric command_metrics[];
+extern const struct iris_module iris_module_modules;
 
 /* An ordered set: each module after those that it needs. Immutable once published. */
 struct module_set {

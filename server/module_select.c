@@ -31,13 +31,13 @@ module_check(const struct iris_module *module, struct iris_error *error)
 	if (module->magic != IRIS_MODULE_MAGIC)
 		return error_set(error, "wrong magic 0x%08x: this is no module of Iris", module->magic);
 	if (module->abi != IRIS_MODULE_ABI) {
-		error_hint(error, "build it again against the headers of this server");
-		return error_set(error, "wrong ABI: the module has %u, this server %u", module->abi, IRIS_MODULE_ABI);
+		error_set(error, "wrong ABI: the module has %u, this server %u", module->abi, IRIS_MODULE_ABI);
+		return error_hint(error, "build it again against the headers of this server");
 	}
 	if (module->size != sizeof(*module)) {
-		error_hint(error, "build it again against the headers of this server");
-		return error_set(error, "wrong size: the descriptor has %zu bytes, this server's %zu", module->size,
-				 sizeof(*module));
+		error_set(error, "wrong size: the descriptor has %zu bytes, this server's %zu", module->size,
+			  sizeof(*module));
+		return error_hint(error, "build it again against the headers of this server");
 	}
 	if (!module->name || !is_module_name(str_from(module->name)) || !module->summary)
 		return error_set(error, "the descriptor has no proper name and summary");

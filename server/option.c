@@ -99,13 +99,14 @@ static bool
 parse_amounts(const struct unit *units, struct iris_str text, int64_t *number_r, char *why, size_t size)
 {
 	const bool is_size = units == size_units;
+	struct iris_str rest = take_spaces(text);
 	int64_t sum = 0;
 
 	if (str_is(text, "0")) {
 		*number_r = 0;
 		return true;
 	}
-	for (struct iris_str rest = take_spaces(text); rest.len > 0; rest = take_spaces(rest)) {
+	do {
 		struct iris_str digits = take_while(&rest, is_digit);
 		rest = take_spaces(rest);
 		const struct unit *unit = unit_find(units, take_while(&rest, is_letter));
@@ -119,9 +120,8 @@ parse_amounts(const struct unit *units, struct iris_str text, int64_t *number_r,
 		if (!str_to_int(digits, 0, INT64_MAX, &amount) ||
 		    __builtin_mul_overflow(amount, unit->factor, &part) || __builtin_add_overflow(sum, part, &sum))
 			return refuse(why, size, "is too large");
-	}
-	if (text.len == 0)
-		return refuse(why, size, is_size ? "is not a size" : "is not a duration");
+		rest = take_spaces(rest);
+	} while (rest.len > 0);
 	*number_r = sum;
 	return true;
 }

@@ -11,15 +11,8 @@
 struct checker {
 	struct iris_config *config;
 	struct iris_report *report;
-	const struct checker *outer;
 	struct iris_str path; /* "listen", "listen.listeners[2]" */
 };
-
-static struct iris_str
-path_add(const struct checker *checker, const char *name)
-{
-	return arena_printf(checker->config->arena, "%.*s.%s", IRIS_STR_FMT(checker->path), name);
-}
 
 static struct iris_str
 where_of(struct iris_config *config, const struct config_node *node)
@@ -135,13 +128,17 @@ set_records(const struct checker *checker, const struct iris_option *option, con
 	setting->records = arena_alloc(checker->config->arena, list->count * sizeof(*setting->records));
 	for (const struct config_node *item = list->first; item; item = item->next) {
 		struct iris_settings *record = &setting->records[setting->count++];
-		struct checker inner = { checker->config, checker->report, checker, IRIS_STR_NONE };
+		struct iris_report ignored = { .error_count = 0 };
+		struct checker inner = { checker->config, checker->report, IRIS_STR_NONE };
 
 		inner.path = arena_printf(checker->config->arena, "%.*s.%s[%zu]", IRIS_STR_FMT(checker->path),
 					  option->name, setting->count);
-		if (item->kind != CONFIG_MAPPING)
+		if (item->kind != CONFIG_MAPPING) {
 			report_shape(checker, item, option, "an entry with options is expected in this list");
+			inner.report = &ignored;
+		}
 		settings_fill(&inner, option->fields, item->kind == CONFIG_MAPPING ? item : NULL, record);
+		report_clear(&ignored);
 	}
 }
 
@@ -189,8 +186,9 @@ set_absent(const struct checker *checker, const struct iris_option *option, cons
 	else if (!option->optional && (!is_list(option) || option->min > 0)) {
 		where = mapping ? where_of(checker->config, mapping)
 			: str_from(checker->config->files[0]->name);
-		report_error(checker->report, "%.*s: %.*s is required: %s", IRIS_STR_FMT(where),
-			     IRIS_STR_FMT(path_add(checker, option->name)), option->help ? option->help : "");
+		report_error(checker->report, "%.*s: %.*s.%s is required%s%s", IRIS_STR_FMT(where),
+			     IRIS_STR_FMT(checker->path), option->name, option->help ? ": " : "",
+			     option->help ? option->help : "");
 	}
 }
 
@@ -241,7 +239,7 @@ struct iris_settings *
 settings_make(struct iris_config *config, const char *section, const struct iris_option *options,
 	      struct iris_report *report)
 {
-	struct checker checker = { config, report, NULL, str_from(section) };
+	struct checker checker = { config, report, str_from(section) };
 	struct iris_settings *settings = ARENA_NEW(config->arena, struct iris_settings);
 
 	settings_fill(&checker, options, config_section(config, str_from(section)), settings);
