@@ -108,6 +108,7 @@ has_body(struct MHD_Connection *connection)
 					   MHD_HTTP_HEADER_TRANSFER_ENCODING);
 }
 
+/* lint: parameters, libmicrohttpd's. */
 static enum MHD_Result
 on_request(void *arg, struct MHD_Connection *connection, const char *url, const char *method,
 	   const char *version, const char *upload, size_t *upload_size, void **state)

@@ -206,7 +206,7 @@ arena_alloc(struct iris_arena *arena, size_t size)
 	return result;
 }
 
-/* Makes the newest allocation longer where it lies; false when it is not the newest, or at the end. */
+/* Makes an allocation longer where it lies; false when it is not the newest, or at the end. */
 static bool
 extend(struct iris_arena *arena, char *base, size_t old_size, size_t size)
 {

@@ -37,8 +37,9 @@ iris_assert_failed(const char *cond, const char *file, int line)
 {
 	char text[512];
 
-	(void)snprintf(text, sizeof(text), "iris: bug: %s:%d: (%s) does not hold, in fiber \"%s\"\n",
-		       file, line, cond, fiber_name ? fiber_name() : "loop");
+	(void)snprintf(text, sizeof(text),
+		       "iris: bug: %s:%d: (%s) does not hold, in fiber \"%s\"\n", file, line, cond,
+		       fiber_name ? fiber_name() : "loop");
 	complain(text);
 	abort();
 }

@@ -25,7 +25,8 @@
 #define POOL_KEPT 16u
 #define TRIM_MS 10000
 #define SIGNAL_STACK_SIZE (64u * 1024u)
-#define FIBERS_CEILING (SAN_THREAD ? 4000u : UINT32_MAX) /* a fiber costs ThreadSanitizer a megabyte */
+/* A fiber costs ThreadSanitizer over a megabyte. */
+#define FIBERS_CEILING (SAN_THREAD ? 4000u : UINT32_MAX)
 
 struct transfer {
 	void *context;

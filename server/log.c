@@ -178,7 +178,7 @@ log_pseudonym(struct iris_str bare_jid, char digits_r[LOG_PSEUDONYM_SIZE])
 	IRIS_ASSERT(pthread_mutex_lock(&key_mutex) == 0);
 	draw_key_if_none();
 	IRIS_ASSERT(HMAC(EVP_sha256(), pseudonym_key, (int)pseudonym_key_len,
-			 (const unsigned char *)bare_jid.base, bare_jid.len, mac, &mac_len) != NULL);
+			 (const unsigned char *)bare_jid.base, bare_jid.len, mac, &mac_len));
 	IRIS_ASSERT(pthread_mutex_unlock(&key_mutex) == 0);
 	for (size_t i = 0; i < (LOG_PSEUDONYM_SIZE - 1) / 2; i++) {
 		digits_r[at++] = hex[mac[i] >> 4];
@@ -295,7 +295,7 @@ put_json(struct line *line, struct iris_str s)
 	put_cstr(line, cut ? "…\"" : "\"");
 }
 
-/* RFC 7622 §3.1: the resource begins at the first '/', the local part ends at the first '@' before. */
+/* RFC 7622 §3.1: the first '/' begins the resource, the first '@' before it ends the local part. */
 static struct iris_str
 address_text(struct iris_str jid, char *buf, size_t size)
 {
@@ -489,7 +489,7 @@ write_journal(enum iris_log_level level, const char *area, const char *event, in
 static bool
 open_journal(struct iris_error *error)
 {
-	(void)error_set(error, "log.target is journal, but this irisd was built without libsystemd");
+	(void)error_set(error, "log.target is journal, but irisd was built without libsystemd");
 	return error_hint(error, "set log.target to stderr or file");
 }
 #endif

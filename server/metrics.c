@@ -132,7 +132,7 @@ metrics_register(struct iris_metric *metrics, size_t count)
 		while (slot < SLOTS && registered[slot])
 			slot++;
 		IRIS_ASSERT(slot < SLOTS);
-		/* What its last user left; adding the opposite is right whoever counts meanwhile. */
+		/* What its last user left; the opposite of it is right whoever counts now. */
 		left_behind[slot] -= sum(slot);
 		registered[slot] = &metrics[i];
 		metrics[i].slot = slot;

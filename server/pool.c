@@ -30,7 +30,10 @@ struct pool {
 	pthread_t threads[THREADS_MAX];
 };
 
-static struct pool pool = { .mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+static struct pool pool = {
+	.mutex = PTHREAD_MUTEX_INITIALIZER,
+	.changed = PTHREAD_COND_INITIALIZER,
+};
 
 static void
 job_done(struct iris_mail *mail)
@@ -118,7 +121,8 @@ pool_start(unsigned threads, struct iris_error *error)
 		if (!thread_create(&pool.threads[i])) {
 			(void)error_set(error, "cannot start thread %u of the CPU pool", i + 1);
 			pool_stop();
-			return error_hint(error, "raise the limit of threads (ulimit -u, TasksMax)");
+			return error_hint(error,
+					  "raise the limit of threads (ulimit -u, TasksMax)");
 		}
 		IRIS_ASSERT(pthread_mutex_lock(&pool.mutex) == 0);
 		pool.count++;

@@ -41,7 +41,7 @@
 #define SAN_FIBER_SWITCH(fiber) ((void)(fiber))
 #endif
 
-#if __has_include(<valgrind/valgrind.h>)
+#ifdef HAVE_VALGRIND_VALGRIND_H
 #include <valgrind/valgrind.h>
 #else
 #define VALGRIND_STACK_REGISTER(low, high) 0u

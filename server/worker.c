@@ -48,7 +48,7 @@ static _Thread_local struct iris_worker *self;
 struct iris_metric worker_metrics[] = {
 	[WORKER_METRIC_FIBERS] = { "iris_fibers", NULL, IRIS_GAUGE, "Fibers that run or wait.", 0 },
 	[WORKER_METRIC_FIBERS_REFUSED] = { "iris_fibers_refused_total", NULL, IRIS_COUNTER,
-					   "Fibers not started because of the limit or of memory.", 0 },
+					   "Fibers not started for the limit or for memory.", 0 },
 	[WORKER_METRIC_SLOW_TURNS] = { "iris_worker_slow_turns_total", NULL, IRIS_COUNTER,
 				       "Turns of a worker's loop that took longer than 50 ms.", 0 },
 	{ .name = NULL },
@@ -476,7 +476,8 @@ start_failed(unsigned started, int failure, struct iris_error *error)
 {
 	(void)error_set(error, "cannot start worker %u", started);
 	(void)error_detail(error, "%s", strerror(failure));
-	(void)error_hint(error, "raise the limits of open files and threads, or lower worker.count");
+	(void)error_hint(error, "raise the limits of open files and threads, or lower "
+				"worker.count");
 	workers_stop();
 	return false;
 }
@@ -659,19 +660,21 @@ enum { OPTION_COUNT, OPTION_FIBERS_MAX, OPTION_POOL_THREADS };
 
 static const struct iris_option options[] = {
 	[OPTION_COUNT] = {
-		.name = "count", .type = IRIS_OPT_INT, .fallback = "0", .max = WORKER_LIMIT,
+		.name = "count", .type = IRIS_OPT_INT,
+		.fallback = "0", .max = WORKER_LIMIT,
 		.help = "Worker threads; 0 starts one for each core.",
 	},
 	[OPTION_FIBERS_MAX] = {
-		.name = "fibers-max", .type = IRIS_OPT_INT, .fallback = "8000", .min = 100, .max = 1000000,
-		.help = "Fibers of one worker that may wait at a time; at the limit it reads no more "
-			"from clients. Before Linux 6.13 all workers together may have half of "
+		.name = "fibers-max", .type = IRIS_OPT_INT,
+		.fallback = "8000", .min = 100, .max = 1000000,
+		.help = "Fibers of one worker that may wait at a time; at the limit it reads no "
+			"more from clients. Before Linux 6.13 all workers together may have half of "
 			"vm.max_map_count.",
 	},
 	[OPTION_POOL_THREADS] = {
 		.name = "pool-threads", .type = IRIS_OPT_INT, .fallback = "0", .max = 64,
-		.help = "Threads for heavy computing, such as the derivation of keys from passwords; "
-			"0 starts one for each two cores.",
+		.help = "Threads for heavy computing, such as the derivation of keys from "
+			"passwords; 0 starts one for each two cores.",
 	},
 	IRIS_OPTIONS_END,
 };
