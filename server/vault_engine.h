@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an engine of the vault offers (modules/sqlite, modules/postgresql), and what it is given.
+ * A third engine needs this header and a folder of its own, nothing else.
+ *
+ * The engine sees sealed columns as bytes; it knows no key, no owner and no ticket.  It is
+ * asynchronous: submit() and read() take something over and give it back, completed, through
+ * vault_groups_done() and read->done(), from any thread.  Nothing is given back as committed
+ * that would not survive the loss of power.
+ */
+#ifndef IRIS_VAULT_ENGINE_H
+#define IRIS_VAULT_ENGINE_H
+
+#include "iris/vault.h"
+#include "iris/worker.h"
+
+struct iris_settings;
+struct vault_await;
+
+/* A declared query, checked. Lives as long as the vault is open. */
+struct vault_statement {
+	const struct iris_query *query;
+	unsigned param_count, column_count;
+	bool seals, opens;     /* has sealed parameters, sealed columns */
+	unsigned key_count;    /* what identifies the row, for the authentication of sealed fields */
+	struct vault_key_source {
+		bool column;       /* else a parameter */
+		unsigned index;
+	} keys[VAULT_FIELDS_MAX];
+	unsigned slot;         /* the engine's, set by prepare() */
+};
+
+/* --- writes --- */
+
+struct vault_call {
+	struct vault_call *next;
+	const struct vault_statement *statement;
+	struct iris_value values[]; /* param_count of them; SEALED ones are records already */
+};
+
+/* One transaction as its poster sees it: all of it or nothing. */
+struct vault_unit {
+	struct vault_unit *next;
+	struct vault_call *calls, *last_call;
+	enum iris_vault_result result; /* set by the engine: OK or FAILED */
+	int64_t changed;               /* set by the engine: rows changed by the last call */
+	/* The vault's: */
+	struct iris_ticket *ticket;
+	struct vault_await *await;
+	int64_t log_reader, log_id;    /* of a log_append: to be forgotten again if it fails */
+};
+
+/*
+ * What one worker posted in one turn, in order.  An engine may commit any number of groups
+ * together, but those of one home in the order of their submission.  A unit that fails (a
+ * constraint, say) fails alone.
+ */
+struct vault_group {
+	struct iris_mail mail;
+	struct vault_group *next;      /* the engine's while it has it */
+	struct iris_worker *home;      /* NULL: not a worker's; done(group) is called by the engine's thread */
+	void (*done)(struct vault_group *group);
+	struct vault_unit *first, *last;
+	size_t rows, bytes;
+	bool urgent;                   /* somebody awaits it: do not linger */
+	bool background;               /* the log's index: a transaction of its own, when there is room */
+	uint64_t sequence;             /* set by submit(): rises with every group of the engine */
+	struct vault_chunk *chunks;    /* where units, calls and values lie */
+};
+
+/* By the engine, for a chain of groups (by ->next) that it has finished, in order. Any thread. */
+void vault_groups_done(struct vault_group *chain);
+
+/* --- reads --- */
+
+/* Rows on their way from the engine: made by rows_add_… on the engine's thread, read on the asking worker. */
+struct vault_rows {
+	char *base;
+	size_t len, cap;
+	size_t count;
+};
+
+#define VAULT_ROWS_BYTES_MAX ((size_t)256 << 20)
+
+void rows_add_null(struct vault_rows *rows);
+void rows_add_int(struct vault_rows *rows, int64_t number);
+void rows_add_bytes(struct vault_rows *rows, const void *base, size_t len);
+bool rows_are_full(const struct vault_rows *rows); /* past VAULT_ROWS_BYTES_MAX: the read fails */
+void rows_free(struct vault_rows *rows);
+
+struct vault_read_call {
+	const struct vault_statement *statement;
+	const struct iris_value *values;
+	struct vault_rows rows;
+};
+
+/* One or several statements, run in order; valid until done() has been called. */
+struct vault_read {
+	struct vault_read *next;       /* the engine's while it has it */
+	struct iris_worker *home;
+	uint64_t after;                /* groups up to this sequence are committed before it runs */
+	struct vault_read_call *calls;
+	unsigned call_count;
+	enum iris_vault_result result; /* set by the engine: OK or FAILED */
+	void (*done)(struct vault_read *read); /* any thread */
+};
+
+/* --- the engine --- */
+
+/*
+ * Words of the engine's dialect that the migrations need and the standard lacks: written in braces
+ * there.  {id}: the type of an integer primary key that rises; {bytes}; {int}: 64 bits; {table}
+ * behind a table's closing parenthesis; {narrow} there, for a table that is only its primary key.
+ */
+struct vault_dialect {
+	const char *id, *bytes, *integer, *table, *narrow;
+};
+
+struct vault_limits {
+	size_t rows, bytes; /* posted and not yet committed: beyond it the vault answers BUSY */
+};
+
+struct iris_vault_engine {
+	const char *name;
+	const struct vault_dialect *dialect;
+
+	/*
+	 * Main thread, blocking, before start(): connects (create: and makes the store when there is none).
+	 * The options are those of the engine's own module.
+	 */
+	bool (*open)(bool create, struct iris_error *error);
+	void (*close)(void);
+	bool (*script)(const char *sql, struct iris_error *error); /* statements without result */
+	/* One statement with parameters; its rows go to rows, or are dropped when NULL. */
+	bool (*query)(const char *sql, const struct iris_value *params, unsigned param_count,
+		      struct vault_rows *rows, struct iris_error *error);
+
+	bool (*start)(struct iris_error *error); /* its threads, or its connections */
+	void (*stop)(void);                      /* finishes what was submitted; then nothing is outstanding */
+
+	/* Main thread; checks the SQL against the declaration. */
+	bool (*prepare)(struct vault_statement *statement, struct iris_error *error);
+	void (*submit)(struct vault_group *group); /* the home's thread, never blocks */
+	void (*read)(struct vault_read *read);     /* the home's thread, never blocks */
+
+	void (*limits)(struct vault_limits *limits_r);
+	bool (*is_ready)(char *why, size_t size);  /* any thread */
+};
+
+#endif

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The vault inside: what its files share, and what boot, irisctl and the module runtime call.
+ */
+#ifndef IRIS_VAULT_PRIVATE_H
+#define IRIS_VAULT_PRIVATE_H
+
+#include "vault_engine.h"
+
+struct iris_module;
+
+/* --- open and close (vault.c); main thread --- */
+
+struct vault_options {
+	const struct iris_vault_engine *engine;
+	const char *key_path; /* of the region's master key */
+	const char *region;
+	bool edge;            /* role without a vault: opens nothing, refuses all (P2.7) */
+};
+
+bool vault_open_with(const struct vault_options *options, struct iris_error *error);
+/* Waits until everything posted is committed. The workers' mail must have been drained after it. */
+void vault_close(void);
+/* Brings the schema up to date; the server must be down. applied_r: how many migrations ran. */
+bool vault_upgrade_with(const struct vault_options *options, unsigned *applied_r, struct iris_error *error);
+/* Makes a region: master key (unless the file is there), schema, keys, owner 1 named `company`. */
+bool vault_init_with(const struct vault_options *options, const char *company, struct iris_error *error);
+
+/* The same with the options of the loaded configuration (vault_module.c). */
+bool vault_open(struct iris_error *error);
+bool vault_upgrade(unsigned *applied_r, struct iris_error *error);
+bool vault_init(const char *company, struct iris_error *error);
+
+/* May it be written? For /readyz. Any thread. */
+bool vault_is_ready(char *why, size_t size);
+
+/* By the module runtime, main thread, with the vault open; the error names module and query. */
+bool vault_queries_register(const struct iris_module *module, struct iris_error *error);
+void vault_queries_unregister(const struct iris_module *module);
+
+/* --- statements (vault_statement.c) --- */
+
+bool statement_register(struct iris_query *query, struct iris_error *error);
+void statement_unregister(struct iris_query *query);
+void statements_open(const struct iris_vault_engine *engine);
+void statements_close(void);
+
+static inline const struct vault_statement *
+statement_of(const struct iris_query *query)
+{
+	IRIS_ASSERT(query->prepared);
+	return query->prepared;
+}
+
+/* --- schema (vault_schema.c); main thread, engine open, not started --- */
+
+/* One migration, embedded at build time (tools/migrations makes the table). */
+struct vault_migration {
+	unsigned number;
+	const char *name, *sql;
+};
+extern const struct vault_migration vault_migrations[]; /* ends with number 0; ascending */
+
+bool schema_check(const struct iris_vault_engine *engine, struct iris_error *error);
+bool schema_upgrade(const struct iris_vault_engine *engine, unsigned *applied_r, struct iris_error *error);
+bool schema_is_absent(const struct iris_vault_engine *engine, bool *absent_r, struct iris_error *error);
+/* Reads one row's integer or bytes of a blocking query; false with *found_r false when there is no row. */
+bool schema_read_int(const struct iris_vault_engine *engine, const char *sql, int64_t *value_r,
+		     struct iris_error *error);
+
+/* Walks the rows of an engine: the next value, in the order of the columns. */
+struct rows_reader {
+	const char *at, *end;
+};
+void rows_read_begin(struct rows_reader *reader, const struct vault_rows *rows);
+struct iris_value rows_read(struct rows_reader *reader); /* bytes are borrowed from the rows */
+
+/* --- keys (vault_keys.c) --- */
+
+#define VAULT_KEY_SIZE 32
+#define VAULT_OWNER_REGION 0 /* owns the region's own keys, no rows */
+
+struct vault_key {
+	uint32_t id;
+	iris_owner owner;
+	unsigned char bytes[VAULT_KEY_SIZE];
+};
+
+/* The master key file: 64 hexadecimal digits, mode 0400 or 0600. */
+bool keys_master_create(const char *path, struct iris_error *error);
+bool keys_open(const struct vault_options *options, struct iris_error *error); /* engine open */
+bool keys_init(const struct vault_options *options, const char *company, struct iris_error *error);
+void keys_close(void); /* wipes */
+bool keys_have_owner(iris_owner owner); /* any thread */
+/* Copies the key that seals for this owner, or the key of a record; wipe the copy. Any thread. */
+bool keys_current(iris_owner owner, struct vault_key *key_r);
+bool keys_by_id(uint32_t id, struct vault_key *key_r);
+/* Changes whenever a key is added or erased: copies older than that are stale. */
+unsigned keys_generation(void);
+/* The region's secret for hashing addresses: the same for the life of the region. */
+void keys_peer_secret(unsigned char secret_r[VAULT_KEY_SIZE]);
+
+/* A company's coming, the renewal of its key, its end (P7.3). Fiber; they wait for the commit. */
+enum iris_vault_result vault_owner_create(struct iris_str name, iris_owner *owner_r);
+enum iris_vault_result vault_owner_rotate(iris_owner owner);
+enum iris_vault_result vault_owner_erase(iris_owner owner);
+
+/* --- sealing (vault_seal.c); any thread --- */
+
+#define SEAL_OVERHEAD 36
+
+/* What a record is bound to. */
+struct seal_binding {
+	struct iris_str table, column;
+	const struct iris_value *const *row; /* the row's key fields */
+	unsigned row_count;
+	iris_owner owner;
+};
+
+bool seal_start(struct iris_error *error); /* fetches the algorithms */
+void seal_stop(void);
+/* out has room for len + SEAL_OVERHEAD. False: no key of this owner. */
+bool seal_record(const struct seal_binding *binding, struct iris_str plain, char *out);
+/* out has room for len - SEAL_OVERHEAD. False: not of this place, not of this owner, no key, or altered. */
+bool seal_open_record(const struct seal_binding *binding, struct iris_str record, char *out);
+/* A key under the master: its wrapped form is a record, too, bound to id, owner and purpose. */
+bool seal_wrap_key(const unsigned char kek[VAULT_KEY_SIZE], const struct vault_key *key, struct iris_str purpose,
+		   unsigned char wrapped_r[VAULT_KEY_SIZE + SEAL_OVERHEAD]);
+bool seal_unwrap_key(const unsigned char kek[VAULT_KEY_SIZE], struct iris_str wrapped, struct iris_str purpose,
+		     struct vault_key *key);
+bool seal_derive_key(const unsigned char root[VAULT_KEY_SIZE], const char *info,
+		     unsigned char key_r[VAULT_KEY_SIZE]);
+/* HMAC-SHA256 under the region's secret, shortened to 63 bits and never 0. */
+int64_t seal_hash_peer(struct iris_str bare_jid);
+
+/* --- writes (vault_write.c) --- */
+
+bool writes_start(const struct iris_vault_engine *engine, bool refuse, struct iris_error *error);
+void writes_stop(void);
+/* Hands over what this thread has posted in this turn; the sequence up to which it must be committed for reads. */
+uint64_t writes_flush(void);
+/* Posts without regard to owner and limits: the vault's own statements. log entries carry reader and id. */
+enum iris_vault_result writes_post_log(const struct vault_statement *const *statements, unsigned count,
+				       const struct iris_log_entry *entry, struct iris_ticket *ticket);
+enum iris_vault_result writes_post_own(const struct iris_query *query, const struct iris_value *values,
+				       void (*done)(void *arg, bool failed), void *arg);
+
+/* Groups built outside a worker's turn (the log's index). */
+struct vault_group *group_new(void);
+struct vault_unit *group_add_unit(struct vault_group *group);
+struct iris_value *unit_add_call(struct vault_group *group, struct vault_unit *unit,
+				 const struct vault_statement *statement); /* values to fill */
+void group_clear(struct vault_group *group); /* to be filled again */
+void group_free(struct vault_group **group_p);
+
+/* --- reads (vault_read.c) --- */
+
+void reads_start(const struct iris_vault_engine *engine);
+/* Runs the calls and waits (fiber). The rows are the caller's to free, also on failure. */
+enum iris_vault_result reads_run(struct vault_read_call *calls, unsigned count, const char *what);
+/* Decodes and opens one call's rows into the arena. */
+enum iris_vault_result reads_decode(const struct vault_read_call *call, iris_owner owner,
+				    struct iris_arena *arena, struct iris_rows *rows_r);
+
+/* --- ids (vault_ids.c) --- */
+
+bool ids_open(const struct iris_vault_engine *engine, struct iris_error *error);
+bool ids_register(struct iris_error *error);
+
+/* --- the log (vault_log.c) --- */
+
+bool vault_log_open(const struct iris_vault_engine *engine, struct iris_error *error); /* rebuilds the tail */
+bool vault_log_start(struct iris_error *error); /* the thread that fills the index */
+void vault_log_stop(void);                      /* before the engine stops */
+void vault_log_close(void);
+void vault_log_forget(int64_t reader, int64_t id);   /* its write failed */
+void vault_log_index_now(void);                      /* fills the index and waits for it: for tests and tools */
+
+#endif
