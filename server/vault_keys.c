@@ -412,7 +412,7 @@ vault_owner_create(struct iris_str name, iris_owner *owner_r)
 	if (!key_row_make(&row, next_key_id(), owner, purpose_data))
 		return IRIS_VAULT_FAILED;
 
-	struct iris_batch *batch = batch_new(VAULT_OWNER_REGION);
+	struct iris_batch *batch = batch_new_own();
 	batch_add(batch, &owner_insert, VALUES(value_int(owner), value_str(name), value_int(now_ms())));
 	batch_add(batch, &key_insert, row.values);
 	enum iris_vault_result result = batch_write(&batch);
@@ -433,7 +433,7 @@ vault_owner_rotate(iris_owner owner)
 		return IRIS_VAULT_REFUSED;
 	if (!key_row_make(&row, next_key_id(), owner, purpose_data))
 		return IRIS_VAULT_FAILED;
-	struct iris_batch *batch = batch_new(VAULT_OWNER_REGION);
+	struct iris_batch *batch = batch_new_own();
 	batch_add(batch, &key_insert, row.values);
 	batch_add(batch, &key_retire, VALUES(value_int(owner), value_int(row.key.id)));
 	enum iris_vault_result result = batch_write(&batch);
@@ -448,7 +448,7 @@ vault_owner_erase(iris_owner owner)
 {
 	if (!keys_have_owner(owner))
 		return IRIS_VAULT_REFUSED;
-	struct iris_batch *batch = batch_new(VAULT_OWNER_REGION);
+	struct iris_batch *batch = batch_new_own();
 	batch_add(batch, &key_erase, VALUES(value_int(owner), value_str(IRIS_STR(""))));
 	enum iris_vault_result result = batch_write(&batch);
 	if (result == IRIS_VAULT_OK)

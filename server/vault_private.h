@@ -5,6 +5,7 @@
 #ifndef IRIS_VAULT_PRIVATE_H
 #define IRIS_VAULT_PRIVATE_H
 
+#include "iris/metrics.h"
 #include "vault_engine.h"
 
 struct iris_module;
@@ -133,17 +134,31 @@ bool seal_derive_key(const unsigned char root[VAULT_KEY_SIZE], const char *info,
 /* HMAC-SHA256 under the region's secret, shortened to 63 bits and never 0. */
 int64_t seal_hash_peer(struct iris_str bare_jid);
 
+/* --- metrics (vault_module.c) --- */
+
+enum vault_metric {
+	VAULT_METRIC_QUEUED, VAULT_METRIC_ROWS, VAULT_METRIC_FAILED, VAULT_METRIC_BUSY, VAULT_METRIC_REFUSED,
+	VAULT_METRIC_READS, VAULT_METRIC_READS_FAILED, VAULT_METRIC_TAIL, VAULT_METRIC_COUNT,
+};
+extern struct iris_metric vault_metrics[VAULT_METRIC_COUNT + 1];
+
 /* --- writes (vault_write.c) --- */
 
-bool writes_start(const struct iris_vault_engine *engine, bool refuse, struct iris_error *error);
-void writes_stop(void);
-/* Hands over what this thread has posted in this turn; the sequence up to which it must be committed for reads. */
+void writes_start(const struct iris_vault_engine *engine);
+void writes_stop(void);          /* the workers have stopped */
+bool writes_are_refused(void);   /* closed, or the role edge */
+/* Hands over what this worker has posted in this turn; the sequence that a read must wait for. */
 uint64_t writes_flush(void);
-/* Posts without regard to owner and limits: the vault's own statements. log entries carry reader and id. */
-enum iris_vault_result writes_post_log(const struct vault_statement *const *statements, unsigned count,
-				       const struct iris_log_entry *entry, struct iris_ticket *ticket);
-enum iris_vault_result writes_post_own(const struct iris_query *query, const struct iris_value *values,
-				       void (*done)(void *arg, bool failed), void *arg);
+/* A batch of the vault's own statements, which no owner has. */
+struct iris_batch *batch_new_own(void);
+/* Posts as vault_post() does, and gives the unit, so that it can be marked and extended at once. */
+enum iris_vault_result writes_post_log(const struct vault_statement *statement, const struct iris_log_entry *entry,
+				       const struct iris_value *params, struct iris_ticket *ticket,
+				       struct vault_unit **unit_r);
+void writes_extend(struct vault_unit *unit, const struct vault_statement *statement,
+		   const struct iris_value *params);
+/* Posts a statement of the vault's own, without regard to owner and limits. */
+void writes_post_own(const struct iris_query *query, const struct iris_value *params, struct iris_ticket *ticket);
 
 /* Groups built outside a worker's turn (the log's index). */
 struct vault_group *group_new(void);
@@ -155,7 +170,7 @@ void group_free(struct vault_group **group_p);
 
 /* --- reads (vault_read.c) --- */
 
-void reads_start(const struct iris_vault_engine *engine);
+void reads_start(const struct iris_vault_engine *engine); /* NULL: no more */
 /* Runs the calls and waits (fiber). The rows are the caller's to free, also on failure. */
 enum iris_vault_result reads_run(struct vault_read_call *calls, unsigned count, const char *what);
 /* Decodes and opens one call's rows into the arena. */
@@ -165,7 +180,6 @@ enum iris_vault_result reads_decode(const struct vault_read_call *call, iris_own
 /* --- ids (vault_ids.c) --- */
 
 bool ids_open(const struct iris_vault_engine *engine, struct iris_error *error);
-bool ids_register(struct iris_error *error);
 
 /* --- the log (vault_log.c) --- */
 

@@ -15,7 +15,7 @@ void
 rows_read_begin(struct rows_reader *reader, const struct vault_rows *rows)
 {
 	reader->at = rows->base;
-	reader->end = rows->base + rows->len;
+	reader->end = rows->base ? rows->base + rows->len : NULL;
 }
 
 struct iris_value

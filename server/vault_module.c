@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The vault's descriptor: options, metrics, start and stop.  Main thread.
+ */
+#include <stdlib.h>
+
+#include "module_private.h"
+#include "vault_private.h"
+
+enum { OPT_ENGINE, OPT_MASTER_KEY, OPT_REGION, OPT_ROLE };
+enum { ROLE_REGION, ROLE_EDGE };
+
+static struct iris_module_self self;
+
+/* Strings for as long as the options are used; both are freed by the caller. */
+struct named_options {
+	struct vault_options options;
+	char *key_path, *region;
+};
+
+static bool
+options_load(struct named_options *named, struct iris_error *error)
+{
+	struct iris_str engine = option_str(&self, OPT_ENGINE);
+
+	*named = (struct named_options){ .options.edge = option_int(&self, OPT_ROLE) == ROLE_EDGE };
+	if (named->options.edge)
+		return true;
+	named->options.engine = module_engine(engine);
+	if (!named->options.engine) {
+		error_set(error, "There is no engine '%.*s' to keep the vault with", IRIS_STR_FMT(engine));
+		error_detail(error, "%.*s", IRIS_STR_FMT(settings_where(atomic_load(&self.settings), OPT_ENGINE)));
+		return error_hint(error, "vault: engine: names a module that is loaded, such as sqlite");
+	}
+	named->key_path = str_dup(option_str(&self, OPT_MASTER_KEY));
+	named->region = str_dup(option_str(&self, OPT_REGION));
+	named->options.key_path = named->key_path;
+	named->options.region = named->region;
+	return true;
+}
+
+static void
+options_free(struct named_options *named)
+{
+	free(named->key_path);
+	free(named->region);
+}
+
+bool
+vault_open(struct iris_error *error)
+{
+	struct named_options named;
+	bool ok = options_load(&named, error) && vault_open_with(&named.options, error);
+
+	options_free(&named);
+	return ok;
+}
+
+static bool
+refuse_edge(const struct named_options *named, struct iris_error *error)
+{
+	return !named->options.edge || error_set(error, "The role 'edge' keeps nothing: there is no store to make");
+}
+
+bool
+vault_upgrade(unsigned *applied_r, struct iris_error *error)
+{
+	struct named_options named;
+	bool ok = options_load(&named, error) && refuse_edge(&named, error) &&
+		  vault_upgrade_with(&named.options, applied_r, error);
+
+	options_free(&named);
+	return ok;
+}
+
+bool
+vault_init(const char *company, struct iris_error *error)
+{
+	struct named_options named;
+	bool ok = options_load(&named, error) && refuse_edge(&named, error) &&
+		  vault_init_with(&named.options, company, error);
+
+	options_free(&named);
+	return ok;
+}
+
+static const char *const vault_roles[] = { "region", "edge", NULL };
+
+static const struct iris_option vault_options_table[] = {
+	[OPT_ENGINE] = { .name = "engine", .type = IRIS_OPT_STRING, .fallback = "sqlite", .min = 1, .max = 64,
+			 .help = "The module that keeps the data." },
+	[OPT_MASTER_KEY] = { .name = "master-key", .type = IRIS_OPT_PATH, .fallback = "master.key",
+			     .help = "The file with the region's master key, mode 0400. Without it nothing can be "
+				     "read: keep a copy in another place than the backups of the data." },
+	[OPT_REGION] = { .name = "region", .type = IRIS_OPT_STRING, .fallback = "emea", .min = 1, .max = 64,
+			 .help = "The name of the region whose data this is." },
+	[OPT_ROLE] = { .name = "role", .type = IRIS_OPT_CHOICE, .fallback = "region", .choices = vault_roles,
+		       .help = "An edge keeps nothing: it opens no store and refuses every write." },
+	IRIS_OPTIONS_END,
+};
+
+const struct iris_module iris_module_vault = {
+	IRIS_MODULE_HEAD,
+	.name = "vault",
+	.summary = "Everything that is kept: sealed, owned, committed in groups",
+	.self = &self,
+	.options = vault_options_table,
+	.metrics = vault_metrics,
+	.not_unloadable = true,
+	.start = vault_open,
+	.stop = vault_close,
+};
