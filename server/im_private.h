@@ -29,8 +29,6 @@ void session_receive(struct iris_session *session, struct iris_stanza **stanza_p
  * resumption; else it is closed. Nothing happens when the stream has no session.
  */
 void session_stream_ended(struct iris_stream *stream, bool orderly);
-/* The other way (stream.c): links a session, which makes the stream BOUND; NULL: detached. */
-void stream_set_session(struct iris_stream *stream, struct iris_session *session);
 
 /* --- for start and stop (server/boot.c), main thread, while the workers run --- */
 
@@ -87,8 +85,6 @@ struct iris_user_private {
  * or full). Never waits: what comes while the user is loaded keeps its order.
  */
 void user_receive(struct iris_stanza *stanza, const struct iris_jid *to, struct iris_ticket *ticket);
-/* The account is gone: closes its sessions and forgets the user. The next stanza loads anew. */
-void user_forget(struct iris_str bare, const char *condition);
 
 /* --- sessions (session.c) --- */
 

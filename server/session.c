@@ -9,6 +9,7 @@
 #include "im_private.h"
 #include "iris/auth.h"
 #include "module_private.h"
+#include "stream_private.h"
 
 struct session_block { /* one allocation */
 	struct iris_session session;

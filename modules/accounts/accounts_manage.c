@@ -258,6 +258,13 @@ accounts_set_locked(const struct iris_jid *jid, bool locked)
 	return IRIS_NO_ERROR;
 }
 
+/* What is in memory of it must not outlive it: a new account of the name would start with the old roster. */
+static void
+forget_at_home(void *arg)
+{
+	user_forget(jid_bare(arg), "not-authorized");
+}
+
 /* Locked first, so that nobody signs in while its rows go; the account's own row goes last. */
 enum iris_condition
 accounts_remove(const struct iris_jid *jid)
@@ -267,7 +274,9 @@ accounts_remove(const struct iris_jid *jid)
 	if (condition != IRIS_NO_ERROR)
 		return condition;
 	run_hook(jid, hook_run_account_removed);
-	return accounts_delete(jid);
+	condition = accounts_delete(jid);
+	home_call(jid_bare(jid), "accounts: forget", forget_at_home, (void *)(uintptr_t)jid);
+	return condition;
 }
 
 bool

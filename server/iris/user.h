@@ -78,6 +78,11 @@ struct iris_user *user_find(struct iris_str bare);
 struct iris_user *user_get(const struct iris_jid *jid);
 void user_hold(struct iris_user *user);
 void user_release(struct iris_user **user_p);
+/*
+ * The account is gone or has changed (home worker): closes its sessions with this stream error (NULL: plainly)
+ * and lets the user go; whatever comes next loads it anew.
+ */
+void user_forget(struct iris_str bare, const char *condition);
 struct iris_session *session_find(struct iris_str full); /* home worker */
 
 /*
