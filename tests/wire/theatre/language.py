@@ -44,7 +44,7 @@ class Play:
         return os.path.splitext(os.path.basename(self.path))[0]
 
     def needs_own_server(self):
-        return self.alone or any(s.actor == 'Server' and not s.does.startswith('logs')
+        return self.alone or '{host}' in write_config(self.config) or any(s.actor == 'Server' and not s.does.startswith('logs')
                                  for s in self.steps)
 
 

@@ -320,7 +320,11 @@ class Stage:
 
     @verb('ignores[ XML…]', 'what matches is not seen any more')
     async def ignores(self, client, block, xml=None):
-        client.ignored += [tidy(p) for p in self.patterns(self.fill(xml or block), client)]
+        for wanted in self.patterns(self.fill(xml or block), client):
+            client.ignored.append(tidy(wanted))
+            for element in list(client.connection.inbox):
+                if pattern.match(wanted, element, {})[0] is None:
+                    client.connection.inbox.remove(element)
 
     @verb('forgets what came', 'after everybody was answered by the server, the inbox is emptied')
     async def forgets(self, client, block):
