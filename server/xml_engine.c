@@ -388,6 +388,10 @@ on_end(void *arg, const XML_Char *text)
 
 	if (engine->stopped)
 		return;
+	if ((size_t)XML_GetCurrentByteCount(engine->expat) > engine->stream->limits.token_bytes) {
+		fail_limit(engine, "too long a tag");
+		return;
+	}
 	engine->depth--;
 	engine->text = NULL;
 	if (engine->depth < base_depth(engine)) {

@@ -2,8 +2,9 @@
 /*
  * Trees to text.  Any thread.  What is written stands by itself: every namespace that is not in force
  * around it is declared where it is used, so that it can be put into any stream, archive or envelope.
- * Elements use the default namespace, with one exception: those of the stream namespace are written
- * with the prefix "stream", which many clients take for a part of the name.
+ * Elements use the default namespace, with two exceptions: those of the stream namespace are written
+ * with the prefix "stream", which many clients take for a part of the name, and those of the namespace
+ * "xml", which no declaration may name, with that prefix.
  */
 #include "element_private.h"
 
@@ -159,18 +160,25 @@ element_write_children(struct iris_strbuf *buf, const struct iris_element *eleme
 	write_children(buf, element, element->ns);
 }
 
+static struct iris_str
+prefix_for(struct iris_str ns)
+{
+	if (str_is(ns, NS_STREAM))
+		return IRIS_STR("stream:");
+	return str_is(ns, NS_XML) ? IRIS_STR("xml:") : IRIS_STR("");
+}
+
 void
 element_write(struct iris_strbuf *buf, const struct iris_element *element, struct iris_str outer)
 {
-	bool is_stream = str_is(element->ns, NS_STREAM);
-	struct iris_str prefix = is_stream ? IRIS_STR("stream:") : IRIS_STR("");
+	struct iris_str prefix = prefix_for(element->ns);
 
 	strbuf_add_char(buf, '<');
 	strbuf_add(buf, prefix);
 	strbuf_add(buf, element->name);
-	if (is_stream)
+	if (str_is(prefix, "stream:"))
 		strbuf_add(buf, IRIS_STR(" xmlns:stream='" NS_STREAM "'"));
-	else if (!str_equal(element->ns, outer))
+	else if (prefix.len == 0 && !str_equal(element->ns, outer))
 		element_write_attribute(buf, IRIS_STR("xmlns"), element->ns);
 	element_write_attributes(buf, element, NULL);
 	if (!element->first) {
@@ -178,7 +186,7 @@ element_write(struct iris_strbuf *buf, const struct iris_element *element, struc
 		return;
 	}
 	strbuf_add_char(buf, '>');
-	write_children(buf, element, is_stream ? outer : element->ns);
+	write_children(buf, element, prefix.len > 0 ? outer : element->ns);
 	strbuf_add(buf, IRIS_STR("</"));
 	strbuf_add(buf, prefix);
 	strbuf_add(buf, element->name);

@@ -97,6 +97,16 @@ test_stream_namespace(void **state)
 		"<stream:features xmlns:stream='" NS_STREAM "'><bind xmlns='" NS_BIND "'/></stream:features>");
 }
 
+/* SECURITY: declaring this namespace would end the recipient's stream. */
+static void
+test_xml_namespace(void **state)
+{
+	struct iris_element *a = element_parse(arena, IRIS_STR("<xml:a xmlns='urn:x'><b/><xml:c/></xml:a>"));
+
+	assert_non_null(a);
+	assert_string_equal(written(a, NULL), "<xml:a><b xmlns='urn:x'/><xml:c/></xml:a>");
+}
+
 static void
 test_foreign_attributes(void **state)
 {
@@ -237,6 +247,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_build_and_write, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_remove, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stream_namespace, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_xml_namespace, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_foreign_attributes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_namespace, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_read_missing, setup, teardown),

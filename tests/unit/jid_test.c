@@ -100,7 +100,7 @@ test_malformed(void **state)
 		"a\"b@c", "a&b@c", "a'b@c", "a:b@c", "a<b@c", "a>b@c", "a\x01@c", "a\x7f@c", "a@b c", "a@.b",
 		"a@b..c", "a@b..", ".", "a@-b.c", "a@b-.c", "a@b/\x01", "a@b/x\ny", "a@b:5222", "a@b\\c",
 		"\xff@c", "a\xc3@c", "a@\xff.c", "a@c/\xff", "a@\xe2\x99\xa5.example", "a@xn--\x2d.example",
-		"\xc2\xad@example.org" /* nothing is left */, "a\xef\xb9\xab" "b@c" /* a small '@' */,
+		"\xc2\xad@example.org" /* nothing is left */, "g\xef\xb9\xabh@c" /* a small '@' */,
 		"\xef\xbc\xa0@c" /* a wide one */, "a@c/\xee\x80\x80" /* private use */, "a\xe3\x80\x80@c",
 	};
 
