@@ -227,8 +227,11 @@ admin_http_stop(void)
 unsigned
 admin_http_port(void)
 {
-	const union MHD_DaemonInfo *info = MHD_get_daemon_info(admin.daemon, MHD_DAEMON_INFO_BIND_PORT);
+	const union MHD_DaemonInfo *info;
 
+	if (!admin.daemon)
+		return 0;
+	info = MHD_get_daemon_info(admin.daemon, MHD_DAEMON_INFO_BIND_PORT);
 	IRIS_ASSERT(info != NULL);
 	return info->port;
 }

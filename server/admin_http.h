@@ -11,7 +11,7 @@
 /* All on the main thread.  Port 0 takes a free one. */
 IRIS_MUST_CHECK bool admin_http_start(const char *address, unsigned port, struct iris_error *error);
 void admin_http_stop(void); /* also when not started */
-unsigned admin_http_port(void);
+unsigned admin_http_port(void); /* 0 when not started */
 
 /* Says whether clients are served; false with a sentence for people in `why`. Without one: no. */
 void admin_http_set_ready_check(bool (*fn)(char *why, size_t size));

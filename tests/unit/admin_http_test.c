@@ -177,7 +177,9 @@ test_only_loopback(void **state)
 	static const char *const bad[] = { "0.0.0.0", "192.0.2.1", "::", "2001:db8::1", "localhost", "" };
 	struct iris_error error;
 
+	assert_int_not_equal(admin_http_port(), 0);
 	admin_http_stop();
+	assert_int_equal(admin_http_port(), 0);
 	for (size_t i = 0; i < IRIS_COUNT(bad); i++) {
 		assert_false(admin_http_start(bad[i], 0, &error));
 		assert_non_null(strstr(error.message, "loopback"));
