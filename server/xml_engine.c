@@ -425,6 +425,19 @@ on_text(void *arg, const XML_Char *base, int len)
 	}
 }
 
+/*
+ * Between stanzas not even an empty section: expat would be in its middle without an unfinished byte, and
+ * whoever replaced the parser there would let the peer's data become elements.
+ */
+static void XMLCALL
+on_section(void *arg)
+{
+	struct xml_engine *engine = arg;
+
+	if (!engine->stopped && !engine->open)
+		engine_fail(engine, "invalid-xml", "text between stanzas");
+}
+
 /* RFC 6120 §11.1 and §4.9.3.18: none of these, ever. */
 static void
 fail_restricted(void *arg)
@@ -569,6 +582,7 @@ handlers_set(XML_Parser expat)
 	XML_SetElementHandler(expat, on_start, on_end);
 	XML_SetStartNamespaceDeclHandler(expat, on_namespace);
 	XML_SetCharacterDataHandler(expat, on_text);
+	XML_SetStartCdataSectionHandler(expat, on_section);
 	XML_SetCommentHandler(expat, on_comment);
 	XML_SetProcessingInstructionHandler(expat, on_instruction);
 	XML_SetStartDoctypeDeclHandler(expat, on_doctype);

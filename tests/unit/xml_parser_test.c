@@ -195,6 +195,8 @@ test_conditions(void **state)
 	expect_error("text", "invalid-xml");
 	expect_error("&amp;<a/>", "invalid-xml");
 	expect_error("<![CDATA[x]]>", "invalid-xml");
+	expect_error("<![CDATA[<a/>]]>", "invalid-xml");
+	expect_error("<![CDATA[]]>", "invalid-xml");
 }
 
 static void
