@@ -5,7 +5,7 @@
  * Features come from the descriptors of the loaded modules, the rest from the hooks disco_info and
  * disco_items.  An account answers itself and its network only (P5.7).
  */
-#include "iris/module.h"
+#include "xep/xep0030_disco.h"
 
 #define NS_INFO "http://jabber.org/protocol/disco#info"
 #define NS_ITEMS "http://jabber.org/protocol/disco#items"
@@ -59,7 +59,7 @@ disco_begin(struct iris_request *request, const char *ns)
 	return discovery;
 }
 
-/* What an entity without a node says of itself; also hashed by xep0115. */
+/* What an entity without a node says of itself. */
 static void
 disco_fill_info(struct iris_discovery *discovery)
 {
@@ -80,6 +80,19 @@ disco_info(struct iris_request *request)
 	if (hook_run_disco_info(&discovery) == IRIS_REFUSE)
 		return IRIS_REFUSE;
 	return disco_answer(request, &discovery);
+}
+
+struct iris_element *
+disco_host_info(struct iris_arena *arena, struct iris_host *host)
+{
+	struct iris_request request = { .arena = arena, .host = host };
+	struct iris_discovery discovery = {
+		.request = &request, .of = IRIS_DISCO_HOST, .query = element_new(arena, "query", NS_INFO),
+	};
+
+	disco_fill_info(&discovery);
+	hook_run_disco_info(&discovery);
+	return discovery.query;
 }
 
 static enum iris_verdict

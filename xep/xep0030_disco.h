@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* XEP-0030: what a host says of itself; for plug-ins that name "xep0030" in their needs. */
+#ifndef IRIS_XEP0030_DISCO_H
+#define IRIS_XEP0030_DISCO_H
+
+#include "iris/module.h"
+
+/* The <query/> of disco#info that anybody gets from this host. Any worker. */
+struct iris_element *disco_host_info(struct iris_arena *arena, struct iris_host *host);
+
+#endif
