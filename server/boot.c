@@ -109,7 +109,6 @@ boot_say_goodbye(void)
 	listen_close();
 	streams_close_all("system-shutdown", FAREWELL_MS);
 	im_close_all("system-shutdown");
-	vault_wait_idle();
 }
 
 static bool

@@ -6,9 +6,18 @@
 #include "boot.h"
 #include "im_private.h"
 #include "iris/module.h"
+#include "server_private.h"
 #include "stream_private.h"
 
+enum { OPT_CREDENTIAL };
+
 static struct iris_module_self server_self;
+
+struct iris_str
+server_credential_path(void)
+{
+	return option_str(&server_self, OPT_CREDENTIAL);
+}
 
 /* --- status --- */
 
@@ -21,7 +30,7 @@ static void
 server_count_here(void *arg)
 {
 	struct server_count *count = arg;
-	struct im_home *home = im_home_here();
+	struct im_home *home = im_home();
 
 	count->streams = stream_count();
 	count->sessions = home->sessions.count;
@@ -136,11 +145,18 @@ static const struct iris_command command_server_log_level = {
 	.run = server_log_level,
 };
 
+static const struct iris_option server_options[] = {
+	[OPT_CREDENTIAL] = { "operator-credential", IRIS_OPT_PATH, "operator.credential",
+		.help = "What irisctl signs in with; irisctl init writes it." },
+	IRIS_OPTIONS_END,
+};
+
 const struct iris_module iris_module_server = {
 	IRIS_MODULE_HEAD,
 	.name = "server",
 	.summary = "The server itself, for operators",
 	.self = &server_self,
+	.options = server_options,
 	.commands = (const struct iris_command *const[]){ &command_server_status, &command_server_stop,
 		&command_server_reload, &command_server_log_level, NULL },
 	.not_unloadable = true,
