@@ -276,3 +276,17 @@ streams_close_all(const char *condition, unsigned timeout_ms)
 	workers_each(streams_cut_here, NULL);
 	(void)streams_wait_for_none(CUT_TIMEOUT_MS);
 }
+
+size_t
+stream_stanza_limit(const struct iris_stream *stream)
+{
+	bool known = !jid_is_none(&stream->jid);
+
+	return (size_t)stream_option(known ? STREAM_OPT_STANZA_SIZE : STREAM_OPT_STANZA_SIZE_BEFORE);
+}
+
+int64_t
+stream_idle_limit_ms(const struct iris_stream *stream)
+{
+	return stream_option(STREAM_OPT_IDLE);
+}
