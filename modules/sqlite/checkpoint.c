@@ -91,7 +91,7 @@ checkpoint_start(struct iris_error *error)
 {
 	pthread_condattr_t monotonic;
 
-	if (!connection_open(&checkpoint.connection, 1 << 20, true, error))
+	if (!sqlite_connection_open(&checkpoint.connection, 1 << 20, true, error))
 		return false;
 	checkpoint.stopping = false;
 	atomic_store(&checkpoint.dirty, false);
@@ -100,7 +100,7 @@ checkpoint_start(struct iris_error *error)
 	pthread_cond_init(&checkpoint.wake, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 	if (pthread_create(&checkpoint.thread, NULL, checkpoint_main, NULL) != 0) {
-		connection_close(&checkpoint.connection);
+		sqlite_connection_close(&checkpoint.connection);
 		return error_set(error, "The checkpoint thread cannot be started");
 	}
 	checkpoint.running = true;
@@ -118,6 +118,6 @@ checkpoint_stop(void)
 	pthread_mutex_unlock(&checkpoint.lock);
 	(void)pthread_join(checkpoint.thread, NULL);
 	pthread_cond_destroy(&checkpoint.wake);
-	connection_close(&checkpoint.connection);
+	sqlite_connection_close(&checkpoint.connection);
 	checkpoint.running = false;
 }

@@ -19,7 +19,7 @@ static _Atomic(struct statement_slot *) slots[SQLITE_SLOTS_MAX];
 static unsigned slot_count; /* main thread */
 
 bool
-connection_error(struct sqlite_connection *connection, const char *what, struct iris_error *error)
+sqlite_connection_error(struct sqlite_connection *connection, const char *what, struct iris_error *error)
 {
 	error_set(error, "The database: %s", what);
 	error_detail(error, "%s: %s", sqlite_settings.path,
@@ -30,11 +30,11 @@ connection_error(struct sqlite_connection *connection, const char *what, struct 
 }
 
 static bool
-connection_pragma(struct sqlite_connection *connection, const char *sql, struct iris_error *error)
+sqlite_connection_pragma(struct sqlite_connection *connection, const char *sql, struct iris_error *error)
 {
 	if (sqlite3_exec(connection->db, sql, NULL, NULL, NULL) == SQLITE_OK)
 		return true;
-	return connection_error(connection, sql, error);
+	return sqlite_connection_error(connection, sql, error);
 }
 
 static int
@@ -46,12 +46,12 @@ take_text(void *arg, int columns, char **values, char **names)
 }
 
 static bool
-connection_set_wal(struct sqlite_connection *connection, struct iris_error *error)
+sqlite_connection_set_wal(struct sqlite_connection *connection, struct iris_error *error)
 {
 	char mode[16] = "";
 
 	if (sqlite3_exec(connection->db, "PRAGMA journal_mode = WAL", take_text, mode, NULL) != SQLITE_OK)
-		return connection_error(connection, "no write-ahead log", error);
+		return sqlite_connection_error(connection, "no write-ahead log", error);
 	if (strcmp(mode, "wal") == 0)
 		return true;
 	error_set(error, "The database: no write-ahead log is possible here");
@@ -64,37 +64,37 @@ connection_set_wal(struct sqlite_connection *connection, struct iris_error *erro
  * key is overwritten in its page. Temporary tables stay in memory.
  */
 bool
-connection_open(struct sqlite_connection *connection, size_t cache, bool writes, struct iris_error *error)
+sqlite_connection_open(struct sqlite_connection *connection, size_t cache, bool writes, struct iris_error *error)
 {
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW;
 	char cache_size[64];
 
 	(void)snprintf(cache_size, sizeof(cache_size), "PRAGMA cache_size = -%zu", cache / 1024);
 	if (sqlite3_open_v2(sqlite_settings.path, &connection->db, flags, NULL) != SQLITE_OK) {
-		connection_error(connection, "cannot be opened", error);
-		connection_close(connection);
+		sqlite_connection_error(connection, "cannot be opened", error);
+		sqlite_connection_close(connection);
 		return false;
 	}
 	sqlite3_extended_result_codes(connection->db, 1);
 	sqlite3_busy_timeout(connection->db, 5000);
 	(void)sqlite3_db_config(connection->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	(void)sqlite3_db_config(connection->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-	bool ok = connection_pragma(connection, "PRAGMA page_size = 4096", error) &&
-		  connection_set_wal(connection, error) &&
-		  connection_pragma(connection, "PRAGMA synchronous = FULL", error) &&
-		  connection_pragma(connection, "PRAGMA wal_autocheckpoint = 0", error) &&
-		  connection_pragma(connection, "PRAGMA foreign_keys = ON", error) &&
-		  connection_pragma(connection, "PRAGMA secure_delete = FAST", error) &&
-		  connection_pragma(connection, "PRAGMA temp_store = MEMORY", error) &&
-		  connection_pragma(connection, cache_size, error) &&
-		  (writes || connection_pragma(connection, "PRAGMA query_only = ON", error));
+	bool ok = sqlite_connection_pragma(connection, "PRAGMA page_size = 4096", error) &&
+		  sqlite_connection_set_wal(connection, error) &&
+		  sqlite_connection_pragma(connection, "PRAGMA synchronous = FULL", error) &&
+		  sqlite_connection_pragma(connection, "PRAGMA wal_autocheckpoint = 0", error) &&
+		  sqlite_connection_pragma(connection, "PRAGMA foreign_keys = ON", error) &&
+		  sqlite_connection_pragma(connection, "PRAGMA secure_delete = FAST", error) &&
+		  sqlite_connection_pragma(connection, "PRAGMA temp_store = MEMORY", error) &&
+		  sqlite_connection_pragma(connection, cache_size, error) &&
+		  (writes || sqlite_connection_pragma(connection, "PRAGMA query_only = ON", error));
 	if (!ok)
-		connection_close(connection);
+		sqlite_connection_close(connection);
 	return ok;
 }
 
 void
-connection_close(struct sqlite_connection *connection)
+sqlite_connection_close(struct sqlite_connection *connection)
 {
 	for (unsigned i = 0; i < SQLITE_SLOTS_MAX; i++) {
 		sqlite3_finalize(connection->statements[i]);
@@ -120,7 +120,7 @@ bind_value(sqlite3_stmt *stmt, int ordinal, const struct iris_value *value, enum
 }
 
 sqlite3_stmt *
-connection_bind(struct sqlite_connection *connection, const struct vault_statement *statement,
+sqlite_connection_bind(struct sqlite_connection *connection, const struct vault_statement *statement,
 		const struct iris_value *values, int *code_r)
 {
 	struct statement_slot *slot = atomic_load_explicit(&slots[statement->slot], memory_order_acquire);

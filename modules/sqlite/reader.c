@@ -83,7 +83,7 @@ static bool
 read_call(struct sqlite_connection *connection, struct vault_read_call *call)
 {
 	int code;
-	sqlite3_stmt *stmt = connection_bind(connection, call->statement, call->values, &code);
+	sqlite3_stmt *stmt = sqlite_connection_bind(connection, call->statement, call->values, &code);
 
 	if (stmt) {
 		code = statement_collect(stmt, &call->rows);
@@ -133,10 +133,10 @@ readers_start(struct iris_error *error)
 	readers.committed = 0;
 	for (readers.count = 0; readers.count < sqlite_settings.readers; readers.count++) {
 		struct sqlite_connection *connection = &readers.connections[readers.count];
-		if (!connection_open(connection, sqlite_settings.reader_cache, false, error))
+		if (!sqlite_connection_open(connection, sqlite_settings.reader_cache, false, error))
 			return false;
 		if (pthread_create(&readers.threads[readers.count], NULL, reader_main, connection) != 0) {
-			connection_close(connection);
+			sqlite_connection_close(connection);
 			return error_set(error, "A reading thread cannot be started");
 		}
 	}
@@ -153,6 +153,6 @@ readers_stop(void)
 	while (readers.count > 0) {
 		readers.count--;
 		(void)pthread_join(readers.threads[readers.count], NULL);
-		connection_close(&readers.connections[readers.count]);
+		sqlite_connection_close(&readers.connections[readers.count]);
 	}
 }

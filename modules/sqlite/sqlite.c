@@ -103,7 +103,7 @@ file_lock(struct iris_error *error)
 static void
 engine_close(void)
 {
-	connection_close(&control);
+	sqlite_connection_close(&control);
 	if (lock_fd >= 0)
 		(void)close(lock_fd);
 	lock_fd = -1;
@@ -118,7 +118,7 @@ engine_open(bool create, struct iris_error *error)
 {
 	settings_load();
 	if (file_find(create, error) && file_lock(error) &&
-	    connection_open(&control, sqlite_settings.reader_cache, true, error))
+	    sqlite_connection_open(&control, sqlite_settings.reader_cache, true, error))
 		return true;
 	engine_close();
 	return false;
@@ -131,7 +131,7 @@ engine_script(const char *sql, struct iris_error *error)
 {
 	if (sqlite3_exec(control.db, sql, NULL, NULL, NULL) == SQLITE_OK)
 		return true;
-	return connection_error(&control, "a statement failed", error);
+	return sqlite_connection_error(&control, "a statement failed", error);
 }
 
 static int
@@ -153,7 +153,7 @@ engine_query(const char *sql, const struct iris_value *params, unsigned count, s
 		  bind_all(stmt, params, count) == SQLITE_OK && statement_collect(stmt, rows) == SQLITE_DONE;
 
 	if (!ok)
-		connection_error(&control, sql, error);
+		sqlite_connection_error(&control, sql, error);
 	sqlite3_finalize(stmt);
 	return ok;
 }

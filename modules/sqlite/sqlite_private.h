@@ -31,12 +31,12 @@ struct sqlite_connection {
 	sqlite3_stmt *statements[SQLITE_SLOTS_MAX];
 };
 
-bool connection_open(struct sqlite_connection *connection, size_t cache, bool writes, struct iris_error *error);
-void connection_close(struct sqlite_connection *connection);
+bool sqlite_connection_open(struct sqlite_connection *connection, size_t cache, bool writes, struct iris_error *error);
+void sqlite_connection_close(struct sqlite_connection *connection);
 /* What SQLite said, as an operator's error. */
-bool connection_error(struct sqlite_connection *connection, const char *what, struct iris_error *error);
+bool sqlite_connection_error(struct sqlite_connection *connection, const char *what, struct iris_error *error);
 /* The statement, prepared in this connection, with values bound; NULL: *code_r says why. */
-sqlite3_stmt *connection_bind(struct sqlite_connection *connection, const struct vault_statement *statement,
+sqlite3_stmt *sqlite_connection_bind(struct sqlite_connection *connection, const struct vault_statement *statement,
 			      const struct iris_value *values, int *code_r);
 int bind_value(sqlite3_stmt *stmt, int ordinal, const struct iris_value *value, enum iris_type type);
 int param_ordinal(sqlite3_stmt *stmt, unsigned number); /* of $number; 0: not there */

@@ -204,7 +204,7 @@ static int
 call_run(const struct vault_call *call)
 {
 	int code;
-	sqlite3_stmt *stmt = connection_bind(&writer.connection, call->statement, call->values, &code);
+	sqlite3_stmt *stmt = sqlite_connection_bind(&writer.connection, call->statement, call->values, &code);
 
 	return stmt ? run_once(stmt) : code;
 }
@@ -411,7 +411,7 @@ writer_prepare(sqlite3_stmt **stmt, const char *sql, struct iris_error *error)
 {
 	if (sqlite3_prepare_v3(writer.connection.db, sql, -1, SQLITE_PREPARE_PERSISTENT, stmt, NULL) == SQLITE_OK)
 		return true;
-	return connection_error(&writer.connection, sql, error);
+	return sqlite_connection_error(&writer.connection, sql, error);
 }
 
 static void
@@ -421,7 +421,7 @@ writer_disconnect(void)
 	sqlite3_finalize(writer.commit);
 	sqlite3_finalize(writer.rollback);
 	writer.begin = writer.commit = writer.rollback = NULL;
-	connection_close(&writer.connection);
+	sqlite_connection_close(&writer.connection);
 }
 
 bool
@@ -429,7 +429,7 @@ writer_start(struct iris_error *error)
 {
 	pthread_condattr_t monotonic;
 
-	if (!connection_open(&writer.connection, sqlite_settings.writer_cache, true, error))
+	if (!sqlite_connection_open(&writer.connection, sqlite_settings.writer_cache, true, error))
 		return false;
 	if (!writer_prepare(&writer.begin, "BEGIN IMMEDIATE", error) ||
 	    !writer_prepare(&writer.commit, "COMMIT", error) ||
