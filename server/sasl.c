@@ -37,13 +37,6 @@ static struct iris_metric sasl_metrics[] = {
 	{ NULL },
 };
 
-static const char *const condition_names[] = {
-	NULL,
-#define X(name, text) text,
-	IRIS_SASL_CONDITIONS(X)
-#undef X
-};
-
 static void
 state_reset(struct sasl_state *state)
 {
@@ -424,13 +417,6 @@ sasl_wants_sha1(void)
 	const struct iris_settings *settings = atomic_load(&sasl_self.settings);
 
 	return settings && settings_bool(settings, OPTION_SHA1); /* none: irisctl init */
-}
-
-const char *
-sasl_condition_name(enum iris_sasl_condition condition)
-{
-	IRIS_ASSERT(condition != IRIS_SASL_NO_CONDITION && condition < IRIS_COUNT(condition_names));
-	return condition_names[condition];
 }
 
 /* --- RFC 6120's profile --- */

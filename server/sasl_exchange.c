@@ -229,7 +229,8 @@ prepare(struct sasl_exchange *exchange, struct iris_str message, struct iris_sas
 
 /* Only now is it told that an account is locked: the client has proved that it knows the secret. */
 static void
-finish(struct sasl_exchange *exchange, bool success, struct iris_str data, struct iris_sasl_reply *reply)
+finish(struct sasl_exchange *exchange, bool success, struct iris_str data, struct iris_arena *arena,
+       struct iris_sasl_reply *reply)
 {
 	const struct sasl_peer *peer = &exchange->peer;
 
@@ -240,7 +241,8 @@ finish(struct sasl_exchange *exchange, bool success, struct iris_str data, struc
 	else if (exchange->account.locked)
 		refuse(reply, IRIS_SASL_ACCOUNT_DISABLED, NULL);
 	else
-		*reply = (struct iris_sasl_reply){ .outcome = IRIS_SASL_SUCCESS, .data = data, .jid = exchange->jid };
+		*reply = (struct iris_sasl_reply){ .outcome = IRIS_SASL_SUCCESS, .data = data,
+						   .jid = jid_copy(arena, &exchange->jid) };
 }
 
 static void
@@ -257,7 +259,7 @@ verify(struct sasl_exchange *exchange, struct iris_str message, struct iris_aren
 	}
 	/* SECURITY: disposed at once, whatever it was; a connection that failed is never stepped again. */
 	cyrus_dispose(exchange);
-	finish(exchange, result == SASL_OK, data, reply);
+	finish(exchange, result == SASL_OK, data, arena, reply);
 }
 
 const struct sasl_builtin *
@@ -290,13 +292,14 @@ void
 sasl_exchange_step(struct sasl_exchange *exchange, struct iris_str message, struct iris_arena *arena,
 		   struct iris_sasl_reply *reply_r)
 {
-	if (exchange->round++ == 0 && !prepare(exchange, message, reply_r))
-		return;
-	if (message.len > SASL_SCRAM_MESSAGE_MAX && exchange->builtin->family == SASL_SCRAM) {
+	/* SECURITY: libsasl2 would start anew, without what we check and fetch before. */
+	if (exchange->over)
+		refuse(reply_r, IRIS_SASL_NOT_AUTHORIZED, NULL);
+	else if (message.len > SASL_SCRAM_MESSAGE_MAX && exchange->builtin->family == SASL_SCRAM)
 		refuse(reply_r, IRIS_SASL_MALFORMED_REQUEST, NULL);
-		return;
-	}
-	verify(exchange, message, arena, reply_r);
+	else if (exchange->round++ > 0 || prepare(exchange, message, reply_r))
+		verify(exchange, message, arena, reply_r);
+	exchange->over = reply_r->outcome != IRIS_SASL_CONTINUE;
 }
 
 void

@@ -6,6 +6,13 @@
  */
 #include "sasl_private.h"
 
+static const char *const condition_names[] = {
+	NULL,
+#define X(name, text) text,
+	IRIS_SASL_CONDITIONS(X)
+#undef X
+};
+
 static bool
 has_nul(struct iris_str s)
 {
@@ -143,4 +150,11 @@ sasl_authzid_fits(struct iris_arena *arena, struct iris_str authzid, const struc
 	if (str_is_none(authzid))
 		return true;
 	return jid_parse(arena, authzid, &wanted) && jid_is_bare(&wanted) && jid_bare_equal(&wanted, jid);
+}
+
+const char *
+sasl_condition_name(enum iris_sasl_condition condition)
+{
+	IRIS_ASSERT(condition != IRIS_SASL_NO_CONDITION && condition < IRIS_COUNT(condition_names));
+	return condition_names[condition];
 }

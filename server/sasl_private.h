@@ -63,6 +63,7 @@ struct sasl_exchange {
 	const struct sasl_builtin *builtin;
 	struct iris_arena *arena;
 	unsigned round;
+	bool over;
 	struct iris_jid jid;
 	struct iris_account account;
 	struct iris_credentials credentials; /* SCRAM: fetched before libsasl2 runs */
