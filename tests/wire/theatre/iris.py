@@ -52,6 +52,9 @@ class Iris:
                        '\n      - {address: 127.0.0.1, port: %d, role: c2s, tls: starttls}'
                        '\n      - {address: 127.0.0.1, port: %d, role: c2s, tls: direct}' % (
                            self.ports['c2s'], self.ports['direct'])},
+            # Every play knocks from one address, some with wrong passwords.
+            'accounts': {'password-min-length': ' 8', 'password-classes': ' 1', 'address-tries': ' 0',
+                         'throttle-delay': ' 0 ms', 'scram-iterations': ' 4096'},
             'vault': {'engine': ' sqlite', 'master-key': ' master.key'},
             'sqlite': {'path': ' iris.db'},
         }

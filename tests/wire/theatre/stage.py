@@ -236,6 +236,10 @@ class Stage:
     async def becomes_available(self, client, block, priority=None):
         await client.become_available(roster=False, priority=int(priority) if priority else None)
 
+    @verb('is known as ADDRESS', 'the address that the play negotiated itself; fences reach it from now on')
+    async def is_known_as(self, client, block, address):
+        client.jid = self.fill(address)
+
     # --- leaving ---
 
     @verb('disconnects', 'closes the stream and waits for the answer')
