@@ -201,14 +201,6 @@ stream_pass_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p)
 	stanza_unref(&ticket.stanza);
 }
 
-/* RFC 6120 §8.1.2.1: a client speaks for itself only. */
-static bool
-stream_may_be_from(const struct iris_stream *stream, const struct iris_jid *from)
-{
-	return jid_is_none(from) || !stream->session || jid_equal(from, &stream->session->jid) ||
-	       jid_equal(from, &stream->jid);
-}
-
 static void
 stream_answer_malformed(struct iris_stream *stream, struct iris_stanza *stanza)
 {
@@ -264,8 +256,6 @@ stream_handle_stanza(struct iris_stream *stream, struct iris_arena **arena_p, st
 	if (stream->state == IRIS_STREAM_AUTHENTICATED) {
 		if (!bind_handle_iq(stream, stanza))
 			stream_error(stream, "not-authorized", "bind a resource first");
-	} else if (!stream_may_be_from(stream, &stanza->from)) {
-		stream_error(stream, "invalid-from", NULL);
 	} else {
 		stream_pass_stanza(stream, &stanza);
 	}
