@@ -14,7 +14,7 @@
 
 /* --- manual: mdoc --- */
 
-/* SECURITY: none here; but a line that starts with a dot would be a macro, a backslash an escape. */
+/* A line that starts with a dot would be a macro, a backslash an escape; sentences start on new lines. */
 static void
 write_mdoc(FILE *out, const char *text)
 {
@@ -23,9 +23,21 @@ write_mdoc(FILE *out, const char *text)
 	for (; *text; text++) {
 		if (*text == '\\')
 			fputs("\\e", out);
+		else if (text[0] == '.' && text[1] == ' ' && text[2] >= 'A' && text[2] <= 'Z')
+			fputs(".\n", out), text++; /* the space */
 		else
 			fputc(*text == '\n' ? ' ' : *text, out);
 	}
+}
+
+/* One sentence of a table, with or without its full stop. */
+static void
+write_mdoc_sentence(FILE *out, const char *text)
+{
+	const size_t len = strlen(text);
+
+	write_mdoc(out, text);
+	fputs(len > 0 && text[len - 1] == '.' ? "\n" : ".\n", out);
 }
 
 static void
@@ -48,27 +60,33 @@ write_mdoc_facts(FILE *out, const struct iris_option *option)
 	fputs(option->reloadable ? "A reload applies it.\n" : "A change needs a restart.\n", out);
 }
 
+/* Of a field of a record: shorter, what holds for the option holds for it. */
+static void
+write_mdoc_field(FILE *out, const struct iris_option *field)
+{
+	char text[300];
+
+	option_describe(field, text, sizeof(text));
+	fputs("Value: ", out);
+	write_mdoc(out, text);
+	if (field->fallback)
+		fprintf(out, "; default: %s.\n", *field->fallback ? field->fallback : "empty");
+	else
+		fputs(field->optional || field->type >= IRIS_OPT_STRINGS ? ".\n" : "; required.\n", out);
+}
+
 static void
 write_mdoc_options(FILE *out, const struct iris_option *options, bool top)
 {
 	fputs(".Bl -tag -width Ds\n", out);
 	for (; options && options->name; options++) {
 		fprintf(out, ".It Cm %s\n", options->name);
-		if (options->help) {
-			write_mdoc(out, options->help);
-			fputs(".\n", out);
-		}
+		if (options->help)
+			write_mdoc_sentence(out, options->help);
 		if (top)
 			write_mdoc_facts(out, options);
-		else {
-			char text[300];
-			option_describe(options, text, sizeof(text));
-			fputs("Value: ", out);
-			write_mdoc(out, text);
-			fprintf(out, "%s%s.\n", options->fallback ? "; default: " : options->optional ||
-				options->type >= IRIS_OPT_STRINGS ? "" : "; required",
-				options->fallback ? options->fallback : "");
-		}
+		else
+			write_mdoc_field(out, options);
 		if (options->fields) {
 			fputs("Each entry has:\n", out);
 			write_mdoc_options(out, options->fields, false);
@@ -106,8 +124,7 @@ static void
 write_mdoc_section(FILE *out, const struct iris_module *module)
 {
 	fprintf(out, ".Ss %s\n", module->name);
-	write_mdoc(out, module->summary);
-	fputs(".\n", out);
+	write_mdoc_sentence(out, module->summary);
 	if (module->xep)
 		fprintf(out, "It implements %s.\n", module->xep);
 	if (module->off_by_default)

@@ -182,7 +182,7 @@ check_length(const struct iris_option *option, size_t len, char *why, size_t siz
 	if (!has_bounds(option) || ((int64_t)len >= option->min &&
 		((int64_t)len <= option->max || (option->max == 0 && option->min > 0))))
 		return true;
-	snprintf(why, size, "has %zu characters, but needs %" PRId64 " … %" PRId64, len, option->min, option->max);
+	snprintf(why, size, "has %zu bytes, but needs %" PRId64 " … %" PRId64, len, option->min, option->max);
 	return false;
 }
 
@@ -252,26 +252,29 @@ describe_choices(const char *const *choices, char *buf, size_t size)
 void
 option_describe(const struct iris_option *option, char *buf, size_t size)
 {
-	static const char *const nouns[] = {
-		[IRIS_OPT_BOOL] = "true or false", [IRIS_OPT_INT] = "an integer",
-		[IRIS_OPT_DURATION] = "a duration", [IRIS_OPT_SIZE] = "a size", [IRIS_OPT_STRING] = "a string",
-		[IRIS_OPT_PATH] = "a path", [IRIS_OPT_CHOICE] = "a choice", [IRIS_OPT_STRINGS] = "a list of strings",
-		[IRIS_OPT_RECORDS] = "a list of mappings",
+	/* The range stands between the two. */
+	static const struct { const char *noun, *before, *after; } words[] = {
+		[IRIS_OPT_BOOL] = { "true or false", "", "" },
+		[IRIS_OPT_INT] = { "an integer", ", ", "" },
+		[IRIS_OPT_DURATION] = { "a duration", ", ", "" },
+		[IRIS_OPT_SIZE] = { "a size", ", ", "" },
+		[IRIS_OPT_STRING] = { "a string", " of ", " bytes" },
+		[IRIS_OPT_PATH] = { "a path", "", "" },
+		[IRIS_OPT_CHOICE] = { "a choice", "", "" },
+		[IRIS_OPT_STRINGS] = { "a list of strings", ", ", " entries" },
+		[IRIS_OPT_RECORDS] = { "a list of mappings", ", ", " entries" },
 	};
 	char range[120];
 
-	if (option->type == IRIS_OPT_CHOICE) {
+	if (option->type == IRIS_OPT_CHOICE)
 		describe_choices(option->choices, buf, size);
-		return;
+	else if (!has_bounds(option) || option->type == IRIS_OPT_BOOL || option->type == IRIS_OPT_PATH)
+		snprintf(buf, size, "%s", words[option->type].noun);
+	else {
+		format_range(option, range, sizeof(range));
+		snprintf(buf, size, "%s%s%s%s", words[option->type].noun, words[option->type].before, range,
+			 words[option->type].after);
 	}
-	if (!has_bounds(option) || option->type == IRIS_OPT_BOOL || option->type == IRIS_OPT_PATH) {
-		snprintf(buf, size, "%s", nouns[option->type]);
-		return;
-	}
-	format_range(option, range, sizeof(range));
-	snprintf(buf, size, "%s%s, %s", nouns[option->type],
-		 option->type == IRIS_OPT_STRING ? " by its length"
-		 : option->type >= IRIS_OPT_STRINGS ? " by their number" : "", range);
 }
 
 static unsigned

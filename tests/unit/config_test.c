@@ -110,7 +110,7 @@ all_errors_at_once(void **state)
 		"iris.yaml:7: test.names: a list is expected, such as [a, b]", NULL });
 	assert_values("test:\n  port:\n  names: [a, b, c, d]\n  listeners: [{role: x}, 7]\n", (const char *const[]){
 		"iris.yaml:2: test.port: has no value",
-		"iris.yaml:3: test.names: 4 entries, but this is a list of strings by their number, 0 … 3",
+		"iris.yaml:3: test.names: 4 entries, but this is a list of strings, 0 … 3 entries",
 		"iris.yaml:4: test.listeners[1].port is required",
 		"iris.yaml:4: test.listeners: an entry with options is expected in this list", NULL });
 }
@@ -135,7 +135,7 @@ static void
 secrets_are_not_printed(void **state)
 {
 	assert_values("test:\n  key: correct horse battery\n", (const char *const[]){
-		"iris.yaml:2: test.key: the value has 21 characters, but needs 0 … 8", NULL });
+		"iris.yaml:2: test.key: the value has 21 bytes, but needs 0 … 8", NULL });
 }
 
 static void
