@@ -13,10 +13,8 @@
 
 #include "iris/log.h"
 #include "module_private.h"
+#include "vault_private.h"
 #include "worker_private.h"
-
-bool vault_queries_register(const struct iris_module *module, struct iris_error *error) __attribute__((weak));
-void vault_queries_unregister(const struct iris_module *module) __attribute__((weak));
 
 /* One loaded module; main thread. */
 struct loaded {

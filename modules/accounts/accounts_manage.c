@@ -189,21 +189,11 @@ struct aftermath {
 	enum iris_verdict (*hook)(struct iris_account_removed *);
 };
 
+/* Closes the sessions and lets go of what is in memory, which would outlive the row or be older than it. */
 static void
-close_sessions_at_home(void *arg)
+forget_at_home(void *arg)
 {
-	const struct iris_jid *jid = arg;
-	struct iris_user *user = user_find(jid_bare(jid));
-
-	if (!user)
-		return;
-	user_hold(user);
-	for (struct iris_session *session = TAILQ_FIRST(&user->sessions), *next; session; session = next) {
-		next = TAILQ_NEXT(session, link);
-		if (!session->closing)
-			session_close(session, "not-authorized", NULL);
-	}
-	user_release(&user);
+	user_forget(jid_bare(arg), "not-authorized");
 }
 
 static void
@@ -227,7 +217,7 @@ run_hook(const struct iris_jid *jid, enum iris_verdict (*hook)(struct iris_accou
 void
 accounts_close_sessions(const struct iris_jid *jid)
 {
-	home_call(jid_bare(jid), "accounts: close sessions", close_sessions_at_home, (void *)(uintptr_t)jid);
+	home_call(jid_bare(jid), "accounts: close sessions", forget_at_home, (void *)(uintptr_t)jid);
 }
 
 /* Sessions go on: it may be one of them that asks. Tokens do not. */
@@ -258,13 +248,6 @@ accounts_set_locked(const struct iris_jid *jid, bool locked)
 	return IRIS_NO_ERROR;
 }
 
-/* What is in memory of it must not outlive it: a new account of the name would start with the old roster. */
-static void
-forget_at_home(void *arg)
-{
-	user_forget(jid_bare(arg), "not-authorized");
-}
-
 /* Locked first, so that nobody signs in while its rows go; the account's own row goes last. */
 enum iris_condition
 accounts_remove(const struct iris_jid *jid)
@@ -275,7 +258,8 @@ accounts_remove(const struct iris_jid *jid)
 		return condition;
 	run_hook(jid, hook_run_account_removed);
 	condition = accounts_delete(jid);
-	home_call(jid_bare(jid), "accounts: forget", forget_at_home, (void *)(uintptr_t)jid);
+	/* A new account of the name must not start with the old roster. */
+	accounts_close_sessions(jid);
 	return condition;
 }
 
