@@ -140,6 +140,7 @@ boot_modules_start(struct iris_error *error)
 static const struct boot_stage boot_stages[] = {
 	{ "limits of the process", process_prepare, NULL },
 	{ "workers", boot_workers_start, boot_workers_stop },
+	{ "what the modules offer", modules_publish, NULL },
 	{ "listening sockets", listen_open, listen_close },
 	{ "privileges", process_drop_privileges, NULL },
 	{ "signals", boot_signals_start, boot_signals_stop },

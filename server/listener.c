@@ -388,12 +388,6 @@ listen_at(size_t i)
 	return i < listener_count ? &listeners[i] : NULL;
 }
 
-static void
-listen_stop_module(void)
-{
-	IRIS_ASSERT(!listeners); /* closed while the workers ran */
-}
-
 static const char *const tls_choices[] = { "starttls", "direct", "none", NULL };
 
 static const struct iris_option listener_fields[] = {
@@ -435,5 +429,5 @@ const struct iris_module iris_module_listen = {
 	.metrics = listen_metrics,
 	.not_unloadable = true,
 	.reload = listen_apply_limits,
-	.stop = listen_stop_module,
+	.stop = listen_close, /* when start failed later on; else it was closed long before */
 };

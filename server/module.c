@@ -45,6 +45,7 @@ static struct {
 	struct loaded leaving;            /* unregistered, and fibers may still be inside; module NULL: none */
 	unsigned next_index;
 	uint32_t next_order;
+	bool published;
 } runtime;
 
 static _Atomic(struct module_set *) published;
@@ -269,15 +270,26 @@ modules_select(const struct iris_module *const *linked, struct iris_config **con
 }
 
 bool
-modules_start(struct iris_error *error)
+modules_publish(struct iris_error *error)
 {
 	struct edition edition;
 
-	if (!edition_make(&edition, NULL, error)) {
+	if (!runtime.published) {
+		if (!edition_make(&edition, NULL, error))
+			return false;
+		edition_publish(&edition);
+		runtime.published = true;
+	}
+	return true;
+}
+
+bool
+modules_start(struct iris_error *error)
+{
+	if (!modules_publish(error)) {
 		modules_stop();
 		return false;
 	}
-	edition_publish(&edition);
 	for (size_t i = 0; i < runtime.count; i++) {
 		if (loaded_start(&runtime.loaded[i], error)) {
 			LOG(IRIS_LOG_DEBUG, "module", "started", LOG_CSTR("name", runtime.loaded[i].module->name));
@@ -299,6 +311,7 @@ modules_stop(void)
 		publish_rest();
 		loaded_stop(&last);
 	}
+	runtime.published = false;
 	config_free(&runtime.retired);
 	config_free(&runtime.config);
 	free(runtime.path);

@@ -24,7 +24,12 @@ extern const struct iris_module *const modules_linked[];
  */
 IRIS_MUST_CHECK bool modules_select(const struct iris_module *const *linked, struct iris_config **config_p,
 				    struct iris_report *report);
-/* Registers all, then starts them in order; when one fails, those before it are stopped again. */
+/*
+ * Makes the tables that workers read: roles, engines, handlers.  For what comes before modules_start(),
+ * which does it else.
+ */
+IRIS_MUST_CHECK bool modules_publish(struct iris_error *error);
+/* Publishes all, then starts them in order; when one fails, those before it are stopped again. */
 IRIS_MUST_CHECK bool modules_start(struct iris_error *error);
 void modules_stop(void); /* backwards; forgets the selection and the configuration too */
 /* Reads the file anew; false: all stays as it was and the report has the reasons. */

@@ -100,7 +100,7 @@ prepare(const struct options *options, struct iris_error *error)
 		exit(EXIT_CONFIG);
 	}
 	umask(077);
-	return process_drop_privileges(error);
+	return modules_publish(error) && process_drop_privileges(error);
 }
 
 enum exit_code
