@@ -268,13 +268,14 @@ static bool
 run_step(struct iris_stream *stream, struct sasl_state *state, struct iris_str text, struct iris_arena *arena,
 	 struct iris_sasl_reply *reply)
 {
+	struct iris_stream *held = stream;
 	struct iris_str message;
 
 	if (!decode(arena, text, &message)) {
 		refuse(reply, IRIS_SASL_INCORRECT_ENCODING);
 	} else {
 		state->busy = true;
-		stream_ref(stream);
+		stream_ref(held);
 		if (state->exchange)
 			sasl_exchange_step(state->exchange, message, arena, reply);
 		else
@@ -283,10 +284,10 @@ run_step(struct iris_stream *stream, struct sasl_state *state, struct iris_str t
 		if (state->orphaned) {
 			state_reset(state);
 			free(state);
-			stream_unref(&stream);
+			stream_unref(&held);
 			return false;
 		}
-		stream_unref(&stream);
+		stream_unref(&held);
 	}
 	count_outcome(stream, state, reply);
 	if (reply->outcome == IRIS_SASL_FAILURE)

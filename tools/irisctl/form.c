@@ -15,7 +15,7 @@
 #include <openssl/crypto.h>
 
 #define NS_DATA "jabber:x:data"
-#define LINE_SIZE 4096
+#define LINE_SIZE 2048
 #define LINES_A_CALL 500 /* of a text of many lines: what the server takes at once */
 
 struct filling {

@@ -142,7 +142,7 @@ static bool
 write_credential(const struct init *init, struct iris_error *error)
 {
 	struct iris_str path = server_credential_path();
-	char text[256], temporary[CREDENTIAL_MAX];
+	char text[256], temporary[1024];
 	int length = snprintf(text, sizeof(text), "irisctl@%s %s\n", init->host, init->password), fd;
 	bool written;
 
