@@ -3,6 +3,7 @@
  * The stream parser.  What it reports is compared as a transcript: "H" and the header, "E" and an
  * element, "C" for the closing tag, "X" and the condition of an error, one line each.
  */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -547,6 +548,35 @@ test_random_pieces(void **state)
 	}
 }
 
+static void *
+feed_elsewhere(void *arg)
+{
+	struct xml_parser *parser = arg;
+
+	xml_parser_feed(parser, IRIS_STR("z</a><b/><c>"));
+	return NULL;
+}
+
+/* A stream moves to another worker in the middle of an element, and its threads end. */
+static void
+test_other_thread(void **state)
+{
+	struct xml_parser *parser = xml_parser_new(&xml_limits_authenticated);
+	pthread_t thread;
+
+	xml_parser_feed(parser, IRIS_STR(HEADER "<a>xy"));
+	assert_int_equal(pthread_create(&thread, NULL, feed_elsewhere, parser), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	xml_parser_feed(parser, IRIS_STR("</c>"));
+	assert_true(drain(parser));
+	assert_string_equal(seen(), SEEN_HEADER "E<a>xyz</a>\nE<b/>\nE<c/>\n");
+	assert_int_equal(pthread_create(&thread, NULL, feed_elsewhere, parser), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_false(drain(parser));
+	assert_string_equal(seen(), "Xinvalid-xml\n");
+	xml_parser_free(&parser);
+}
+
 static void
 test_document(void **state)
 {
@@ -591,6 +621,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_boundary, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_rest_and_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random_pieces, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_other_thread, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_document, setup, teardown),
 	};
 
