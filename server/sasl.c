@@ -22,7 +22,7 @@ struct sasl_state {
 	bool running;  /* an exchange is under way */
 	unsigned failures, round;
 	struct sasl_exchange *exchange;                     /* of a mechanism of libsasl2 … */
-	char mechanism[48];                                 /* … or of a plug-in, found anew each time */
+	char mechanism[48]; /* … or of a plug-in, found anew each time */
 	void *mechanism_state;
 	struct iris_arena *arena;                           /* of the request */
 	struct iris_element *request;
@@ -32,8 +32,10 @@ static struct iris_module_self sasl_self;
 
 enum { METRIC_SUCCESS, METRIC_FAILURE };
 static struct iris_metric sasl_metrics[] = {
-	{ "iris_sasl_exchanges_total", "outcome=\"success\"", IRIS_COUNTER, "Authentications, by outcome.", 0 },
-	{ "iris_sasl_exchanges_total", "outcome=\"failure\"", IRIS_COUNTER, "Authentications, by outcome.", 0 },
+	{ "iris_sasl_exchanges_total", "outcome=\"success\"", IRIS_COUNTER,
+	  "Authentications, by outcome.", 0 },
+	{ "iris_sasl_exchanges_total", "outcome=\"failure\"", IRIS_COUNTER,
+	  "Authentications, by outcome.", 0 },
 	{ NULL },
 };
 
@@ -82,7 +84,8 @@ binds(struct iris_stream *stream)
 
 /* What this stream may use; `refusal_r` says what to answer when a client tries it nevertheless. */
 static bool
-may_use(struct iris_stream *stream, const struct sasl_builtin *builtin, enum iris_sasl_condition *refusal_r)
+may_use(struct iris_stream *stream, const struct sasl_builtin *builtin,
+	enum iris_sasl_condition *refusal_r)
 {
 	*refusal_r = IRIS_SASL_INVALID_MECHANISM;
 	if (builtin->is_sha1 && !option_bool(&sasl_self, OPTION_SHA1)) {
@@ -144,7 +147,8 @@ sasl_stream_features(struct iris_stream_features *features)
 {
 	struct iris_element *mechanisms;
 
-	if (stream_state(features->stream) != IRIS_STREAM_UNAUTHENTICATED || !is_for_clients(features->stream))
+	if (stream_state(features->stream) != IRIS_STREAM_UNAUTHENTICATED ||
+	    !is_for_clients(features->stream))
 		return IRIS_PASS;
 	mechanisms = element_add(features->features, "mechanisms", NS_SASL);
 	if (sasl_offer(features->stream, mechanisms) == 0)
@@ -174,7 +178,8 @@ search_mechanisms_of(const struct iris_module *module, void *arg)
 }
 
 static bool
-may_use_plugin(struct iris_stream *stream, const struct iris_sasl_mechanism *mechanism, bool has_request)
+may_use_plugin(struct iris_stream *stream, const struct iris_sasl_mechanism *mechanism,
+	       bool has_request)
 {
 	return mechanism && (has_request || !mechanism->unlisted) &&
 		(!mechanism->is_offered || mechanism->is_offered(stream, mechanism));
@@ -182,12 +187,17 @@ may_use_plugin(struct iris_stream *stream, const struct iris_sasl_mechanism *mec
 
 /* The module may be unloaded while the client thinks: then the mechanism is not there any more. */
 static void
-run_plugin(struct iris_stream *stream, struct sasl_state *state, struct iris_str message, struct iris_arena *arena,
-	   struct iris_sasl_reply *reply)
+run_plugin(struct iris_stream *stream, struct sasl_state *state, struct iris_str message,
+	   struct iris_arena *arena, struct iris_sasl_reply *reply)
 {
 	struct mechanism_search search = { str_from(state->mechanism), NULL, NULL };
-	struct iris_sasl_call call = { .stream = stream, .arena = arena, .request = state->request,
-		.message = message, .round = state->round++, .state = &state->mechanism_state, .reply = reply };
+	struct iris_sasl_call call = { .stream = stream,
+				       .arena = arena,
+				       .request = state->request,
+				       .message = message,
+				       .round = state->round++,
+				       .state = &state->mechanism_state,
+				       .reply = reply };
 	const struct iris_accounts *keeper = accounts();
 	struct iris_str address = arena_copy_str(arena, stream_peer_address(stream));
 	const struct iris_jid nobody = IRIS_JID_NONE;
@@ -204,7 +214,8 @@ run_plugin(struct iris_stream *stream, struct sasl_state *state, struct iris_str
 		call.mechanism = search.found;
 		search.found->respond(&call);
 		if (reply->outcome != IRIS_SASL_CONTINUE)
-			keeper->attempt_result(&nobody, address, reply->outcome == IRIS_SASL_SUCCESS);
+			keeper->attempt_result(&nobody, address,
+					       reply->outcome == IRIS_SASL_SUCCESS);
 	} else {
 		refuse(reply, IRIS_SASL_TEMPORARY_AUTH_FAILURE);
 	}
@@ -250,23 +261,27 @@ decode(struct iris_arena *arena, struct iris_str text, struct iris_str *bytes_r)
 }
 
 static void
-count_outcome(struct iris_stream *stream, const struct sasl_state *state, const struct iris_sasl_reply *reply)
+count_outcome(struct iris_stream *stream, const struct sasl_state *state,
+	      const struct iris_sasl_reply *reply)
 {
 	if (reply->outcome == IRIS_SASL_SUCCESS) {
 		metric_add(&sasl_metrics[METRIC_SUCCESS], 1);
 		LOG(IRIS_LOG_INFO, "sasl", "signed-in", LOG_JID("jid", jid_bare(&reply->jid)),
-		    LOG_CSTR("mechanism", state->mechanism), LOG_STR("address", stream_peer_address(stream)));
+		    LOG_CSTR("mechanism", state->mechanism),
+		    LOG_STR("address", stream_peer_address(stream)));
 	} else if (reply->outcome == IRIS_SASL_FAILURE) {
 		metric_add(&sasl_metrics[METRIC_FAILURE], 1);
-		LOG(IRIS_LOG_INFO, "sasl", "refused", LOG_CSTR("condition", sasl_condition_name(reply->condition)),
-		    LOG_CSTR("mechanism", state->mechanism), LOG_STR("address", stream_peer_address(stream)));
+		LOG(IRIS_LOG_INFO, "sasl", "refused",
+		    LOG_CSTR("condition", sasl_condition_name(reply->condition)),
+		    LOG_CSTR("mechanism", state->mechanism),
+		    LOG_STR("address", stream_peer_address(stream)));
 	}
 }
 
 /* One message of the client. The stream is held: it may end while we wait. */
 static bool
-run_step(struct iris_stream *stream, struct sasl_state *state, struct iris_str text, struct iris_arena *arena,
-	 struct iris_sasl_reply *reply)
+run_step(struct iris_stream *stream, struct sasl_state *state, struct iris_str text,
+	 struct iris_arena *arena, struct iris_sasl_reply *reply)
 {
 	struct iris_stream *held = stream;
 	struct iris_str message;
@@ -299,8 +314,8 @@ run_step(struct iris_stream *stream, struct sasl_state *state, struct iris_str t
 
 /* Finds the mechanism and prepares the state; false: the reply refuses it. */
 static bool
-choose_mechanism(struct iris_stream *stream, struct sasl_state *state, struct iris_str name, bool has_request,
-		 struct iris_sasl_reply *reply)
+choose_mechanism(struct iris_stream *stream, struct sasl_state *state, struct iris_str name,
+		 bool has_request, struct iris_sasl_reply *reply)
 {
 	const struct sasl_builtin *builtin = sasl_builtin_find(name);
 	struct mechanism_search search = { name, NULL, NULL };
@@ -323,8 +338,9 @@ choose_mechanism(struct iris_stream *stream, struct sasl_state *state, struct ir
 }
 
 bool
-sasl_begin(struct iris_stream *stream, const struct iris_element *request, struct iris_str mechanism,
-	   struct iris_str initial, struct iris_arena *arena, struct iris_sasl_reply *reply_r)
+sasl_begin(struct iris_stream *stream, const struct iris_element *request,
+	   struct iris_str mechanism, struct iris_str initial, struct iris_arena *arena,
+	   struct iris_sasl_reply *reply_r)
 {
 	struct sasl_state *state = state_of(stream);
 
@@ -353,7 +369,8 @@ sasl_begin(struct iris_stream *stream, const struct iris_element *request, struc
 	}
 	if (str_is_none(initial)) {
 		/* All our mechanisms let the client speak first: ask it to. */
-		*reply_r = (struct iris_sasl_reply){ .outcome = IRIS_SASL_CONTINUE, .data = IRIS_STR("") };
+		*reply_r = (struct iris_sasl_reply){ .outcome = IRIS_SASL_CONTINUE,
+						     .data = IRIS_STR("") };
 		return true;
 	}
 	return run_step(stream, state, initial, arena, reply_r);
@@ -461,7 +478,8 @@ answer(struct iris_stream *stream, const struct iris_sasl_reply *reply)
 static void
 handle_auth(struct iris_stream *stream, struct iris_element *element)
 {
-	struct iris_str mechanism = element_get(element, "mechanism"), initial = element_get_text(element);
+	struct iris_str mechanism = element_get(element, "mechanism"),
+			initial = element_get_text(element);
 	struct iris_sasl_reply reply;
 
 	if (initial.len == 0)
@@ -507,13 +525,15 @@ sasl_stream_close(struct iris_stream *stream)
 }
 
 static const struct iris_option sasl_options[] = {
-	[OPTION_TRIES] = { .name = "tries", .type = IRIS_OPT_INT, .fallback = "4", .min = 2, .max = 10,
+	[OPTION_TRIES] = { .name = "tries", .type = IRIS_OPT_INT, .fallback = "4", .min = 2,
+		.max = 10, .reloadable = true,
+		.help = "Failed authentications on one connection before it is " "closed." },
+	[OPTION_SHA1] = { .name = "scram-sha-1", .type = IRIS_OPT_BOOL, .fallback = "false",
 		.reloadable = true,
-		.help = "Failed authentications on one connection before it is closed." },
-	[OPTION_SHA1] = { .name = "scram-sha-1", .type = IRIS_OPT_BOOL, .fallback = "false", .reloadable = true,
-		.help = "Offer SCRAM-SHA-1 too, for old clients; accounts get a verifier for it with their next password." },
-	[OPTION_PLAIN] = { .name = "plain", .type = IRIS_OPT_BOOL, .fallback = "true", .reloadable = true,
-		.help = "Offer PLAIN on encrypted connections." },
+		.help = "Offer SCRAM-SHA-1 too, for old clients; accounts get a verifier for "
+			"it with their next password." },
+	[OPTION_PLAIN] = { .name = "plain", .type = IRIS_OPT_BOOL, .fallback = "true",
+		.reloadable = true, .help = "Offer PLAIN on encrypted connections." },
 	IRIS_OPTIONS_END,
 };
 

@@ -6,8 +6,8 @@
  *
  * Four rules hold here, each found the hard way: SASL_SUCCESS_DATA always (without it a second step
  * after a failed channel binding says OK); the connection is disposed after anything but OK and
- * CONTINUE; records are checked by us, it has no range checks; its result codes are only ever compared
- * with OK and CONTINUE.  Any worker, one exchange on one thread at a time.
+ * CONTINUE; records are checked by us, it has no range checks; its result codes are only ever
+ * compared with OK and CONTINUE.  Any worker, one exchange on one thread at a time.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -20,7 +20,10 @@
 
 #define AUTH_PASSWORD "*authPassword"
 
-/* The name that libsasl2 knows everybody by: whose exchange it is, we know, and its buffer is too small for a JID. */
+/*
+ * The name that libsasl2 knows everybody by: whose exchange it is, we know, and its buffer is too
+ * small for a JID.
+ */
 static const char account_name[] = "account";
 
 static void *
@@ -51,7 +54,7 @@ mutex_free(void *mutex)
 	free(mutex);
 }
 
-/* SECURITY: only what is meant to be there is loaded; a file dropped into a folder is no mechanism. */
+/* SECURITY: only what is meant to be there is loaded, not what was dropped into a folder. */
 static int
 verify_file(void *context, const char *file, sasl_verify_type_t type)
 {
@@ -66,7 +69,8 @@ verify_file(void *context, const char *file, sasl_verify_type_t type)
 }
 
 static int
-get_option(void *context, const char *plugin, const char *option, const char **result, unsigned *len)
+get_option(void *context, const char *plugin, const char *option, const char **result,
+	   unsigned *len)
 {
 	static const char *const options[][2] = {
 		{ "auxprop_plugin", "iris" },
@@ -93,9 +97,10 @@ log_message(void *context, int level, const char *message)
 	return SASL_OK;
 }
 
+/* lint: parameters, libsasl2 has it so. */
 static int
-canonicalise(sasl_conn_t *conn, void *context, const char *in, unsigned in_len, unsigned flags, const char *realm,
-	     char *out, unsigned out_max, unsigned *out_len)
+canonicalise(sasl_conn_t *conn, void *context, const char *in, unsigned in_len, unsigned flags,
+	     const char *realm, char *out, unsigned out_max, unsigned *out_len)
 {
 	if (out_max < sizeof(account_name))
 		return SASL_BUFOVER;
@@ -105,12 +110,14 @@ canonicalise(sasl_conn_t *conn, void *context, const char *in, unsigned in_len, 
 }
 
 static int
-check_password(sasl_conn_t *conn, void *context, const char *user, const char *password, unsigned len,
-	       struct propctx *properties)
+check_password(sasl_conn_t *conn, void *context, const char *user, const char *password,
+	       unsigned len, struct propctx *properties)
 {
 	const struct sasl_exchange *exchange = context;
 
-	return exchange->builtin->family == SASL_PLAIN && exchange->password_is_right ? SASL_OK : SASL_BADAUTH;
+	if (exchange->builtin->family == SASL_PLAIN && exchange->password_is_right)
+		return SASL_OK;
+	return SASL_BADAUTH;
 }
 
 /* "SCRAM-SHA-256$4096:<salt>$<StoredKey>:<ServerKey>", one value for each hash. */
@@ -120,9 +127,11 @@ give_verifier(const sasl_utils_t *utils, struct propctx *properties, const struc
 	struct iris_arena *arena = arena_new();
 	struct iris_str value;
 
-	IRIS_ASSERT(scram->iterations >= SCRAM_ITERATIONS_MIN && scram->iterations <= SCRAM_ITERATIONS_MAX);
-	value = arena_printf(arena, "%.*s$%u:%s$%s:%s", IRIS_STR_FMT(scram->mechanism), scram->iterations,
-			     base64_encode(arena, scram->salt).base, base64_encode(arena, scram->stored_key).base,
+	IRIS_ASSERT(scram->iterations >= SCRAM_ITERATIONS_MIN &&
+		    scram->iterations <= SCRAM_ITERATIONS_MAX);
+	value = arena_printf(arena, "%.*s$%u:%s$%s:%s", IRIS_STR_FMT(scram->mechanism),
+			     scram->iterations, base64_encode(arena, scram->salt).base,
+			     base64_encode(arena, scram->stored_key).base,
 			     base64_encode(arena, scram->server_key).base);
 	(void)utils->prop_set(properties, AUTH_PASSWORD, value.base, (int)value.len);
 	arena_unref(&arena);
@@ -134,14 +143,19 @@ exchange_of(const sasl_utils_t *utils)
 	sasl_callback_ft fn;
 	void *context = NULL;
 
-	if (utils->getcallback(utils->conn, SASL_CB_SERVER_USERDB_CHECKPASS, &fn, &context) != SASL_OK)
+	if (utils->getcallback(utils->conn, SASL_CB_SERVER_USERDB_CHECKPASS, &fn, &context) !=
+	    SASL_OK)
 		return NULL;
 	return context;
 }
 
-/* Called twice; for the authorization identity (which we have checked) the answer is always the same. */
+/*
+ * Called twice; for the authorization identity (which we have checked) the answer is always the
+ * same.
+ */
 static int
-look_up(void *glob_context, sasl_server_params_t *params, unsigned flags, const char *user, unsigned len)
+look_up(void *glob_context, sasl_server_params_t *params, unsigned flags, const char *user,
+	unsigned len)
 {
 	struct sasl_exchange *exchange = exchange_of(params->utils);
 	const struct propval *wanted;
@@ -155,14 +169,15 @@ look_up(void *glob_context, sasl_server_params_t *params, unsigned flags, const 
 		if (strcmp(wanted->name, AUTH_PASSWORD) != 0)
 			continue;
 		for (size_t i = 0; i < exchange->credentials.scram_count; i++)
-			give_verifier(params->utils, params->propctx, &exchange->credentials.scram[i]);
+			give_verifier(params->utils, params->propctx,
+				      &exchange->credentials.scram[i]);
 	}
 	return SASL_OK;
 }
 
 static int
-init_credentials(const sasl_utils_t *utils, int max_version, int *out_version, sasl_auxprop_plug_t **plug,
-		 const char *name)
+init_credentials(const sasl_utils_t *utils, int max_version, int *out_version,
+		 sasl_auxprop_plug_t **plug, const char *name)
 {
 	static char plugin_name[] = "iris";
 	static sasl_auxprop_plug_t plugin = { .name = plugin_name, .auxprop_lookup = look_up };
@@ -180,22 +195,23 @@ init_credentials(const sasl_utils_t *utils, int max_version, int *out_version, s
 static void
 fill_callbacks(struct sasl_exchange *exchange)
 {
-	exchange->callbacks[0] =
-		(sasl_callback_t){ SASL_CB_SERVER_USERDB_CHECKPASS, CALLBACK(check_password), exchange };
-	exchange->callbacks[1] = (sasl_callback_t){ SASL_CB_CANON_USER, CALLBACK(canonicalise), exchange };
+	exchange->callbacks[0] = (sasl_callback_t){ SASL_CB_SERVER_USERDB_CHECKPASS,
+						    CALLBACK(check_password), exchange };
+	exchange->callbacks[1] = (sasl_callback_t){ SASL_CB_CANON_USER, CALLBACK(canonicalise),
+						    exchange };
 	exchange->callbacks[2] = (sasl_callback_t){ SASL_CB_LIST_END, NULL, NULL };
 }
 
 static bool
 connect_exchange(struct sasl_exchange *exchange)
 {
-	sasl_security_properties_t properties = { .max_ssf = 0 }; /* no security layers: TLS is one */
+	sasl_security_properties_t properties = { .max_ssf = 0 }; /* TLS is the security layer */
 	sasl_ssf_t ssf = exchange->peer.is_secure ? 256 : 0;
 	const char *domain = arena_copy_str(exchange->arena, exchange->peer.domain).base;
 
 	fill_callbacks(exchange);
-	if (sasl_server_new("xmpp", domain, NULL, NULL, NULL, exchange->callbacks, SASL_SUCCESS_DATA,
-			    &exchange->conn) != SASL_OK)
+	if (sasl_server_new("xmpp", domain, NULL, NULL, NULL, exchange->callbacks,
+			    SASL_SUCCESS_DATA, &exchange->conn) != SASL_OK)
 		return false;
 	if (sasl_setprop(exchange->conn, SASL_SEC_PROPS, &properties) != SASL_OK ||
 	    sasl_setprop(exchange->conn, SASL_SSF_EXTERNAL, &ssf) != SASL_OK)
@@ -204,11 +220,13 @@ connect_exchange(struct sasl_exchange *exchange)
 	    sasl_setprop(exchange->conn, SASL_AUTH_EXTERNAL, account_name) != SASL_OK)
 		return false;
 	return !exchange->channel_binding.name ||
-		sasl_setprop(exchange->conn, SASL_CHANNEL_BINDING, &exchange->channel_binding) == SASL_OK;
+	       sasl_setprop(exchange->conn, SASL_CHANNEL_BINDING, &exchange->channel_binding) ==
+		       SASL_OK;
 }
 
 int
-cyrus_step(struct sasl_exchange *exchange, struct iris_str message, struct iris_arena *arena, struct iris_str *data_r)
+cyrus_step(struct sasl_exchange *exchange, struct iris_str message, struct iris_arena *arena,
+	   struct iris_str *data_r)
 {
 	const char *out = NULL;
 	unsigned out_len = 0;
@@ -221,7 +239,8 @@ cyrus_step(struct sasl_exchange *exchange, struct iris_str message, struct iris_
 		result = sasl_server_start(exchange->conn, exchange->builtin->name, message.base,
 					   (unsigned)message.len, &out, &out_len);
 	} else {
-		result = sasl_server_step(exchange->conn, message.base, (unsigned)message.len, &out, &out_len);
+		result = sasl_server_step(exchange->conn, message.base, (unsigned)message.len, &out,
+					  &out_len);
 	}
 	if ((result == SASL_OK || result == SASL_CONTINUE) && out)
 		*data_r = arena_copy_str(arena, (struct iris_str){ out, out_len });
@@ -267,7 +286,8 @@ cyrus_open(struct iris_error *error)
 	if (result == SASL_OK)
 		result = sasl_auxprop_add_plugin("iris", init_credentials);
 	if (result != SASL_OK)
-		return error_set(error, "libsasl2 does not start: %s", sasl_errstring(result, NULL, NULL));
+		return error_set(error, "libsasl2 does not start: %s",
+				 sasl_errstring(result, NULL, NULL));
 	return has_mechanisms(error);
 }
 

@@ -25,7 +25,9 @@ static const struct sasl_builtin builtins[] = {
 static void
 refuse(struct iris_sasl_reply *reply, enum iris_sasl_condition condition, const char *text)
 {
-	*reply = (struct iris_sasl_reply){ .outcome = IRIS_SASL_FAILURE, .condition = condition, .text = text };
+	*reply = (struct iris_sasl_reply){ .outcome = IRIS_SASL_FAILURE,
+					   .condition = condition,
+					   .text = text };
 }
 
 static void
@@ -36,7 +38,8 @@ refuse_result(struct iris_sasl_reply *reply, enum iris_auth_result result)
 		refuse(reply, IRIS_SASL_ACCOUNT_DISABLED, NULL);
 		return;
 	case IRIS_AUTH_THROTTLED:
-		refuse(reply, IRIS_SASL_TEMPORARY_AUTH_FAILURE, "Too many attempts; try again later");
+		refuse(reply, IRIS_SASL_TEMPORARY_AUTH_FAILURE,
+		       "Too many attempts; try again later");
 		return;
 	case IRIS_AUTH_UNAVAILABLE:
 		refuse(reply, IRIS_SASL_TEMPORARY_AUTH_FAILURE, NULL);
@@ -48,7 +51,8 @@ refuse_result(struct iris_sasl_reply *reply, enum iris_auth_result result)
 
 /* Who wants to be signed in, and may that be tried now? False: the reply says why not. */
 static bool
-identify(struct sasl_exchange *exchange, struct iris_str name, struct iris_str authzid, struct iris_sasl_reply *reply)
+identify(struct sasl_exchange *exchange, struct iris_str name, struct iris_str authzid,
+	 struct iris_sasl_reply *reply)
 {
 	const struct sasl_peer *peer = &exchange->peer;
 	enum iris_auth_result result;
@@ -57,7 +61,10 @@ identify(struct sasl_exchange *exchange, struct iris_str name, struct iris_str a
 		refuse(reply, IRIS_SASL_NOT_AUTHORIZED, NULL);
 		return false;
 	}
-	/* Told before the secret is looked at, which is safe: the answer depends on the client's own words only. */
+	/*
+	 * Told before the secret is looked at, which is safe: the answer depends on the client's
+	 * own words only.
+	 */
 	if (!sasl_authzid_fits(exchange->arena, authzid, &exchange->jid) ||
 	    (!str_is_none(authzid) && !jid_is_none(&peer->claimed) &&
 	     !jid_bare_equal(&peer->claimed, &exchange->jid))) {
@@ -76,16 +83,18 @@ identify(struct sasl_exchange *exchange, struct iris_str name, struct iris_str a
  * SECURITY: libsasl2 takes -PLUS with "n" and its opposite; a downgrade would go unnoticed.
  */
 static bool
-check_binding_flag(const struct sasl_exchange *exchange, const struct scram_first *first, struct iris_sasl_reply *reply)
+check_binding_flag(const struct sasl_exchange *exchange, const struct scram_first *first,
+		   struct iris_sasl_reply *reply)
 {
 	bool wants_plus = first->flag == 'p';
 
 	if (wants_plus != exchange->builtin->plus) {
-		refuse(reply, IRIS_SASL_MALFORMED_REQUEST, "Mechanism and channel binding flag disagree");
+		refuse(reply, IRIS_SASL_MALFORMED_REQUEST,
+		       "Mechanism and channel binding flag disagree");
 		return false;
 	}
 	if (first->flag == 'y' && exchange->peer.binds) {
-		/* SECURITY: it would have bound, but saw no -PLUS: somebody between us removed it. */
+		/* SECURITY: it can bind, but saw no -PLUS: somebody between us removed it. */
 		refuse(reply, IRIS_SASL_NOT_AUTHORIZED, "Channel binding was offered");
 		return false;
 	}
@@ -93,7 +102,8 @@ check_binding_flag(const struct sasl_exchange *exchange, const struct scram_firs
 }
 
 static bool
-take_binding(struct sasl_exchange *exchange, const struct scram_first *first, struct iris_sasl_reply *reply)
+take_binding(struct sasl_exchange *exchange, const struct scram_first *first,
+	     struct iris_sasl_reply *reply)
 {
 	struct iris_str data;
 	char *copy;
@@ -101,8 +111,10 @@ take_binding(struct sasl_exchange *exchange, const struct scram_first *first, st
 	if (first->flag != 'p')
 		return true;
 	if (!str_copy_to(exchange->binding_name, sizeof(exchange->binding_name), first->binding) ||
-	    !exchange->peer.binding(exchange->peer.binding_arg, exchange->binding_name, exchange->arena, &data)) {
-		refuse(reply, IRIS_SASL_MALFORMED_REQUEST, "Channel binding of this type is not supported");
+	    !exchange->peer.binding(exchange->peer.binding_arg, exchange->binding_name,
+				    exchange->arena, &data)) {
+		refuse(reply, IRIS_SASL_MALFORMED_REQUEST,
+		       "Channel binding of this type is not supported");
 		return false;
 	}
 	copy = arena_alloc(exchange->arena, data.len + 1);
@@ -135,7 +147,8 @@ has_sound_verifier(const struct sasl_exchange *exchange)
 }
 
 static bool
-prepare_scram(struct sasl_exchange *exchange, struct iris_str message, struct iris_sasl_reply *reply)
+prepare_scram(struct sasl_exchange *exchange, struct iris_str message,
+	      struct iris_sasl_reply *reply)
 {
 	struct scram_first first;
 
@@ -143,10 +156,12 @@ prepare_scram(struct sasl_exchange *exchange, struct iris_str message, struct ir
 		refuse(reply, IRIS_SASL_MALFORMED_REQUEST, NULL);
 		return false;
 	}
-	if (!check_binding_flag(exchange, &first, reply) || !take_binding(exchange, &first, reply) ||
+	if (!check_binding_flag(exchange, &first, reply) ||
+	    !take_binding(exchange, &first, reply) ||
 	    !identify(exchange, first.username, first.authzid, reply))
 		return false;
-	if (!exchange->peer.accounts->credentials(exchange->arena, &exchange->jid, &exchange->credentials) ||
+	if (!exchange->peer.accounts->credentials(exchange->arena, &exchange->jid,
+						  &exchange->credentials) ||
 	    !has_sound_verifier(exchange)) {
 		refuse_result(reply, IRIS_AUTH_UNAVAILABLE);
 		return false;
@@ -156,7 +171,8 @@ prepare_scram(struct sasl_exchange *exchange, struct iris_str message, struct ir
 }
 
 static bool
-prepare_plain(struct sasl_exchange *exchange, struct iris_str message, struct iris_sasl_reply *reply)
+prepare_plain(struct sasl_exchange *exchange, struct iris_str message,
+	      struct iris_sasl_reply *reply)
 {
 	const struct iris_accounts *accounts = exchange->peer.accounts;
 	struct plain_message plain;
@@ -185,7 +201,8 @@ prepare_plain(struct sasl_exchange *exchange, struct iris_str message, struct ir
 
 /* XEP-0178 §3: the certificate says who it is; an authorization identity must agree. */
 static bool
-prepare_external(struct sasl_exchange *exchange, struct iris_str message, struct iris_sasl_reply *reply)
+prepare_external(struct sasl_exchange *exchange, struct iris_str message,
+		 struct iris_sasl_reply *reply)
 {
 	const struct sasl_peer *peer = &exchange->peer;
 	struct iris_host *host = NULL;
@@ -197,7 +214,8 @@ prepare_external(struct sasl_exchange *exchange, struct iris_str message, struct
 	}
 	host = peer->host;
 	if (!peer->certificate ||
-	    !peer->accounts->certificate_jid(exchange->arena, peer->certificate, host, &exchange->jid)) {
+	    !peer->accounts->certificate_jid(exchange->arena, peer->certificate, host,
+					     &exchange->jid)) {
 		refuse(reply, IRIS_SASL_NOT_AUTHORIZED, NULL);
 		return false;
 	}
@@ -246,7 +264,8 @@ finish(struct sasl_exchange *exchange, bool success, struct iris_str data, struc
 }
 
 static void
-verify(struct sasl_exchange *exchange, struct iris_str message, struct iris_arena *arena, struct iris_sasl_reply *reply)
+verify(struct sasl_exchange *exchange, struct iris_str message, struct iris_arena *arena,
+       struct iris_sasl_reply *reply)
 {
 	struct iris_str data;
 	int result = cyrus_step(exchange, message, arena, &data);
@@ -257,7 +276,10 @@ verify(struct sasl_exchange *exchange, struct iris_str message, struct iris_aren
 		*reply = (struct iris_sasl_reply){ .outcome = IRIS_SASL_CONTINUE, .data = data };
 		return;
 	}
-	/* SECURITY: disposed at once, whatever it was; a connection that failed is never stepped again. */
+	/*
+	 * SECURITY: disposed at once, whatever it was; a connection that failed is never stepped
+	 * again.
+	 */
 	cyrus_dispose(exchange);
 	finish(exchange, result == SASL_OK, data, arena, reply);
 }
@@ -289,8 +311,8 @@ sasl_exchange_new(const struct sasl_peer *peer, const struct sasl_builtin *built
 }
 
 void
-sasl_exchange_step(struct sasl_exchange *exchange, struct iris_str message, struct iris_arena *arena,
-		   struct iris_sasl_reply *reply_r)
+sasl_exchange_step(struct sasl_exchange *exchange, struct iris_str message,
+		   struct iris_arena *arena, struct iris_sasl_reply *reply_r)
 {
 	/* SECURITY: libsasl2 would start anew, without what we check and fetch before. */
 	if (exchange->over)

@@ -93,7 +93,8 @@ parse_gs2_header(struct iris_arena *arena, struct iris_str *rest, struct scram_f
 		return true;
 	if (authzid.len < 3 || memcmp(authzid.base, "a=", 2) != 0)
 		return false;
-	return unescape_name(arena, (struct iris_str){ authzid.base + 2, authzid.len - 2 }, &first_r->authzid);
+	return unescape_name(arena, (struct iris_str){ authzid.base + 2, authzid.len - 2 },
+			     &first_r->authzid);
 }
 
 bool
@@ -112,7 +113,8 @@ scram_parse_first(struct iris_arena *arena, struct iris_str message, struct scra
 	nonce = rest;
 	if (nonce.len < 3 || memcmp(nonce.base, "r=", 2) != 0 || nonce.base[2] == ',')
 		return false;
-	return unescape_name(arena, (struct iris_str){ name.base + 2, name.len - 2 }, &first_r->username);
+	return unescape_name(arena, (struct iris_str){ name.base + 2, name.len - 2 },
+			     &first_r->username);
 }
 
 bool
@@ -120,17 +122,19 @@ plain_parse(struct iris_str message, struct plain_message *plain_r)
 {
 	struct iris_str rest = message;
 
-	if (!take_until(&rest, '\0', &plain_r->authzid) || !take_until(&rest, '\0', &plain_r->username))
+	if (!take_until(&rest, '\0', &plain_r->authzid) ||
+	    !take_until(&rest, '\0', &plain_r->username))
 		return false;
 	plain_r->password = rest;
 	if (plain_r->authzid.len == 0)
 		plain_r->authzid = IRIS_STR_NONE;
-	return plain_r->username.len > 0 && plain_r->password.len > 0 && !has_nul(plain_r->password) &&
-		message.len <= 4 * JID_PART_MAX + 2;
+	return plain_r->username.len > 0 && plain_r->password.len > 0 &&
+	       !has_nul(plain_r->password) && message.len <= 4 * JID_PART_MAX + 2;
 }
 
 bool
-sasl_name_to_jid(struct iris_arena *arena, struct iris_str name, struct iris_str domain, struct iris_jid *jid_r)
+sasl_name_to_jid(struct iris_arena *arena, struct iris_str name, struct iris_str domain,
+		 struct iris_jid *jid_r)
 {
 	/* Some clients send the whole address where RFC 6120 §6.3.7 has the localpart. */
 	if (name.len > 0 && memchr(name.base, '@', name.len)) {
@@ -149,7 +153,8 @@ sasl_authzid_fits(struct iris_arena *arena, struct iris_str authzid, const struc
 
 	if (str_is_none(authzid))
 		return true;
-	return jid_parse(arena, authzid, &wanted) && jid_is_bare(&wanted) && jid_bare_equal(&wanted, jid);
+	return jid_parse(arena, authzid, &wanted) && jid_is_bare(&wanted) &&
+	       jid_bare_equal(&wanted, jid);
 }
 
 const char *

@@ -21,7 +21,8 @@ struct scram_first {
 	struct iris_str authzid; /* unescaped; none when absent */
 	struct iris_str username; /* unescaped */
 };
-IRIS_MUST_CHECK bool scram_parse_first(struct iris_arena *arena, struct iris_str message, struct scram_first *first_r);
+IRIS_MUST_CHECK bool scram_parse_first(struct iris_arena *arena, struct iris_str message,
+				       struct scram_first *first_r);
 
 struct plain_message { /* RFC 4616; authzid none when empty */
 	struct iris_str authzid, username, password;
@@ -29,7 +30,8 @@ struct plain_message { /* RFC 4616; authzid none when empty */
 IRIS_MUST_CHECK bool plain_parse(struct iris_str message, struct plain_message *plain_r);
 
 /* An authorization identity, when there is one, must be the account itself. */
-bool sasl_authzid_fits(struct iris_arena *arena, struct iris_str authzid, const struct iris_jid *jid);
+bool sasl_authzid_fits(struct iris_arena *arena, struct iris_str authzid,
+		       const struct iris_jid *jid);
 
 /* --- exchanges: sasl_exchange.c --- */
 
@@ -41,7 +43,7 @@ struct sasl_builtin {
 	bool plus;
 	bool is_sha1;
 };
-const struct sasl_builtin *sasl_builtin_at(size_t i); /* in order of preference; NULL behind the last */
+const struct sasl_builtin *sasl_builtin_at(size_t i); /* by preference; NULL behind the last */
 const struct sasl_builtin *sasl_builtin_find(struct iris_str name);
 
 /* What an exchange must know of its connection; copied, what it points to outlives the exchange. */
@@ -54,7 +56,8 @@ struct sasl_peer {
 	void *certificate;        /* X509 *, trusted, or NULL */
 	const struct iris_accounts *accounts;
 	/* Binding data by type; false: there is none of this type. */
-	bool (*binding)(void *arg, const char *type, struct iris_arena *arena, struct iris_str *data_r);
+	bool (*binding)(void *arg, const char *type, struct iris_arena *arena,
+			struct iris_str *data_r);
 	void *binding_arg;
 };
 
@@ -74,17 +77,24 @@ struct sasl_exchange {
 	char binding_name[SASL_BINDING_NAME_MAX];
 };
 
-struct sasl_exchange *sasl_exchange_new(const struct sasl_peer *peer, const struct sasl_builtin *builtin);
-/* The next message of the client. After anything but CONTINUE the exchange is over: free it. May wait. */
-void sasl_exchange_step(struct sasl_exchange *exchange, struct iris_str message, struct iris_arena *arena,
-			struct iris_sasl_reply *reply_r);
+struct sasl_exchange *sasl_exchange_new(const struct sasl_peer *peer,
+					const struct sasl_builtin *builtin);
+/*
+ * The next message of the client. After anything but CONTINUE the exchange is over: free it. May
+ * wait.
+ */
+void sasl_exchange_step(struct sasl_exchange *exchange, struct iris_str message,
+			struct iris_arena *arena, struct iris_sasl_reply *reply_r);
 void sasl_exchange_free(struct sasl_exchange **exchange_p); /* wipes the verifiers */
 
 /* --- libsasl2: sasl_cyrus.c --- */
 
 IRIS_MUST_CHECK bool cyrus_open(struct iris_error *error); /* main thread, once */
 void cyrus_close(void);
-/* Runs one step; libsasl2's result, data_r in the arena. Never waits: everything was fetched before. */
+/*
+ * Runs one step; libsasl2's result, data_r in the arena. Never waits: everything was fetched
+ * before.
+ */
 int cyrus_step(struct sasl_exchange *exchange, struct iris_str message, struct iris_arena *arena,
 	       struct iris_str *data_r);
 void cyrus_dispose(struct sasl_exchange *exchange);

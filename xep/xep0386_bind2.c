@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0386 1.1.0: Bind 2.  Binds a resource inside XEP-0388 and enables, in the same breath, what the client
- * asks for (hooks bind_features, bind_request).  At the user's home, on the stream's fiber.  What the
- * archive tells in <bound/>, and that offline messages are not sent, is those plug-ins' part.
+ * XEP-0386 1.1.0: Bind 2.  Binds a resource inside XEP-0388 and enables, in the same breath, what
+ * the client asks for (hooks bind_features, bind_request).  At the user's home, on the stream's
+ * fiber.  What the archive tells in <bound/>, and that offline messages are not sent, is those
+ * plug-ins' part.
  *
- * The resource is stable for a client installation: made from a keyed hash of its id, so that it does not show it.
+ * The resource is stable for a client installation: made from a keyed hash of its id, so that it
+ * does not show it.
  */
 #include <stdlib.h>
 
@@ -26,7 +28,8 @@ static enum iris_verdict
 bind2_inline_features(struct iris_inline *offered)
 {
 	struct iris_element *bind = element_add(offered->response, "bind", NS_BIND2);
-	struct iris_inline inside = { .stream = offered->stream, .response = element_add(bind, "inline", NULL) };
+	struct iris_inline inside = { .stream = offered->stream,
+				      .response = element_add(bind, "inline", NULL) };
 
 	(void)hook_run_bind_features(&inside);
 	if (!inside.response->first)
@@ -36,18 +39,21 @@ bind2_inline_features(struct iris_inline *offered)
 
 /* 63 bits, the same for the life of the region; 0: the client did not say who it is. */
 static int64_t
-client_id(struct iris_arena *arena, const struct iris_jid *jid, const struct iris_element *authenticate)
+client_id(struct iris_arena *arena, const struct iris_jid *jid,
+	  const struct iris_element *authenticate)
 {
 	struct iris_str agent = sasl2_user_agent(arena, authenticate);
 
 	if (str_is_none(agent))
 		return 0;
-	return vault_peer_id(arena_printf(arena, "bind2 %.*s %.*s", IRIS_STR_FMT(jid_bare(jid)), IRIS_STR_FMT(agent)));
+	return vault_peer_id(arena_printf(arena, "bind2 %.*s %.*s", IRIS_STR_FMT(jid_bare(jid)),
+					  IRIS_STR_FMT(agent)));
 }
 
 /* §3.2.1: tag, slash, what we add. None: the core makes one. */
 static struct iris_str
-choose_resource(struct iris_arena *arena, const struct iris_jid *jid, struct iris_str tag, int64_t client)
+choose_resource(struct iris_arena *arena, const struct iris_jid *jid, struct iris_str tag,
+		int64_t client)
 {
 	struct iris_str own = client ? arena_printf(arena, "%016llx", (unsigned long long)client) :
 				       random_id(arena, 96);
@@ -60,7 +66,7 @@ choose_resource(struct iris_arena *arena, const struct iris_jid *jid, struct iri
 	return jid_make(arena, jid_node(jid), jid_domain(jid), resource, &full) ? resource : own;
 }
 
-/* §3.2: earlier sessions of the same client end; before binding, since they may have its resource. */
+/* §3.2: earlier sessions of the same client end, and first: they may have its resource. */
 static void
 end_earlier_sessions(const struct iris_jid *jid, int64_t client)
 {
@@ -69,12 +75,14 @@ end_earlier_sessions(const struct iris_jid *jid, int64_t client)
 	if (!user)
 		return;
 	user_hold(user);
-	for (struct iris_session *session = TAILQ_FIRST(&user->sessions), *next; session; session = next) {
+	for (struct iris_session *session = TAILQ_FIRST(&user->sessions), *next; session;
+	     session = next) {
 		const struct bind2_client *earlier = *session_slot(session, &bind2_self);
 
 		next = TAILQ_NEXT(session, link);
 		if (earlier && earlier->id == client && !session->closing)
-			session_close(session, "conflict", "Replaced by a new connection of the same client");
+			session_close(session, "conflict",
+				      "Replaced by a new connection of the same client");
 	}
 	user_release(&user);
 }
@@ -106,12 +114,14 @@ bind2_inline_request(struct iris_inline *answer)
 		return IRIS_PASS;
 	client = client_id(arena, jid, answer->request);
 	end_earlier_sessions(jid, client);
-	inside.session = stream_bind(answer->stream,
-				     choose_resource(arena, jid, element_child_text(bind, "tag", NS_BIND2), client),
-				     &refusal);
+	inside.session = stream_bind(
+		answer->stream,
+		choose_resource(arena, jid, element_child_text(bind, "tag", NS_BIND2), client),
+		&refusal);
 	if (!inside.session) {
 		/* The client is signed in, sees no <bound/>, and may bind in the old way. */
-		LOG(IRIS_LOG_INFO, "bind2", "refused", LOG_CSTR("condition", condition_name(refusal.condition)));
+		LOG(IRIS_LOG_INFO, "bind2", "refused",
+		    LOG_CSTR("condition", condition_name(refusal.condition)));
 		return IRIS_PASS;
 	}
 	remember_client(inside.session, client);

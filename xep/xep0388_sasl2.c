@@ -2,8 +2,8 @@
 /*
  * XEP-0388 1.0.4: Extensible SASL Profile.  The second profile of the core's SASL engine: other
  * elements, no stream restart, and what the client wants next is answered with the success (hooks
- * inline_features, inline_request).  On the stream's fiber, after success at the user's home.  Offers no
- * tasks: no <continue/> is ever sent.
+ * inline_features, inline_request).  On the stream's fiber, after success at the user's home.
+ * Offers no tasks: no <continue/> is ever sent.
  */
 #include <stdlib.h>
 
@@ -75,7 +75,8 @@ take_data(struct iris_stream *stream, struct iris_arena *arena)
 static bool
 is_alive(const struct iris_stream *stream)
 {
-	return stream_state(stream) == IRIS_STREAM_AUTHENTICATED || stream_state(stream) == IRIS_STREAM_BOUND;
+	return stream_state(stream) == IRIS_STREAM_AUTHENTICATED ||
+	       stream_state(stream) == IRIS_STREAM_BOUND;
 }
 
 /* The success was told; now the resumed session goes on, with what it had not yet acknowledged. */
@@ -167,7 +168,8 @@ static void
 handle_authenticate(struct iris_stream *stream, struct iris_element *element)
 {
 	struct iris_element *initial = element_child(element, "initial-response", NS_SASL2);
-	struct iris_sasl_reply reply = { .outcome = IRIS_SASL_FAILURE, .condition = IRIS_SASL_ENCRYPTION_REQUIRED };
+	struct iris_sasl_reply reply = { .outcome = IRIS_SASL_FAILURE,
+					 .condition = IRIS_SASL_ENCRYPTION_REQUIRED };
 
 	if (!stream_is_secure(stream) ||
 	    sasl_begin(stream, element, element_get(element, "mechanism"),
@@ -204,15 +206,20 @@ sasl2_stream_close(struct iris_stream *stream)
 }
 
 static bool
+is_hex(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+
+static bool
 is_uuid(struct iris_str text)
 {
 	if (text.len != UUID_LENGTH)
 		return false;
 	for (size_t i = 0; i < UUID_LENGTH; i++) {
-		char c = text.base[i];
-		bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+		bool is_dash = i == 8 || i == 13 || i == 18 || i == 23;
 
-		if (dash ? c != '-' : !((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F')))
+		if (is_dash ? text.base[i] != '-' : !is_hex(text.base[i]))
 			return false;
 	}
 	return true;
@@ -229,7 +236,9 @@ sasl2_user_agent(struct iris_arena *arena, const struct iris_element *authentica
 		return IRIS_STR_NONE;
 	lower = arena_alloc(arena, id.len + 1);
 	for (size_t i = 0; i < id.len; i++)
-		lower[i] = (char)(id.base[i] >= 'A' && id.base[i] <= 'F' ? id.base[i] + ('a' - 'A') : id.base[i]);
+		lower[i] = (char)(id.base[i] >= 'A' && id.base[i] <= 'F' ?
+					  id.base[i] + ('a' - 'A') :
+					  id.base[i]);
 	return (struct iris_str){ lower, id.len };
 }
 

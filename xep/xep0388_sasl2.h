@@ -2,8 +2,8 @@
 /*
  * XEP-0388, for plug-ins that answer inside it (they name xep0388 in their needs).
  *
- * Order of the hook inline_request: EARLY what needs to know only who it is (tokens), NEUTRAL resumption,
- * LATE what follows when nothing was resumed (resource binding).
+ * Order of the hook inline_request: EARLY what needs to know only who it is (tokens), NEUTRAL
+ * resumption, LATE what follows when nothing was resumed (resource binding).
  */
 #ifndef XEP0388_SASL2_H
 #define XEP0388_SASL2_H

@@ -16,7 +16,8 @@ sasl_cb_stream_features(struct iris_stream_features *features)
 	const char *const *types;
 	struct iris_element *element;
 
-	if (stream_state(features->stream) != IRIS_STREAM_UNAUTHENTICATED || !stream_is_secure(features->stream) ||
+	if (stream_state(features->stream) != IRIS_STREAM_UNAUTHENTICATED ||
+	    !stream_is_secure(features->stream) ||
 	    strcmp(stream_role(features->stream)->ns, NS_CLIENT) != 0)
 		return IRIS_PASS;
 	types = stream_channel_bindings(features->stream);
@@ -24,7 +25,8 @@ sasl_cb_stream_features(struct iris_stream_features *features)
 		return IRIS_PASS;
 	element = element_add(features->features, "sasl-channel-binding", NS_SASL_CB);
 	for (; *types; types++)
-		element_set(element_add(element, "channel-binding", NULL), "type", str_from(*types));
+		element_set(element_add(element, "channel-binding", NULL), "type",
+			    str_from(*types));
 	return IRIS_PASS;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0484 0.2: Fast Authentication Streamlining Tokens.  A client that has signed in gets a token, and
- * signs in with it next time, in one message (mechanisms HT-SHA-256-*).  Tokens are kept sealed, by
- * client installation, in two slots (§6.1).  Verifying and changing runs at the home of the account,
- * under its fiber lock.  TLS 0-RTT is not offered.
+ * XEP-0484 0.2: Fast Authentication Streamlining Tokens.  A client that has signed in gets a token,
+ * and signs in with it next time, in one message (mechanisms HT-SHA-256-*).  Tokens are kept
+ * sealed, by client installation, in two slots (§6.1).  Verifying and changing runs at the home of
+ * the account, under its fiber lock.  TLS 0-RTT is not offered.
  */
 #include "iris/module.h"
 #include "iris/sasl.h"
@@ -33,9 +33,12 @@ static struct iris_query query_load = {
 static struct iris_query query_put = {
 	.name = "fast.put",
 	.table = "fast_tokens",
-	.sql = "INSERT INTO fast_tokens (account, client, slot, mechanism, token, issued_ms, expiry_ms, count) "
-	       "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (account, client, slot) DO UPDATE SET "
-	       "mechanism = excluded.mechanism, token = excluded.token, issued_ms = excluded.issued_ms, "
+	.sql = "INSERT INTO fast_tokens (account, client, slot, mechanism, token, issued_ms, "
+	       "expiry_ms, count) "
+	       "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (account, client, slot) DO "
+	       "UPDATE SET "
+	       "mechanism = excluded.mechanism, token = excluded.token, issued_ms = "
+	       "excluded.issued_ms, "
 	       "expiry_ms = excluded.expiry_ms, count = excluded.count",
 	.key = "account client slot",
 	.write = true,
@@ -49,7 +52,8 @@ static struct iris_query query_count = {
 	.table = "fast_tokens",
 	.sql = "UPDATE fast_tokens SET count = $4 WHERE account = $1 AND client = $2 AND slot = $3",
 	.write = true,
-	.params = { { "account", IRIS_INT }, { "client", IRIS_INT }, { "slot", IRIS_INT }, { "count", IRIS_INT } },
+	.params = { { "account", IRIS_INT }, { "client", IRIS_INT }, { "slot", IRIS_INT },
+		{ "count", IRIS_INT } },
 };
 
 static struct iris_query query_drop_client = {
@@ -80,15 +84,16 @@ static struct iris_query query_drop_account = {
 static struct iris_query query_drop_oldest = {
 	.name = "fast.drop-oldest",
 	.table = "fast_tokens",
-	.sql = "DELETE FROM fast_tokens WHERE account = $1 AND client NOT IN (SELECT client FROM fast_tokens "
+	.sql = "DELETE FROM fast_tokens WHERE account = $1 AND client NOT IN (SELECT client FROM "
+	       "fast_tokens "
 	       "WHERE account = $1 GROUP BY client ORDER BY MAX(issued_ms) DESC LIMIT $2)",
 	.write = true,
 	.params = { { "account", IRIS_INT }, { "keep", IRIS_INT } },
 };
 
 static struct iris_query *const fast_queries[] = {
-	&query_load, &query_put, &query_count, &query_drop_client, &query_drop_expired, &query_drop_account,
-	&query_drop_oldest, NULL,
+	&query_load,	     &query_put,	  &query_count,	      &query_drop_client,
+	&query_drop_expired, &query_drop_account, &query_drop_oldest, NULL,
 };
 
 /* --- mechanisms: HT-SHA-256 with each type of channel binding --- */
@@ -148,7 +153,8 @@ fast_inline_features(struct iris_inline *offered)
 static int64_t
 client_id(struct iris_arena *arena, struct iris_str bare, struct iris_str agent)
 {
-	return vault_peer_id(arena_printf(arena, "fast %.*s %.*s", IRIS_STR_FMT(bare), IRIS_STR_FMT(agent)));
+	return vault_peer_id(
+		arena_printf(arena, "fast %.*s %.*s", IRIS_STR_FMT(bare), IRIS_STR_FMT(agent)));
 }
 
 /* --- §3.4: signing in with a token, at home --- */
@@ -186,11 +192,12 @@ find_token(const struct fast_check *check, const struct iris_rows *rows, struct 
 			.expiry_ms = row_value(rows, row, 4)->number,
 			.count = row_value(rows, row, 5)->number,
 		};
-		struct iris_str expected = ht_hash(check->arena, token.token, "Initiator", check->binding_data);
+		struct iris_str expected = ht_hash(check->arena, token.token, "Initiator",
+						   check->binding_data);
 
 		/* §3.4: a token is good for the mechanism it was asked for, and no other. */
-		if (str_equal_secret(expected, check->hash) && str_is(token.mechanism, check->binding->mechanism) &&
-		    !found) {
+		if (str_equal_secret(expected, check->hash) &&
+		    str_is(token.mechanism, check->binding->mechanism) && !found) {
 			*token_r = token;
 			found = true;
 		}
@@ -200,24 +207,30 @@ find_token(const struct fast_check *check, const struct iris_rows *rows, struct 
 
 /* What becomes of the rows after a successful use (§3.5, §3.6). False: not written, so not used. */
 static bool
-record_use(const struct fast_check *check, const struct iris_account *account, const struct fast_token *token)
+record_use(const struct fast_check *check, const struct iris_account *account,
+	   const struct fast_token *token)
 {
 	int64_t count = check->count >= 0 ? check->count : token->count;
 	struct iris_batch *batch;
 
 	if (!check->invalidate && token->slot == SLOT_CURRENT)
 		return check->count < 0 ||
-			vault_write(&query_count, 0,
-				    VALUES(value_int(account->id), value_int(check->client), value_int(SLOT_CURRENT),
-					   value_int(count)),
-				    NULL) == IRIS_VAULT_OK;
+		       vault_write(&query_count, 0,
+				   VALUES(value_int(account->id), value_int(check->client),
+					  value_int(SLOT_CURRENT), value_int(count)),
+				   NULL) == IRIS_VAULT_OK;
 	batch = batch_new(account->owner);
-	/* Used for the first time: the one before it ends. An invalidated one ends, and its successor was never used. */
-	batch_add(batch, &query_drop_client, VALUES(value_int(account->id), value_int(check->client)));
+	/*
+	 * Used for the first time: the one before it ends. An invalidated one ends, and its
+	 * successor was never used.
+	 */
+	batch_add(batch, &query_drop_client,
+		  VALUES(value_int(account->id), value_int(check->client)));
 	if (!check->invalidate)
 		batch_add(batch, &query_put,
-			  VALUES(value_int(account->id), value_int(check->client), value_int(SLOT_CURRENT),
-				 value_str(token->mechanism), value_str(token->token), value_int(token->issued_ms),
+			  VALUES(value_int(account->id), value_int(check->client),
+				 value_int(SLOT_CURRENT), value_str(token->mechanism),
+				 value_str(token->token), value_int(token->issued_ms),
 				 value_int(token->expiry_ms), value_int(count)));
 	return batch_write(&batch) == IRIS_VAULT_OK;
 }
@@ -231,7 +244,8 @@ judge(struct fast_check *check)
 
 	if (!accounts()->find(&check->jid, &account) ||
 	    vault_read(&query_load, account.id ? account.owner : OWNER_OF_NOBODY,
-		       VALUES(value_int(account.id), value_int(check->client)), check->arena, &rows) != IRIS_VAULT_OK)
+		       VALUES(value_int(account.id), value_int(check->client)), check->arena,
+		       &rows) != IRIS_VAULT_OK)
 		return IRIS_SASL_TEMPORARY_AUTH_FAILURE;
 	if (account.id == 0 || !find_token(check, &rows, &token))
 		return IRIS_SASL_NOT_AUTHORIZED;
@@ -268,8 +282,10 @@ is_true(struct iris_str text)
 static enum iris_sasl_condition
 read_call(const struct iris_sasl_call *call, struct fast_check *check)
 {
-	struct iris_element *fast = call->request ? element_child(call->request, "fast", NS_FAST) : NULL;
-	struct iris_str agent = call->request ? sasl2_user_agent(call->arena, call->request) : IRIS_STR_NONE;
+	struct iris_element *fast = call->request ? element_child(call->request, "fast", NS_FAST) :
+						    NULL;
+	struct iris_str agent = call->request ? sasl2_user_agent(call->arena, call->request) :
+						IRIS_STR_NONE;
 	struct ht_message message;
 	struct iris_str count;
 
@@ -283,10 +299,11 @@ read_call(const struct iris_sasl_call *call, struct fast_check *check)
 	check->invalidate = is_true(element_get(fast, "invalidate"));
 	check->hash = message.hash;
 	check->binding_data = IRIS_STR("");
-	if (check->binding->type &&
-	    !stream_channel_binding(call->stream, check->binding->type, call->arena, &check->binding_data))
+	if (check->binding->type && !stream_channel_binding(call->stream, check->binding->type,
+							    call->arena, &check->binding_data))
 		return IRIS_SASL_INVALID_MECHANISM;
-	if (!sasl_name_to_jid(call->arena, message.username, stream_host(call->stream)->name, &check->jid))
+	if (!sasl_name_to_jid(call->arena, message.username, stream_host(call->stream)->name,
+			      &check->jid))
 		return IRIS_SASL_NOT_AUTHORIZED;
 	check->client = client_id(call->arena, jid_bare(&check->jid), agent);
 	return IRIS_SASL_NO_CONDITION;
@@ -301,9 +318,11 @@ fast_respond(struct iris_sasl_call *call)
 	if (check.condition == IRIS_SASL_NO_CONDITION)
 		home_call(jid_bare(&check.jid), "fast: check token", check_at_home, &check);
 	if (check.condition != IRIS_SASL_NO_CONDITION)
-		*call->reply = (struct iris_sasl_reply){ .outcome = IRIS_SASL_FAILURE, .condition = check.condition };
+		*call->reply = (struct iris_sasl_reply){ .outcome = IRIS_SASL_FAILURE,
+							 .condition = check.condition };
 	else
-		*call->reply = (struct iris_sasl_reply){ .outcome = IRIS_SASL_SUCCESS, .data = check.response,
+		*call->reply = (struct iris_sasl_reply){ .outcome = IRIS_SASL_SUCCESS,
+							 .data = check.response,
 							 .jid = check.jid };
 }
 
@@ -311,8 +330,8 @@ fast_respond(struct iris_sasl_call *call)
 
 /* A new one into the slot "new"; none: it could not be written. The account's lock is held. */
 static struct iris_str
-issue(struct iris_arena *arena, const struct iris_account *account, int64_t client, struct iris_str mechanism,
-      int64_t expiry_ms)
+issue(struct iris_arena *arena, const struct iris_account *account, int64_t client,
+      struct iris_str mechanism, int64_t expiry_ms)
 {
 	struct iris_str token = random_id(arena, TOKEN_BITS);
 	int64_t now = worker_wall_ms();
@@ -320,10 +339,12 @@ issue(struct iris_arena *arena, const struct iris_account *account, int64_t clie
 
 	batch_add(batch, &query_drop_expired, VALUES(value_int(account->id), value_int(now)));
 	batch_add(batch, &query_put,
-		  VALUES(value_int(account->id), value_int(client), value_int(SLOT_NEW), value_str(mechanism),
-			 value_str(token), value_int(now), value_int(expiry_ms), value_int(0)));
-	batch_add(batch, &query_drop_oldest,
-		  VALUES(value_int(account->id), value_int(option_int(&fast_self, OPTION_CLIENTS))));
+		  VALUES(value_int(account->id), value_int(client), value_int(SLOT_NEW),
+			 value_str(mechanism), value_str(token), value_int(now),
+			 value_int(expiry_ms), value_int(0)));
+	batch_add(
+		batch, &query_drop_oldest,
+		VALUES(value_int(account->id), value_int(option_int(&fast_self, OPTION_CLIENTS))));
 	return batch_write(&batch) == IRIS_VAULT_OK ? token : IRIS_STR_NONE;
 }
 
@@ -334,8 +355,9 @@ is_rotation_due(struct iris_arena *arena, const struct iris_account *account, in
 	struct iris_rows rows;
 	int64_t due_ms = worker_wall_ms() - option_int(&fast_self, OPTION_ROTATE);
 
-	if (vault_read(&query_load, account->owner, VALUES(value_int(account->id), value_int(client)), arena, &rows) !=
-	    IRIS_VAULT_OK)
+	if (vault_read(&query_load, account->owner,
+		       VALUES(value_int(account->id), value_int(client)), arena,
+		       &rows) != IRIS_VAULT_OK)
 		return false;
 	for (size_t row = 0; row < rows.count; row++)
 		if (row_value(&rows, row, 0)->number == SLOT_CURRENT)
@@ -349,7 +371,8 @@ wanted_mechanism(const struct iris_inline *answer, bool *asked_r)
 {
 	struct iris_element *asked = element_child(answer->request, "request-token", NS_FAST);
 	struct iris_element *used = element_child(answer->request, "fast", NS_FAST);
-	struct iris_str mechanism = asked ? element_get(asked, "mechanism") : element_get(answer->request, "mechanism");
+	struct iris_str mechanism = asked ? element_get(asked, "mechanism") :
+					    element_get(answer->request, "mechanism");
 	const struct fast_binding *binding = binding_of(mechanism);
 
 	*asked_r = asked != NULL;
@@ -394,21 +417,24 @@ fast_inline_request(struct iris_inline *answer)
 static enum iris_verdict
 fast_forget(struct iris_account_removed *removed)
 {
-	if (vault_write(&query_drop_account, 0, VALUES(value_int(removed->account.id)), NULL) != IRIS_VAULT_OK)
-		LOG(IRIS_LOG_ERROR, "fast", "tokens-not-removed", LOG_JID("jid", jid_bare(&removed->jid)));
+	if (vault_write(&query_drop_account, 0, VALUES(value_int(removed->account.id)), NULL) !=
+	    IRIS_VAULT_OK)
+		LOG(IRIS_LOG_ERROR, "fast", "tokens-not-removed",
+		    LOG_JID("jid", jid_bare(&removed->jid)));
 	return IRIS_PASS;
 }
 
 static const struct iris_option fast_options[] = {
-	[OPTION_LIFETIME] = { .name = "token-lifetime", .type = IRIS_OPT_DURATION, .fallback = "21 days",
-		.min = 60000, .max = 31536000000, .reloadable = true,
+	[OPTION_LIFETIME] = { .name = "token-lifetime", .type = IRIS_OPT_DURATION,
+		.fallback = "21 days", .min = 60000, .max = 31536000000, .reloadable = true,
 		.help = "How long a token is good when it is not used." },
-	[OPTION_ROTATE] = { .name = "rotate-after", .type = IRIS_OPT_DURATION, .fallback = "1 day", .min = 0,
-		.max = 31536000000, .reloadable = true,
+	[OPTION_ROTATE] = { .name = "rotate-after", .type = IRIS_OPT_DURATION, .fallback = "1 day",
+		.min = 0, .max = 31536000000, .reloadable = true,
 		.help = "The age of a token at which its client gets a new one." },
-	[OPTION_CLIENTS] = { .name = "clients", .type = IRIS_OPT_INT, .fallback = "32", .min = 1, .max = 1000,
-		.reloadable = true,
-		.help = "Client installations of one account that may have tokens; the oldest give way." },
+	[OPTION_CLIENTS] = { .name = "clients", .type = IRIS_OPT_INT, .fallback = "32", .min = 1,
+		.max = 1000, .reloadable = true,
+		.help = "Client installations of one account that may have tokens; the oldest "
+			"give way." },
 	IRIS_OPTIONS_END,
 };
 

@@ -33,7 +33,7 @@ ht_hash(struct iris_arena *arena, struct iris_str token, const char *who, struct
 	strbuf_add(&text, str_from(who));
 	strbuf_add(&text, binding);
 	input = strbuf_str(&text);
-	IRIS_ASSERT(HMAC(EVP_sha256(), token.base, (int)token.len, (const unsigned char *)input.base, input.len, out,
-			 &len) != NULL);
+	IRIS_ASSERT(HMAC(EVP_sha256(), token.base, (int)token.len,
+			 (const unsigned char *)input.base, input.len, out, &len) != NULL);
 	return arena_copy_str(arena, (struct iris_str){ (const char *)out, len });
 }

@@ -13,6 +13,7 @@ struct ht_message {
 /* "authcid NUL hashed-token"; false: malformed. */
 IRIS_MUST_CHECK bool ht_parse(struct iris_str message, struct ht_message *message_r);
 /* HMAC(token, "Initiator" or "Responder" || binding data), HT_HASH_SIZE bytes in the arena. */
-struct iris_str ht_hash(struct iris_arena *arena, struct iris_str token, const char *who, struct iris_str binding);
+struct iris_str ht_hash(struct iris_arena *arena, struct iris_str token, const char *who,
+			struct iris_str binding);
 
 #endif

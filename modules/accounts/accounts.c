@@ -10,32 +10,39 @@
 struct iris_module_self accounts_self;
 
 static const struct iris_option accounts_options[] = {
-	[OPTION_LENGTH_MIN] = { .name = "password-min-length", .type = IRIS_OPT_INT, .fallback = "12", .min = 8,
-		.max = PASSWORD_LENGTH_MAX, .reloadable = true,
+	[OPTION_LENGTH_MIN] = { .name = "password-min-length", .type = IRIS_OPT_INT,
+		.fallback = "12", .min = 8, .max = PASSWORD_LENGTH_MAX, .reloadable = true,
 		.help = "Characters that a new password has at least." },
-	[OPTION_CLASSES] = { .name = "password-classes", .type = IRIS_OPT_INT, .fallback = "4", .min = 1, .max = 4,
+	[OPTION_CLASSES] = { .name = "password-classes", .type = IRIS_OPT_INT, .fallback = "4",
+		.min = 1, .max = 4, .reloadable = true,
+		.help = "How many kinds of characters (lower case, upper case, digits, others) "
+			"it has at least." },
+	[OPTION_ITERATIONS] = { .name = "scram-iterations", .type = IRIS_OPT_INT,
+		.fallback = "10000", .min = SCRAM_ITERATIONS_MIN, .max = SCRAM_ITERATIONS_MAX,
 		.reloadable = true,
-		.help = "How many kinds of characters (lower case, upper case, digits, others) it has at least." },
-	[OPTION_ITERATIONS] = { .name = "scram-iterations", .type = IRIS_OPT_INT, .fallback = "10000",
-		.min = SCRAM_ITERATIONS_MIN, .max = SCRAM_ITERATIONS_MAX, .reloadable = true,
-		.help = "Iterations of PBKDF2 for new verifiers; others are renewed when their owner signs in with PLAIN." },
-	[OPTION_ADMINISTRATORS] = { .name = "administrators", .type = IRIS_OPT_STRINGS, .optional = true,
-		.reloadable = true,
+		.help = "Iterations of PBKDF2 for new verifiers; others are renewed when their "
+			"owner signs in with PLAIN." },
+	[OPTION_ADMINISTRATORS] = { .name = "administrators", .type = IRIS_OPT_STRINGS,
+		.optional = true, .reloadable = true,
 		.help = "Addresses of accounts that administer everything." },
-	[OPTION_ACCOUNT_TRIES] = { .name = "account-tries", .type = IRIS_OPT_INT, .fallback = "10", .min = 0,
-		.max = 1000, .reloadable = true,
-		.help = "Wrong passwords for an account before it is locked for a while; 0: any number, without delay." },
-	[OPTION_ADDRESS_TRIES] = { .name = "address-tries", .type = IRIS_OPT_INT, .fallback = "60", .min = 0,
-		.max = 100000, .reloadable = true,
-		.help = "Wrong passwords from one network address before it is refused for a while; 0: any number." },
-	[OPTION_DELAY] = { .name = "throttle-delay", .type = IRIS_OPT_DURATION, .fallback = "500 ms", .min = 0,
-		.max = THROTTLE_DELAY_MAX_MS, .reloadable = true,
-		.help = "The delay after the third wrong password, doubled by each that follows." },
-	[OPTION_LOCK] = { .name = "lock-time", .type = IRIS_OPT_DURATION, .fallback = "5 minutes", .min = 1000,
-		.max = 86400000, .reloadable = true,
-		.help = "How long an account or address is refused after too many wrong passwords." },
-	[OPTION_MEMORY] = { .name = "throttle-memory", .type = IRIS_OPT_DURATION, .fallback = "15 minutes",
+	[OPTION_ACCOUNT_TRIES] = { .name = "account-tries", .type = IRIS_OPT_INT, .fallback = "10",
+		.min = 0, .max = 1000, .reloadable = true,
+		.help = "Wrong passwords for an account before it is locked for a while; 0: "
+			"any number, without delay." },
+	[OPTION_ADDRESS_TRIES] = { .name = "address-tries", .type = IRIS_OPT_INT, .fallback = "60",
+		.min = 0, .max = 100000, .reloadable = true,
+		.help = "Wrong passwords from one network address before it is refused for a "
+			"while; 0: any number." },
+	[OPTION_DELAY] = { .name = "throttle-delay", .type = IRIS_OPT_DURATION,
+		.fallback = "500 ms", .min = 0, .max = THROTTLE_DELAY_MAX_MS, .reloadable = true,
+		.help = "The delay after the third wrong password, doubled by each that "
+			"follows." },
+	[OPTION_LOCK] = { .name = "lock-time", .type = IRIS_OPT_DURATION, .fallback = "5 minutes",
 		.min = 1000, .max = 86400000, .reloadable = true,
+		.help = "How long an account or address is refused after too many wrong "
+			"passwords." },
+	[OPTION_MEMORY] = { .name = "throttle-memory", .type = IRIS_OPT_DURATION,
+		.fallback = "15 minutes", .min = 1000, .max = 86400000, .reloadable = true,
 		.help = "Wrong passwords are forgotten when there was none for this time." },
 	IRIS_OPTIONS_END,
 };
@@ -78,10 +85,13 @@ accounts_check(const struct iris_settings *settings, struct iris_error *error)
 
 		if (is_jid && str_equal(jid_full(&jid), text))
 			continue;
-		ok = error_set(error, "administrators: \"%.*s\" is not the address of an account", IRIS_STR_FMT(text));
-		error_detail(error, "%.*s", IRIS_STR_FMT(settings_where(settings, OPTION_ADMINISTRATORS)));
+		ok = error_set(error, "administrators: \"%.*s\" is not the address of an account",
+			       IRIS_STR_FMT(text));
+		error_detail(error, "%.*s",
+			     IRIS_STR_FMT(settings_where(settings, OPTION_ADMINISTRATORS)));
 		if (is_jid)
-			error_hint(error, "write it as it is stored: %.*s", IRIS_STR_FMT(jid_bare(&jid)));
+			error_hint(error, "write it as it is stored: %.*s",
+				   IRIS_STR_FMT(jid_bare(&jid)));
 		else
 			error_hint(error, "write it as name@domain");
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * `user add|import|list|show|passwd|lock|unlock|delete`, for administrators' clients and irisctl.
- * On a fiber.  Nobody acts on an account above their own role, and the administrator of a company on
- * those of that company only.
+ * On a fiber.  Nobody acts on an account above their own role, and the administrator of a company
+ * on those of that company only.
  */
 #include "accounts_private.h"
 
@@ -10,13 +10,16 @@
 #define IMPORT_FIBERS 8  /* at once: deriving keeps the CPU pool busy, commits are shared */
 #define PAGE_DEFAULT "100"
 
-static const char *const role_names[] = { "guest", "user", "company-admin", "super-admin", "operator", NULL };
+static const char *const role_names[] = {
+	"guest", "user", "company-admin", "super-admin", "operator", NULL,
+};
 static const char *const role_choices[] = { "guest", "user", "company-admin", "super-admin", NULL };
 
 static struct iris_str
 role_name(enum iris_role role)
 {
-	return role == IRIS_ROLE_NONE ? IRIS_STR("none") : str_from(role_names[role - IRIS_ROLE_GUEST]);
+	return role == IRIS_ROLE_NONE ? IRIS_STR("none") :
+					str_from(role_names[role - IRIS_ROLE_GUEST]);
 }
 
 static void
@@ -65,15 +68,16 @@ find_target(struct iris_command_call *call, struct iris_jid *jid_r, struct iris_
 }
 
 static void
-finish(struct iris_command_call *call, enum iris_condition condition, const char *text, const struct iris_jid *jid,
-       const char *what)
+finish(struct iris_command_call *call, enum iris_condition condition, const char *text,
+       const struct iris_jid *jid, const char *what)
 {
 	if (condition == IRIS_CONFLICT && !text)
 		text = "The account exists already";
 	if (condition != IRIS_NO_ERROR)
 		refuse(call, condition, text);
 	else
-		call->note = arena_printf(call->arena, "%.*s %s", IRIS_STR_FMT(jid_bare(jid)), what);
+		call->note = arena_printf(call->arena, "%.*s %s", IRIS_STR_FMT(jid_bare(jid)),
+					  what);
 }
 
 /* --- user add, user import --- */
@@ -132,7 +136,8 @@ import_line(struct import_line *line)
 	line->condition = IRIS_JID_MALFORMED;
 	line->text = "Not a line of the form \"address password\"";
 	if (line->password.len > 0 && jid_parse(arena, line->jid, &jid) && jid_is_bare(&jid))
-		line->condition = accounts_create_as(&jid, line->password, IRIS_ROLE_USER, &line->text);
+		line->condition = accounts_create_as(&jid, line->password, IRIS_ROLE_USER,
+						     &line->text);
 	arena_unref(&arena);
 }
 
@@ -165,10 +170,12 @@ split_lines(struct iris_arena *arena, struct iris_str text, struct import *impor
 			return false;
 		entry = &import->lines[import->count++];
 		space = memchr(line.base, ' ', line.len);
-		entry->jid = (struct iris_str){ line.base, space ? (size_t)(space - line.base) : line.len };
+		entry->jid = (struct iris_str){ line.base,
+						space ? (size_t)(space - line.base) : line.len };
 		if (space)
-			entry->password =
-				(struct iris_str){ space + 1, line.len - (size_t)(space + 1 - line.base) };
+			entry->password = (struct iris_str){
+				space + 1, line.len - (size_t)(space + 1 - line.base)
+			};
 	}
 	return true;
 }
@@ -206,25 +213,32 @@ user_import(struct iris_command_call *call)
 		if (line->condition == IRIS_NO_ERROR)
 			continue;
 		failed++;
-		command_row(call, (const struct iris_str[]){ line->jid, str_from(condition_name(line->condition)),
-							     line->text ? str_from(line->text) : IRIS_STR("") });
+		command_row(call, (const struct iris_str[]){
+					  line->jid, str_from(condition_name(line->condition)),
+					  line->text ? str_from(line->text) : IRIS_STR("") });
 	}
-	call->note = arena_printf(call->arena, "%zu of %zu accounts were added", import.count - failed, import.count);
+	call->note = arena_printf(call->arena, "%zu of %zu accounts were added",
+				  import.count - failed, import.count);
 }
 
 /* --- user list, user show --- */
 
-static const char *const account_columns[] = { "jid", "role", "locked", "created", "last-logout", NULL };
+static const char *const account_columns[] = {
+	"jid", "role", "locked", "created", "last-logout", NULL,
+};
 
 static void
-add_account_row(struct iris_command_call *call, struct iris_str bare, const struct iris_account *account)
+add_account_row(struct iris_command_call *call, struct iris_str bare,
+		const struct iris_account *account)
 {
 	command_row(call, (const struct iris_str[]){
-				  bare, role_name(account->role),
+				  bare,
+				  role_name(account->role),
 				  account->locked ? IRIS_STR("true") : IRIS_STR("false"),
 				  datetime_format(call->arena, account->created_ms),
-				  account->last_logout_ms ? datetime_format(call->arena, account->last_logout_ms) :
-							    IRIS_STR(""),
+				  account->last_logout_ms ?
+					  datetime_format(call->arena, account->last_logout_ms) :
+					  IRIS_STR(""),
 			  });
 }
 
@@ -279,7 +293,10 @@ user_passwd(struct iris_command_call *call)
 	if (!find_target(call, &jid, &account))
 		return;
 	condition = accounts_set_password(&jid, call->values[1], &text);
-	/* Somebody else's doing: whoever is in with the old password has to prove to know the new one. */
+	/*
+	 * Somebody else's doing: whoever is in with the old password has to prove to know the new
+	 * one.
+	 */
 	if (condition == IRIS_NO_ERROR && !jid_bare_equal(&jid, &call->from))
 		accounts_close_sessions(&jid);
 	finish(call, condition, text, &jid, "has a new password");
@@ -326,32 +343,38 @@ user_delete(struct iris_command_call *call)
 /* --- the table --- */
 
 static const struct iris_command_field jid_field[] = {
-	{ .name = "jid", .kind = IRIS_FIELD_JID, .required = true, .positional = true, .label = "Account" },
+	{ .name = "jid", .kind = IRIS_FIELD_JID, .required = true, .positional = true,
+		.label = "Account" },
 	{ .name = NULL },
 };
 
 static const struct iris_command_field add_fields[] = {
-	{ .name = "jid", .kind = IRIS_FIELD_JID, .required = true, .positional = true, .label = "Account" },
+	{ .name = "jid", .kind = IRIS_FIELD_JID, .required = true, .positional = true,
+		.label = "Account" },
 	{ .name = "password", .kind = IRIS_FIELD_SECRET, .required = true, .label = "Password" },
-	{ .name = "role", .kind = IRIS_FIELD_CHOICE, .choices = role_choices, .fallback = "user", .label = "Role" },
+	{ .name = "role", .kind = IRIS_FIELD_CHOICE, .choices = role_choices, .fallback = "user",
+		.label = "Role" },
 	{ .name = NULL },
 };
 
 static const struct iris_command_field import_fields[] = {
 	{ .name = "accounts", .kind = IRIS_FIELD_TEXTS, .required = true,
-	  .label = "Accounts, one a line: address, space, password" },
+		.label = "Accounts, one a line: address, space, password" },
 	{ .name = NULL },
 };
 
 static const struct iris_command_field list_fields[] = {
 	{ .name = "after", .kind = IRIS_FIELD_TEXT, .label = "List those behind this address" },
-	{ .name = "limit", .kind = IRIS_FIELD_INT, .fallback = PAGE_DEFAULT, .label = "How many at most" },
+	{ .name = "limit", .kind = IRIS_FIELD_INT, .fallback = PAGE_DEFAULT,
+		.label = "How many at most" },
 	{ .name = NULL },
 };
 
 static const struct iris_command_field passwd_fields[] = {
-	{ .name = "jid", .kind = IRIS_FIELD_JID, .required = true, .positional = true, .label = "Account" },
-	{ .name = "password", .kind = IRIS_FIELD_SECRET, .required = true, .label = "New password" },
+	{ .name = "jid", .kind = IRIS_FIELD_JID, .required = true, .positional = true,
+		.label = "Account" },
+	{ .name = "password", .kind = IRIS_FIELD_SECRET, .required = true,
+		.label = "New password" },
 	{ .name = NULL },
 };
 
@@ -360,32 +383,33 @@ static const struct iris_command command_add = {
 	.fields = add_fields, .run = user_add,
 };
 static const struct iris_command command_import = {
-	.noun = "user", .verb = "import", .summary = "Add many accounts at once", .role = IRIS_ROLE_SUPER_ADMIN,
-	.fields = import_fields, .run = user_import,
+	.noun = "user", .verb = "import", .summary = "Add many accounts at once",
+	.role = IRIS_ROLE_SUPER_ADMIN, .fields = import_fields, .run = user_import,
 };
 static const struct iris_command command_list = {
 	.noun = "user", .verb = "list", .summary = "List accounts", .role = IRIS_ROLE_COMPANY_ADMIN,
 	.fields = list_fields, .run = user_list,
 };
 static const struct iris_command command_show = {
-	.noun = "user", .verb = "show", .summary = "Show an account", .role = IRIS_ROLE_COMPANY_ADMIN,
-	.fields = jid_field, .run = user_show,
+	.noun = "user", .verb = "show", .summary = "Show an account",
+	.role = IRIS_ROLE_COMPANY_ADMIN, .fields = jid_field, .run = user_show,
 };
 static const struct iris_command command_passwd = {
-	.noun = "user", .verb = "passwd", .summary = "Set an account's password", .role = IRIS_ROLE_COMPANY_ADMIN,
-	.fields = passwd_fields, .run = user_passwd,
+	.noun = "user", .verb = "passwd", .summary = "Set an account's password",
+	.role = IRIS_ROLE_COMPANY_ADMIN, .fields = passwd_fields, .run = user_passwd,
 };
 static const struct iris_command command_lock = {
 	.noun = "user", .verb = "lock", .summary = "Lock an account and close its sessions",
 	.role = IRIS_ROLE_COMPANY_ADMIN, .fields = jid_field, .run = user_lock,
 };
 static const struct iris_command command_unlock = {
-	.noun = "user", .verb = "unlock", .summary = "Unlock an account", .role = IRIS_ROLE_COMPANY_ADMIN,
-	.fields = jid_field, .run = user_unlock,
+	.noun = "user", .verb = "unlock", .summary = "Unlock an account",
+	.role = IRIS_ROLE_COMPANY_ADMIN, .fields = jid_field, .run = user_unlock,
 };
 static const struct iris_command command_delete = {
-	.noun = "user", .verb = "delete", .summary = "Delete an account and all that is kept for it",
-	.role = IRIS_ROLE_COMPANY_ADMIN, .dangerous = true, .fields = jid_field, .run = user_delete,
+	.noun = "user", .verb = "delete",
+	.summary = "Delete an account and all that is kept for it", .role = IRIS_ROLE_COMPANY_ADMIN,
+	.dangerous = true, .fields = jid_field, .run = user_delete,
 };
 
 const struct iris_command *const accounts_commands[] = {

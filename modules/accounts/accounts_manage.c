@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Passwords checked and set, accounts made and removed (P3.2).  On a fiber; PBKDF2 runs on the CPU pool.
- * Plain text lives in an arena for the time of a call, and is wiped.
+ * Passwords checked and set, accounts made and removed (P3.2).  On a fiber; PBKDF2 runs on the CPU
+ * pool. Plain text lives in an arena for the time of a call, and is wiped.
  */
 #include <stdio.h>
 
@@ -85,8 +85,10 @@ renew(struct iris_arena *arena, const struct iris_jid *jid, struct iris_str prep
 {
 	struct accounts_verifiers verifiers;
 
-	if (!derive(arena, prepared, &verifiers) || accounts_update(jid, &verifiers) != IRIS_NO_ERROR)
-		LOG(IRIS_LOG_WARNING, "accounts", "verifier-not-renewed", LOG_JID("jid", jid_bare(jid)));
+	if (!derive(arena, prepared, &verifiers) ||
+	    accounts_update(jid, &verifiers) != IRIS_NO_ERROR)
+		LOG(IRIS_LOG_WARNING, "accounts", "verifier-not-renewed",
+		    LOG_JID("jid", jid_bare(jid)));
 }
 
 static enum iris_auth_result
@@ -109,7 +111,8 @@ check_prepared(struct iris_arena *arena, const struct iris_jid *jid, struct iris
 }
 
 enum iris_auth_result
-accounts_check_password(const struct iris_jid *jid, struct iris_str password, struct iris_account *account_r)
+accounts_check_password(const struct iris_jid *jid, struct iris_str password,
+			struct iris_account *account_r)
 {
 	struct iris_arena *arena = arena_new();
 	struct iris_str prepared;
@@ -127,8 +130,8 @@ accounts_check_password(const struct iris_jid *jid, struct iris_str password, st
 
 /* Prepares and judges a new password, and derives its verifiers. */
 static enum iris_condition
-make_verifiers(struct iris_arena *arena, struct iris_str password, struct accounts_verifiers *verifiers_r,
-	       const char **text_r)
+make_verifiers(struct iris_arena *arena, struct iris_str password,
+	       struct accounts_verifiers *verifiers_r, const char **text_r)
 {
 	struct password_rules rules = {
 		.length_min = (unsigned)option_int(&accounts_self, OPTION_LENGTH_MIN),
@@ -152,7 +155,8 @@ make_verifiers(struct iris_arena *arena, struct iris_str password, struct accoun
 }
 
 enum iris_condition
-accounts_create_as(const struct iris_jid *jid, struct iris_str password, enum iris_role role, const char **text_r)
+accounts_create_as(const struct iris_jid *jid, struct iris_str password, enum iris_role role,
+		   const char **text_r)
 {
 	struct iris_arena *arena = arena_new();
 	struct accounts_verifiers verifiers;
@@ -189,7 +193,10 @@ struct aftermath {
 	enum iris_verdict (*hook)(struct iris_account_removed *);
 };
 
-/* Closes the sessions and lets go of what is in memory, which would outlive the row or be older than it. */
+/*
+ * Closes the sessions and lets go of what is in memory, which would outlive the row or be older
+ * than it.
+ */
 static void
 forget_at_home(void *arg)
 {
@@ -217,7 +224,8 @@ run_hook(const struct iris_jid *jid, enum iris_verdict (*hook)(struct iris_accou
 void
 accounts_close_sessions(const struct iris_jid *jid)
 {
-	home_call(jid_bare(jid), "accounts: close sessions", forget_at_home, (void *)(uintptr_t)jid);
+	home_call(jid_bare(jid), "accounts: close sessions", forget_at_home,
+		  (void *)(uintptr_t)jid);
 }
 
 /* Sessions go on: it may be one of them that asks. Tokens do not. */

@@ -43,10 +43,11 @@ const struct credential_hash *credential_hash_at(size_t i);
 
 /* RFC 5802 §3 from a prepared password; CPU-heavy (pool_call). False: OpenSSL failed. */
 IRIS_MUST_CHECK bool credential_derive(struct iris_arena *arena, const struct credential_hash *hash,
-				       struct iris_str password, struct iris_str salt, unsigned iterations,
-				       struct iris_scram *scram_r);
+				       struct iris_str password, struct iris_str salt,
+				       unsigned iterations, struct iris_scram *scram_r);
 /* Does the password give this verifier? CPU-heavy; compares in constant time. */
-bool credential_matches(const struct credential_hash *hash, const struct iris_scram *scram, struct iris_str password);
+bool credential_matches(const struct credential_hash *hash, const struct iris_scram *scram,
+			struct iris_str password);
 /* As it is kept (before sealing), and back; false: not a verifier we would ever have made. */
 struct iris_str credential_encode(struct iris_arena *arena, const struct iris_scram *scram);
 IRIS_MUST_CHECK bool credential_decode(struct iris_str bytes, const struct credential_hash *hash,
@@ -55,8 +56,8 @@ IRIS_MUST_CHECK bool credential_decode(struct iris_str bytes, const struct crede
  * The verifier of an account that is not there, or has none for this hash: always the same for the
  * same seed, not to be told from a real one by its look, and matched by no password.
  */
-void credential_make_up(struct iris_arena *arena, const struct credential_hash *hash, struct iris_str seed,
-			unsigned iterations, struct iris_scram *scram_r);
+void credential_make_up(struct iris_arena *arena, const struct credential_hash *hash,
+			struct iris_str seed, unsigned iterations, struct iris_scram *scram_r);
 
 /* --- throttling: throttle.c --- */
 
@@ -75,11 +76,11 @@ struct throttle_policy {
 struct throttle *throttle_new(size_t entries_max);
 void throttle_free(struct throttle **throttle_p);
 /*
- * May an attempt be made? Milliseconds to wait before it, or THROTTLE_LOCKED. It counts as failed until
- * throttle_forgive() says otherwise, so that many attempts at once are no way around.
+ * May an attempt be made? Milliseconds to wait before it, or THROTTLE_LOCKED. It counts as failed
+ * until throttle_forgive() says otherwise, so that many attempts at once are no way around.
  */
-int64_t throttle_begin(struct throttle *throttle, struct iris_str key, const struct throttle_policy *policy,
-		       int64_t now_ms);
+int64_t throttle_begin(struct throttle *throttle, struct iris_str key,
+		       const struct throttle_policy *policy, int64_t now_ms);
 /* It was no guess after all: takes back this one attempt, or all. */
 void throttle_forgive(struct throttle *throttle, struct iris_str key, bool all);
 size_t throttle_count(const struct throttle *throttle);
@@ -96,7 +97,8 @@ void accounts_throttle_free(void);
 extern struct iris_query *const accounts_queries[];
 
 bool accounts_find(const struct iris_jid *jid, struct iris_account *account_r);
-bool accounts_credentials(struct iris_arena *arena, const struct iris_jid *jid, struct iris_credentials *credentials_r);
+bool accounts_credentials(struct iris_arena *arena, const struct iris_jid *jid,
+			  struct iris_credentials *credentials_r);
 /* New verifiers for the hashes wanted, or none of the account's rows. */
 struct accounts_verifiers {
 	struct iris_scram scram[CREDENTIAL_HASHES];
@@ -104,11 +106,13 @@ struct accounts_verifiers {
 };
 enum iris_condition accounts_insert(const struct iris_jid *jid, enum iris_role role,
 				    const struct accounts_verifiers *verifiers);
-enum iris_condition accounts_update(const struct iris_jid *jid, const struct accounts_verifiers *verifiers);
+enum iris_condition accounts_update(const struct iris_jid *jid,
+				    const struct accounts_verifiers *verifiers);
 enum iris_condition accounts_update_locked(const struct iris_jid *jid, bool locked);
 enum iris_condition accounts_delete(const struct iris_jid *jid);
 void accounts_logged_out(const struct iris_user *user, struct iris_str status);
-bool accounts_last_status(struct iris_arena *arena, const struct iris_account *account, struct iris_str *status_r);
+bool accounts_last_status(struct iris_arena *arena, const struct iris_account *account,
+			  struct iris_str *status_r);
 
 struct accounts_entry {
 	struct iris_str jid;
@@ -123,17 +127,20 @@ bool accounts_page(struct iris_arena *arena, struct iris_str after, iris_owner o
 
 enum iris_auth_result accounts_check_password(const struct iris_jid *jid, struct iris_str password,
 					      struct iris_account *account_r);
-enum iris_condition accounts_create_as(const struct iris_jid *jid, struct iris_str password, enum iris_role role,
-				       const char **text_r);
-enum iris_condition accounts_create(const struct iris_jid *jid, struct iris_str password, const char **text_r);
-enum iris_condition accounts_set_password(const struct iris_jid *jid, struct iris_str password, const char **text_r);
+enum iris_condition accounts_create_as(const struct iris_jid *jid, struct iris_str password,
+				       enum iris_role role, const char **text_r);
+enum iris_condition accounts_create(const struct iris_jid *jid, struct iris_str password,
+				    const char **text_r);
+enum iris_condition accounts_set_password(const struct iris_jid *jid, struct iris_str password,
+					  const char **text_r);
 enum iris_condition accounts_set_locked(const struct iris_jid *jid, bool locked);
 enum iris_condition accounts_remove(const struct iris_jid *jid);
 void accounts_close_sessions(const struct iris_jid *jid);
 
 /* --- certificates: certificate.c --- */
 
-bool accounts_certificate_jid(struct iris_arena *arena, void *x509, struct iris_host *host, struct iris_jid *jid_r);
+bool accounts_certificate_jid(struct iris_arena *arena, void *x509, struct iris_host *host,
+			      struct iris_jid *jid_r);
 
 /* --- commands: accounts_commands.c --- */
 

@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Accounts and verifiers in the vault.  On a fiber.  What changes an account runs at its home under the
- * fiber lock of its address: read, decide, write, without anybody between.
+ * Accounts and verifiers in the vault.  On a fiber.  What changes an account runs at its home under
+ * the fiber lock of its address: read, decide, write, without anybody between.
  */
 #include <openssl/crypto.h>
 
 #include "accounts_private.h"
 
-#define OWNER_OF_REGION 1 /* the company that vault_init() makes; modules/company gives it meaning later */
+/* The company that vault_init() makes; modules/company gives it meaning later. */
+#define OWNER_OF_REGION 1
 
 static struct iris_query query_find = {
 	.name = "accounts.find",
 	.table = "accounts",
-	.sql = "SELECT id, owner, role, locked, created_ms, last_logout_ms FROM accounts WHERE jid = $1",
+	.sql = "SELECT id, owner, role, locked, created_ms, last_logout_ms FROM accounts WHERE jid "
+	       "= $1",
 	.params = { { "jid", IRIS_TEXT } },
-	.columns = { { "id", IRIS_INT }, { "owner", IRIS_INT }, { "role", IRIS_INT }, { "locked", IRIS_INT },
-		{ "created_ms", IRIS_INT }, { "last_logout_ms", IRIS_INT } },
+	.columns = { { "id", IRIS_INT }, { "owner", IRIS_INT }, { "role", IRIS_INT },
+		{ "locked", IRIS_INT }, { "created_ms", IRIS_INT },
+		{ "last_logout_ms", IRIS_INT } },
 };
 
 static struct iris_query query_insert = {
@@ -24,8 +27,8 @@ static struct iris_query query_insert = {
 	.sql = "INSERT INTO accounts (id, jid, owner, role, locked, created_ms, last_logout_ms) "
 	       "VALUES ($1, $2, $3, $4, 0, $5, 0)",
 	.write = true,
-	.params = { { "id", IRIS_INT }, { "jid", IRIS_TEXT }, { "owner", IRIS_INT }, { "role", IRIS_INT },
-		{ "created_ms", IRIS_INT } },
+	.params = { { "id", IRIS_INT }, { "jid", IRIS_TEXT }, { "owner", IRIS_INT },
+		{ "role", IRIS_INT }, { "created_ms", IRIS_INT } },
 };
 
 static struct iris_query query_lock = {
@@ -42,7 +45,8 @@ static struct iris_query query_logout = {
 	.sql = "UPDATE accounts SET last_logout_ms = $2, last_status = $3 WHERE id = $1",
 	.key = "id",
 	.write = true,
-	.params = { { "id", IRIS_INT }, { "last_logout_ms", IRIS_INT }, { "last_status", IRIS_SEALED } },
+	.params = { { "id", IRIS_INT }, { "last_logout_ms", IRIS_INT },
+		{ "last_status", IRIS_SEALED } },
 };
 
 static struct iris_query query_status = {
@@ -68,8 +72,9 @@ static struct iris_query query_page = {
 	.sql = "SELECT jid, id, owner, role, locked, created_ms, last_logout_ms FROM accounts "
 	       "WHERE jid > $1 AND ($2 = 0 OR owner = $2) ORDER BY jid LIMIT $3",
 	.params = { { "after", IRIS_TEXT }, { "owner", IRIS_INT }, { "limit", IRIS_INT } },
-	.columns = { { "jid", IRIS_TEXT }, { "id", IRIS_INT }, { "owner", IRIS_INT }, { "role", IRIS_INT },
-		{ "locked", IRIS_INT }, { "created_ms", IRIS_INT }, { "last_logout_ms", IRIS_INT } },
+	.columns = { { "jid", IRIS_TEXT }, { "id", IRIS_INT }, { "owner", IRIS_INT },
+		{ "role", IRIS_INT }, { "locked", IRIS_INT }, { "created_ms", IRIS_INT },
+		{ "last_logout_ms", IRIS_INT } },
 };
 
 static struct iris_query query_verifiers = {
@@ -88,7 +93,8 @@ static struct iris_query query_put_verifier = {
 	       "ON CONFLICT (account, mechanism) DO UPDATE SET verifier = excluded.verifier",
 	.key = "account mechanism",
 	.write = true,
-	.params = { { "account", IRIS_INT }, { "mechanism", IRIS_TEXT }, { "verifier", IRIS_SEALED } },
+	.params = { { "account", IRIS_INT }, { "mechanism", IRIS_TEXT },
+		{ "verifier", IRIS_SEALED } },
 };
 
 static struct iris_query query_drop_verifiers = {
@@ -100,8 +106,9 @@ static struct iris_query query_drop_verifiers = {
 };
 
 struct iris_query *const accounts_queries[] = {
-	&query_find, &query_insert, &query_lock, &query_logout, &query_status, &query_delete, &query_page,
-	&query_verifiers, &query_put_verifier, &query_drop_verifiers, NULL,
+	&query_find,	     &query_insert,	    &query_lock, &query_logout,
+	&query_status,	     &query_delete,	    &query_page, &query_verifiers,
+	&query_put_verifier, &query_drop_verifiers, NULL,
 };
 
 /* Administrators are named in the configuration (checked there to be prepared bare JIDs). */
@@ -154,7 +161,8 @@ accounts_find(const struct iris_jid *jid, struct iris_account *account_r)
 	struct iris_arena *arena = arena_new();
 	struct iris_str bare = jid_bare(jid);
 	struct iris_rows rows;
-	bool ok = vault_read(&query_find, 0, VALUES(value_str(bare)), arena, &rows) == IRIS_VAULT_OK;
+	bool ok = vault_read(&query_find, 0, VALUES(value_str(bare)), arena, &rows) ==
+		  IRIS_VAULT_OK;
 
 	*account_r = (struct iris_account){ .id = 0 };
 	if (ok && rows.count > 0)
@@ -177,7 +185,8 @@ seed_of(struct iris_arena *arena, struct iris_str bare)
 }
 
 static bool
-stored_verifier(const struct iris_rows *rows, const struct credential_hash *hash, struct iris_scram *scram_r)
+stored_verifier(const struct iris_rows *rows, const struct credential_hash *hash,
+		struct iris_scram *scram_r)
 {
 	for (size_t row = 0; row < rows->count; row++)
 		if (str_is(row_value(rows, row, 0)->bytes, hash->mechanism))
@@ -186,7 +195,8 @@ stored_verifier(const struct iris_rows *rows, const struct credential_hash *hash
 }
 
 bool
-accounts_credentials(struct iris_arena *arena, const struct iris_jid *jid, struct iris_credentials *credentials_r)
+accounts_credentials(struct iris_arena *arena, const struct iris_jid *jid,
+		     struct iris_credentials *credentials_r)
 {
 	struct iris_str seed = seed_of(arena, jid_bare(jid));
 	struct iris_rows rows;
@@ -197,8 +207,8 @@ accounts_credentials(struct iris_arena *arena, const struct iris_jid *jid, struc
 		return false;
 	/* Asked for unknown accounts too: an account is not to be told by the time it takes. */
 	owner = credentials_r->account.id != 0 ? credentials_r->account.owner : OWNER_OF_REGION;
-	if (vault_read(&query_verifiers, owner, VALUES(value_int(credentials_r->account.id)), arena, &rows) !=
-	    IRIS_VAULT_OK)
+	if (vault_read(&query_verifiers, owner, VALUES(value_int(credentials_r->account.id)), arena,
+		       &rows) != IRIS_VAULT_OK)
 		return false;
 	for (size_t i = 0; i < CREDENTIAL_HASHES; i++) {
 		const struct credential_hash *hash = credential_hash_at(i);
@@ -223,7 +233,8 @@ struct change {
 };
 
 static void
-batch_add_verifiers(struct iris_batch *batch, int64_t account, const struct accounts_verifiers *verifiers)
+batch_add_verifiers(struct iris_batch *batch, int64_t account,
+		    const struct accounts_verifiers *verifiers)
 {
 	struct iris_arena *arena = arena_new();
 
@@ -231,7 +242,8 @@ batch_add_verifiers(struct iris_batch *batch, int64_t account, const struct acco
 		struct iris_str record = credential_encode(arena, &verifiers->scram[i]);
 
 		batch_add(batch, &query_put_verifier,
-			  VALUES(value_int(account), value_str(verifiers->scram[i].mechanism), value_str(record)));
+			  VALUES(value_int(account), value_str(verifiers->scram[i].mechanism),
+				 value_str(record)));
 		OPENSSL_cleanse((void *)(uintptr_t)record.base, record.len);
 	}
 	arena_unref(&arena);
@@ -269,8 +281,9 @@ insert_at_home(void *arg)
 		struct iris_batch *batch = batch_new(OWNER_OF_REGION);
 
 		batch_add(batch, &query_insert,
-			  VALUES(value_int(id), value_str(jid_bare(change->jid)), value_int(OWNER_OF_REGION),
-				 value_int(change->role), value_int(worker_wall_ms())));
+			  VALUES(value_int(id), value_str(jid_bare(change->jid)),
+				 value_int(OWNER_OF_REGION), value_int(change->role),
+				 value_int(worker_wall_ms())));
 		batch_add_verifiers(batch, id, change->verifiers);
 		change->condition = condition_of(batch_write(&batch));
 	}
@@ -301,9 +314,9 @@ lock_at_home(void *arg)
 	struct iris_account account;
 
 	if (change_begin(change, &account))
-		change->condition = condition_of(vault_write(&query_lock, 0,
-							     VALUES(value_int(account.id), value_int(change->locked)),
-							     NULL));
+		change->condition = condition_of(vault_write(
+			&query_lock, 0, VALUES(value_int(account.id), value_int(change->locked)),
+			NULL));
 	change_end(change);
 }
 
@@ -324,7 +337,8 @@ delete_at_home(void *arg)
 }
 
 enum iris_condition
-accounts_insert(const struct iris_jid *jid, enum iris_role role, const struct accounts_verifiers *verifiers)
+accounts_insert(const struct iris_jid *jid, enum iris_role role,
+		const struct accounts_verifiers *verifiers)
 {
 	struct change change = { .jid = jid, .role = role, .verifiers = verifiers };
 
@@ -364,19 +378,23 @@ accounts_logged_out(const struct iris_user *user, struct iris_str status)
 {
 	const struct iris_account *account = &user->account;
 
-	if (vault_post(&query_logout, account->owner,
-		       VALUES(value_int(account->id), value_int(worker_wall_ms()), value_str(status)),
-		       NULL) != IRIS_VAULT_OK)
-		LOG(IRIS_LOG_WARNING, "accounts", "last-logout-lost", LOG_JID("jid", jid_bare(&user->jid)));
+	if (vault_post(
+		    &query_logout, account->owner,
+		    VALUES(value_int(account->id), value_int(worker_wall_ms()), value_str(status)),
+		    NULL) != IRIS_VAULT_OK)
+		LOG(IRIS_LOG_WARNING, "accounts", "last-logout-lost",
+		    LOG_JID("jid", jid_bare(&user->jid)));
 }
 
 bool
-accounts_last_status(struct iris_arena *arena, const struct iris_account *account, struct iris_str *status_r)
+accounts_last_status(struct iris_arena *arena, const struct iris_account *account,
+		     struct iris_str *status_r)
 {
 	struct iris_rows rows;
 
 	*status_r = IRIS_STR_NONE;
-	if (vault_read(&query_status, account->owner, VALUES(value_int(account->id)), arena, &rows) != IRIS_VAULT_OK)
+	if (vault_read(&query_status, account->owner, VALUES(value_int(account->id)), arena,
+		       &rows) != IRIS_VAULT_OK)
 		return false;
 	if (rows.count > 0)
 		*status_r = row_value(&rows, 0, 0)->bytes;
@@ -391,8 +409,8 @@ accounts_page(struct iris_arena *arena, struct iris_str after, iris_owner owner,
 
 	IRIS_ASSERT(limit <= ACCOUNTS_PAGE_MAX);
 	if (vault_read(&query_page, 0,
-		       VALUES(value_str(str_is_none(after) ? IRIS_STR("") : after), value_int(owner),
-			      value_int((int64_t)limit)),
+		       VALUES(value_str(str_is_none(after) ? IRIS_STR("") : after),
+			      value_int(owner), value_int((int64_t)limit)),
 		       arena, &rows) != IRIS_VAULT_OK)
 		return false;
 	*count_r = rows.count;
@@ -400,7 +418,8 @@ accounts_page(struct iris_arena *arena, struct iris_str after, iris_owner owner,
 	for (size_t i = 0; i < rows.count; i++) {
 		struct iris_str bare = row_value(&rows, i, 0)->bytes;
 
-		(*entries_r)[i] = (struct accounts_entry){ bare, account_from_row(&rows, i, 1, bare) };
+		(*entries_r)[i] = (struct accounts_entry){ bare,
+							   account_from_row(&rows, i, 1, bare) };
 	}
 	return true;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Throttling where its state lives: an account's at the home of its address, a source's at
- * the home of the source address, so that all attempts are counted in one place whichever worker they came
- * to.  On a fiber; the delays are slept here.  Unknown accounts count like others.
+ * the home of the source address, so that all attempts are counted in one place whichever worker
+ * they came to.  On a fiber; the delays are slept here.  Unknown accounts count like others.
  */
 #include "accounts_private.h"
 
@@ -37,7 +37,8 @@ begin_at_home(void *arg)
 {
 	struct throttle_call *call = arg;
 
-	call->delay_ms = throttle_begin(own_table(call->kind), call->key, &call->policy, worker_now_ms());
+	call->delay_ms = throttle_begin(own_table(call->kind), call->key, &call->policy,
+					worker_now_ms());
 }
 
 static void
@@ -55,7 +56,8 @@ policy_of(enum kind kind)
 
 	return (struct throttle_policy){
 		.tries = (unsigned)option_int(&accounts_self, tries),
-		/* An address may be a whole office: it is locked when it is too much, not slowed down before. */
+		/* An address may be a whole office: it is locked when it is too much, not slowed
+		   down before. */
 		.delay_ms = kind == BY_ACCOUNT ? option_int(&accounts_self, OPTION_DELAY) : 0,
 		.lock_ms = option_int(&accounts_self, OPTION_LOCK),
 		.memory_ms = option_int(&accounts_self, OPTION_MEMORY),

@@ -27,12 +27,14 @@ name_text(const GENERAL_NAME *name, bool email)
 
 	if (email && name->type == GEN_EMAIL)
 		string = name->d.rfc822Name;
-	else if (!email && name->type == GEN_OTHERNAME && is_xmpp_addr(name->d.otherName->type_id) &&
+	else if (!email && name->type == GEN_OTHERNAME &&
+		 is_xmpp_addr(name->d.otherName->type_id) &&
 		 name->d.otherName->value->type == V_ASN1_UTF8STRING)
 		string = name->d.otherName->value->value.utf8string;
 	if (!string)
 		return IRIS_STR_NONE;
-	return (struct iris_str){ (const char *)ASN1_STRING_get0_data(string), (size_t)ASN1_STRING_length(string) };
+	return (struct iris_str){ (const char *)ASN1_STRING_get0_data(string),
+				  (size_t)ASN1_STRING_length(string) };
 }
 
 static bool
@@ -53,14 +55,16 @@ find_name(struct iris_arena *arena, GENERAL_NAMES *names, bool email, const stru
 }
 
 bool
-accounts_certificate_jid(struct iris_arena *arena, void *x509, struct iris_host *host, struct iris_jid *jid_r)
+accounts_certificate_jid(struct iris_arena *arena, void *x509, struct iris_host *host,
+			 struct iris_jid *jid_r)
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(x509, NID_subject_alt_name, NULL, NULL);
 	bool found;
 
 	if (!names)
 		return false;
-	found = find_name(arena, names, false, host, jid_r) || find_name(arena, names, true, host, jid_r);
+	found = find_name(arena, names, false, host, jid_r) ||
+		find_name(arena, names, true, host, jid_r);
 	GENERAL_NAMES_free(names);
 	return found;
 }

@@ -38,25 +38,29 @@ digest_of(const struct credential_hash *hash)
 }
 
 static bool
-hmac_text(const struct credential_hash *hash, const unsigned char *key, const char *text, unsigned char *out)
+hmac_text(const struct credential_hash *hash, const unsigned char *key, const char *text,
+	  unsigned char *out)
 {
 	unsigned len;
 
-	return HMAC(digest_of(hash), key, (int)hash->key_size, (const unsigned char *)text, strlen(text), out, &len) !=
-		NULL;
+	return HMAC(digest_of(hash), key, (int)hash->key_size, (const unsigned char *)text,
+		    strlen(text), out, &len) != NULL;
 }
 
 /* SaltedPassword → StoredKey, ServerKey. */
 static bool
-derive_keys(const struct credential_hash *hash, struct iris_str password, struct iris_str salt, unsigned iterations,
-	    unsigned char *stored_key, unsigned char *server_key)
+derive_keys(const struct credential_hash *hash, struct iris_str password, struct iris_str salt,
+	    unsigned iterations, unsigned char *stored_key, unsigned char *server_key)
 {
 	unsigned char salted[CREDENTIAL_KEY_MAX], client_key[CREDENTIAL_KEY_MAX];
-	bool ok = PKCS5_PBKDF2_HMAC(password.base, (int)password.len, (const unsigned char *)salt.base, (int)salt.len,
-				    (int)iterations, digest_of(hash), (int)hash->key_size, salted) == 1 &&
-		hmac_text(hash, salted, "Client Key", client_key) &&
-		EVP_Digest(client_key, hash->key_size, stored_key, NULL, digest_of(hash), NULL) == 1 &&
-		hmac_text(hash, salted, "Server Key", server_key);
+	bool ok = PKCS5_PBKDF2_HMAC(password.base, (int)password.len,
+				    (const unsigned char *)salt.base, (int)salt.len,
+				    (int)iterations, digest_of(hash), (int)hash->key_size,
+				    salted) == 1 &&
+		  hmac_text(hash, salted, "Client Key", client_key) &&
+		  EVP_Digest(client_key, hash->key_size, stored_key, NULL, digest_of(hash), NULL) ==
+			  1 &&
+		  hmac_text(hash, salted, "Server Key", server_key);
 
 	OPENSSL_cleanse(salted, sizeof(salted));
 	OPENSSL_cleanse(client_key, sizeof(client_key));
@@ -70,8 +74,9 @@ copy_bytes(struct iris_arena *arena, const unsigned char *bytes, size_t len)
 }
 
 bool
-credential_derive(struct iris_arena *arena, const struct credential_hash *hash, struct iris_str password,
-		  struct iris_str salt, unsigned iterations, struct iris_scram *scram_r)
+credential_derive(struct iris_arena *arena, const struct credential_hash *hash,
+		  struct iris_str password, struct iris_str salt, unsigned iterations,
+		  struct iris_scram *scram_r)
 {
 	unsigned char stored_key[CREDENTIAL_KEY_MAX], server_key[CREDENTIAL_KEY_MAX];
 
@@ -89,13 +94,15 @@ credential_derive(struct iris_arena *arena, const struct credential_hash *hash, 
 }
 
 bool
-credential_matches(const struct credential_hash *hash, const struct iris_scram *scram, struct iris_str password)
+credential_matches(const struct credential_hash *hash, const struct iris_scram *scram,
+		   struct iris_str password)
 {
 	unsigned char stored_key[CREDENTIAL_KEY_MAX], server_key[CREDENTIAL_KEY_MAX];
 	struct iris_str derived = { (const char *)stored_key, hash->key_size };
 
-	return derive_keys(hash, password, scram->salt, scram->iterations, stored_key, server_key) &&
-		str_equal_secret(derived, scram->stored_key);
+	return derive_keys(hash, password, scram->salt, scram->iterations, stored_key,
+			   server_key) &&
+	       str_equal_secret(derived, scram->stored_key);
 }
 
 struct iris_str
@@ -118,7 +125,8 @@ credential_encode(struct iris_arena *arena, const struct iris_scram *scram)
 }
 
 bool
-credential_decode(struct iris_str bytes, const struct credential_hash *hash, struct iris_scram *scram_r)
+credential_decode(struct iris_str bytes, const struct credential_hash *hash,
+		  struct iris_scram *scram_r)
 {
 	const unsigned char *record = (const unsigned char *)bytes.base;
 	unsigned iterations = 0;
@@ -129,22 +137,24 @@ credential_decode(struct iris_str bytes, const struct credential_hash *hash, str
 	for (unsigned i = 0; i < 4; i++)
 		iterations = iterations << 8 | record[1 + i];
 	salt_len = record[5];
-	if (iterations < SCRAM_ITERATIONS_MIN || iterations > SCRAM_ITERATIONS_MAX || salt_len == 0 ||
-	    bytes.len != RECORD_HEAD + salt_len + 2 * (size_t)hash->key_size)
+	if (iterations < SCRAM_ITERATIONS_MIN || iterations > SCRAM_ITERATIONS_MAX ||
+	    salt_len == 0 || bytes.len != RECORD_HEAD + salt_len + 2 * (size_t)hash->key_size)
 		return false;
 	*scram_r = (struct iris_scram){
 		.mechanism = str_from(hash->mechanism),
 		.iterations = iterations,
 		.salt = { bytes.base + RECORD_HEAD, salt_len },
 		.stored_key = { bytes.base + RECORD_HEAD + salt_len, hash->key_size },
-		.server_key = { bytes.base + RECORD_HEAD + salt_len + hash->key_size, hash->key_size },
+		.server_key = { bytes.base + RECORD_HEAD + salt_len + hash->key_size,
+				hash->key_size },
 	};
 	return true;
 }
 
 /* The digest of a stretch of the seed's space, named by `what`. */
 static struct iris_str
-stretch(struct iris_arena *arena, const struct credential_hash *hash, struct iris_str seed, const char *what, size_t len)
+stretch(struct iris_arena *arena, const struct credential_hash *hash, struct iris_str seed,
+	const char *what, size_t len)
 {
 	unsigned char out[EVP_MAX_MD_SIZE];
 	struct iris_strbuf text = STRBUF_INIT(arena);
@@ -159,8 +169,8 @@ stretch(struct iris_arena *arena, const struct credential_hash *hash, struct iri
 }
 
 void
-credential_make_up(struct iris_arena *arena, const struct credential_hash *hash, struct iris_str seed,
-		   unsigned iterations, struct iris_scram *scram_r)
+credential_make_up(struct iris_arena *arena, const struct credential_hash *hash,
+		   struct iris_str seed, unsigned iterations, struct iris_scram *scram_r)
 {
 	*scram_r = (struct iris_scram){
 		.mechanism = str_from(hash->mechanism),

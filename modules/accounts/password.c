@@ -34,6 +34,7 @@ password_refusal(struct iris_str password, const struct password_rules *rules)
 	if (length > PASSWORD_LENGTH_MAX)
 		return "The password is too long";
 	if ((unsigned)__builtin_popcount(seen) < rules->classes)
-		return "The password needs more kinds of characters: lower case, upper case, digits, special ones";
+		return "The password needs more kinds of characters: lower case, upper case, "
+		       "digits, special ones";
 	return NULL;
 }

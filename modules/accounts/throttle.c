@@ -3,8 +3,9 @@
  * Failed attempts by key, with growing delays and a lock for a while (P3.8).  A pure table: who
  * owns it, calls it; it sleeps not and knows no clock.
  *
- * SECURITY: memory is bounded whatever names are tried.  When the table is full, the least guilty of the
- * oldest entries goes, so that a flood of fresh names does not wash out those that are locked.
+ * SECURITY: memory is bounded whatever names are tried.  When the table is full, the least guilty
+ * of the oldest entries goes, so that a flood of fresh names does not wash out those that are
+ * locked.
  */
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -112,7 +113,8 @@ throttle_free(struct throttle **throttle_p)
 }
 
 int64_t
-throttle_begin(struct throttle *throttle, struct iris_str key, const struct throttle_policy *policy, int64_t now_ms)
+throttle_begin(struct throttle *throttle, struct iris_str key, const struct throttle_policy *policy,
+	       int64_t now_ms)
 {
 	struct throttle_entry *entry;
 	int64_t delay;
@@ -125,7 +127,8 @@ throttle_begin(struct throttle *throttle, struct iris_str key, const struct thro
 	TAILQ_REMOVE(&throttle->order, entry, link);
 	TAILQ_INSERT_TAIL(&throttle->order, entry, link);
 	if (entry->locked_until_ms > now_ms)
-		return THROTTLE_LOCKED; /* not counted: else whoever keeps trying is locked out for ever */
+		return THROTTLE_LOCKED; /* not counted: else whoever keeps trying is locked out for
+					   ever */
 	if (entry->last_ms + policy->memory_ms < now_ms)
 		entry->failures = 0;
 	entry->last_ms = now_ms;
@@ -167,6 +170,6 @@ throttle_address_key(struct iris_arena *arena, struct iris_str address)
 
 	if (!str_copy_to(text, sizeof(text), address) || inet_pton(AF_INET6, text, bytes) != 1)
 		return address;
-	return arena_printf(arena, "%02x%02x:%02x%02x:%02x%02x:%02x%02x/64", bytes[0], bytes[1], bytes[2], bytes[3],
-			    bytes[4], bytes[5], bytes[6], bytes[7]);
+	return arena_printf(arena, "%02x%02x:%02x%02x:%02x%02x:%02x%02x/64", bytes[0], bytes[1],
+			    bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]);
 }

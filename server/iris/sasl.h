@@ -38,7 +38,9 @@ enum iris_sasl_outcome { IRIS_SASL_CONTINUE, IRIS_SASL_SUCCESS, IRIS_SASL_FAILUR
 /* What one message of the client came to. */
 struct iris_sasl_reply {
 	enum iris_sasl_outcome outcome;
-	struct iris_str data; /* bytes of the challenge (empty: asks for the first message), or of the success; none: none */
+	/* Bytes of the challenge (empty: asks for the first message), or of the success; none:
+	 * none. */
+	struct iris_str data;
 	struct iris_jid jid;  /* SUCCESS: who it is, bare */
 	enum iris_sasl_condition condition; /* FAILURE */
 	const char *text;                   /* FAILURE: for people, or NULL */
@@ -48,52 +50,67 @@ struct iris_sasl_reply {
 struct iris_sasl_call {
 	struct iris_stream *stream;
 	struct iris_arena *arena;           /* for the reply */
-	const struct iris_element *request; /* XEP-0388's <authenticate/>; NULL in RFC 6120's profile */
+	const struct iris_element *request; /* XEP-0388's <authenticate/>, or NULL (RFC 6120) */
 	const struct iris_sasl_mechanism *mechanism;
 	struct iris_str message;            /* decoded */
 	unsigned round;                     /* 0: the first message */
-	void **state;                       /* the mechanism's between rounds, malloc'ed; freed by the engine */
+	void **state; /* the mechanism's between rounds, malloc'ed; freed by the engine */
 	struct iris_sasl_reply *reply;      /* preset to FAILURE, not-authorized */
 };
 
 struct iris_sasl_mechanism {
 	const char *name; /* NULL ends a list */
-	bool unlisted;    /* not in the lists of mechanisms: its plug-in announces it inside XEP-0388, and only there is it taken */
-	bool (*is_offered)(struct iris_stream *stream, const struct iris_sasl_mechanism *mechanism); /* no wait */
+	/* Not in the lists: its plug-in announces it inside XEP-0388, and only there is it taken.
+	 */
+	bool unlisted;
+	/* To this stream? NULL: to all. No wait. */
+	bool (*is_offered)(struct iris_stream *stream, const struct iris_sasl_mechanism *mechanism);
 	/*
-	 * On the stream's fiber; may wait.  Guesses are throttled by source address before; a mechanism
-	 * whose secrets can be guessed does so by account itself.
+	 * On the stream's fiber; may wait.  Guesses are throttled by source address before; a
+	 * mechanism whose secrets can be guessed does so by account itself.
 	 */
 	void (*respond)(struct iris_sasl_call *call);
 };
 
 /* --- for profiles --- */
 
-/* Adds a <mechanism/> in the parent's namespace for each one this stream may use; how many there are. No wait. */
+/*
+ * Adds a <mechanism/> in the parent's namespace for each one this stream may use; how many there
+ * are. No wait.
+ */
 unsigned sasl_offer(struct iris_stream *stream, struct iris_element *parent);
 
 /*
  * Starts an exchange, goes on with it, ends it. Text is base64 as it came, none when there was no
  * initial response.  False: the stream has ended, say nothing.  The reply lies in the arena.  The
- * request (XEP-0388) is copied, and kept for sasl_request() until the exchange or what follows it is over.
+ * request (XEP-0388) is copied, and kept for sasl_request() until the exchange or what follows it
+ * is over.
  */
-IRIS_MUST_CHECK bool sasl_begin(struct iris_stream *stream, const struct iris_element *request, struct iris_str mechanism,
-				struct iris_str initial, struct iris_arena *arena, struct iris_sasl_reply *reply_r);
-IRIS_MUST_CHECK bool sasl_step(struct iris_stream *stream, struct iris_str response, struct iris_arena *arena,
-			       struct iris_sasl_reply *reply_r);
+IRIS_MUST_CHECK bool sasl_begin(struct iris_stream *stream, const struct iris_element *request,
+				struct iris_str mechanism, struct iris_str initial,
+				struct iris_arena *arena, struct iris_sasl_reply *reply_r);
+IRIS_MUST_CHECK bool sasl_step(struct iris_stream *stream, struct iris_str response,
+			       struct iris_arena *arena, struct iris_sasl_reply *reply_r);
 void sasl_abort(struct iris_stream *stream, struct iris_sasl_reply *reply_r);
 
 /* Sends <failure xmlns=ns/>; after too many of them the stream ends (policy-violation). */
-void sasl_send_failure(struct iris_stream *stream, const char *ns, const struct iris_sasl_reply *reply);
-/* The copy of the request of the exchange that has just succeeded; the stream's until sasl_forget(). */
+void sasl_send_failure(struct iris_stream *stream, const char *ns,
+		       const struct iris_sasl_reply *reply);
+/*
+ * The copy of the request of the exchange that has just succeeded; the stream's until
+ * sasl_forget().
+ */
 const struct iris_element *sasl_request(struct iris_stream *stream);
 void sasl_forget(struct iris_stream *stream);
 
 /* Is SCRAM-SHA-1 offered (so that new passwords get a verifier for it)? Any worker. */
 bool sasl_wants_sha1(void);
-/* Name (localpart, or bare JID) to the bare JID of an account of `domain`; false: there can be none. */
-IRIS_MUST_CHECK bool sasl_name_to_jid(struct iris_arena *arena, struct iris_str name, struct iris_str domain,
-				      struct iris_jid *jid_r);
+/*
+ * Name (localpart, or bare JID) to the bare JID of an account of `domain`; false: there can be
+ * none.
+ */
+IRIS_MUST_CHECK bool sasl_name_to_jid(struct iris_arena *arena, struct iris_str name,
+				      struct iris_str domain, struct iris_jid *jid_r);
 const char *sasl_condition_name(enum iris_sasl_condition condition);
 
 #pragma GCC visibility pop

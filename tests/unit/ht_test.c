@@ -37,7 +37,10 @@ static void
 test_messages(void **state)
 {
 	struct iris_arena *arena = arena_new();
-	struct iris_str right = arena_copy_str(arena, (struct iris_str){ "juliet\0" "0123456789abcdef0123456789abcdef", 39 });
+	struct iris_str right = arena_copy_str(
+		arena, (struct iris_str){ "juliet\0"
+					  "0123456789abcdef0123456789abcdef",
+					  39 });
 	struct ht_message message;
 
 	assert_true(ht_parse(right, &message));
@@ -45,8 +48,12 @@ test_messages(void **state)
 	assert_true(str_is(message.hash, "0123456789abcdef0123456789abcdef"));
 	for (size_t len = 0; len < right.len; len++)
 		assert_false(ht_parse((struct iris_str){ right.base, len }, &message));
-	assert_false(ht_parse((struct iris_str){ right.base + 6, right.len - 6 }, &message)); /* no name */
-	assert_false(ht_parse((struct iris_str){ "juliet\0" "0123456789abcdef0123456789abcdefx", 40 }, &message));
+	assert_false(ht_parse((struct iris_str){ right.base + 6, right.len - 6 },
+			      &message)); /* no name */
+	assert_false(ht_parse((struct iris_str){ "juliet\0"
+						 "0123456789abcdef0123456789abcdefx",
+						 40 },
+			      &message));
 	arena_unref(&arena);
 }
 

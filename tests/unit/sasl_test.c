@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Exchanges of every mechanism against a client that is computed here, over OpenSSL, from the RFCs: what
- * must succeed, what must fail, and that an unknown account cannot be told from a known one.
+ * Exchanges of every mechanism against a client that is computed here, over OpenSSL, from the RFCs:
+ * what must succeed, what must fail, and that an unknown account cannot be told from a known one.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,7 +37,9 @@ account_of(const struct iris_jid *jid)
 {
 	bool known = str_is(jid_bare(jid), "juliet@" DOMAIN);
 
-	return (struct iris_account){ .id = known ? 1 : 0, .owner = 1, .locked = known && world.locked };
+	return (struct iris_account){ .id = known ? 1 : 0,
+				      .owner = 1,
+				      .locked = known && world.locked };
 }
 
 static bool
@@ -48,17 +50,20 @@ find(const struct iris_jid *jid, struct iris_account *account_r)
 }
 
 static bool
-credentials(struct iris_arena *into, const struct iris_jid *jid, struct iris_credentials *credentials_r)
+credentials(struct iris_arena *into, const struct iris_jid *jid,
+	    struct iris_credentials *credentials_r)
 {
 	*credentials_r = (struct iris_credentials){ .account = account_of(jid), .scram_count = 3 };
 	for (size_t i = 0; i < 3; i++) {
 		struct iris_scram *scram = &credentials_r->scram[i];
 
 		if (credentials_r->account.id)
-			assert_true(credential_derive(into, credential_hash_at(i), IRIS_STR(PASSWORD),
-						      IRIS_STR("0123456789abcdef"), SCRAM_ITERATIONS_MIN, scram));
+			assert_true(credential_derive(
+				into, credential_hash_at(i), IRIS_STR(PASSWORD),
+				IRIS_STR("0123456789abcdef"), SCRAM_ITERATIONS_MIN, scram));
 		else
-			credential_make_up(into, credential_hash_at(i), jid_bare(jid), SCRAM_ITERATIONS_MIN, scram);
+			credential_make_up(into, credential_hash_at(i), jid_bare(jid),
+					   SCRAM_ITERATIONS_MIN, scram);
 		if (world.iterations)
 			scram->iterations = world.iterations;
 	}
@@ -108,7 +113,8 @@ static const struct iris_accounts test_accounts = {
 static bool
 give_binding(void *arg, const char *type, struct iris_arena *into, struct iris_str *data_r)
 {
-	if (strcmp(type, "tls-exporter") && strcmp(type, "tls-unique") && strcmp(type, "tls-server-end-point"))
+	if (strcmp(type, "tls-exporter") && strcmp(type, "tls-unique") &&
+	    strcmp(type, "tls-server-end-point"))
 		return false;
 	*data_r = arena_printf(into, "binding data of %s", type);
 	return true;
@@ -117,8 +123,12 @@ give_binding(void *arg, const char *type, struct iris_arena *into, struct iris_s
 static struct sasl_peer
 new_peer(void)
 {
-	return (struct sasl_peer){ .domain = IRIS_STR(DOMAIN), .address = IRIS_STR("192.0.2.1"), .is_secure = true,
-				   .binds = true, .accounts = &test_accounts, .binding = give_binding };
+	return (struct sasl_peer){ .domain = IRIS_STR(DOMAIN),
+				   .address = IRIS_STR("192.0.2.1"),
+				   .is_secure = true,
+				   .binds = true,
+				   .accounts = &test_accounts,
+				   .binding = give_binding };
 }
 
 static int
@@ -180,7 +190,8 @@ attribute(struct iris_str message, char name)
 static void
 hmac(const EVP_MD *md, const unsigned char *key, struct iris_str text, unsigned char *out)
 {
-	assert_non_null(HMAC(md, key, EVP_MD_get_size(md), (const unsigned char *)text.base, text.len, out, NULL));
+	assert_non_null(HMAC(md, key, EVP_MD_get_size(md), (const unsigned char *)text.base,
+			     text.len, out, NULL));
 }
 
 /* client-final-message for this challenge, and what the server must sign (RFC 5802 §3). */
@@ -198,12 +209,14 @@ client_final(const struct client *client, struct iris_str first_bare, struct iri
 	assert_true(str_to_int(attribute(challenge, 'i'), 1, 1000000, &iterations));
 	without = arena_printf(arena, "c=%s,r=%.*s",
 			       base64_encode(arena, arena_printf(arena, "%s%.*s", client->gs2,
-								 IRIS_STR_FMT(client->binding))).base,
+								 IRIS_STR_FMT(client->binding)))
+				       .base,
 			       IRIS_STR_FMT(attribute(challenge, 'r')));
-	auth = arena_printf(arena, "%.*s,%.*s,%.*s", IRIS_STR_FMT(first_bare), IRIS_STR_FMT(challenge),
-			    IRIS_STR_FMT(without));
-	assert_int_equal(1, PKCS5_PBKDF2_HMAC(client->password, -1, (const unsigned char *)salt.base, (int)salt.len,
-					      (int)iterations, md, (int)size, salted));
+	auth = arena_printf(arena, "%.*s,%.*s,%.*s", IRIS_STR_FMT(first_bare),
+			    IRIS_STR_FMT(challenge), IRIS_STR_FMT(without));
+	assert_int_equal(1,
+			 PKCS5_PBKDF2_HMAC(client->password, -1, (const unsigned char *)salt.base,
+					   (int)salt.len, (int)iterations, md, (int)size, salted));
 	hmac(md, salted, IRIS_STR("Client Key"), client_key);
 	EVP_Digest(client_key, size, stored, NULL, md, NULL);
 	hmac(md, stored, auth, signature);
@@ -212,18 +225,21 @@ client_final(const struct client *client, struct iris_str first_bare, struct iri
 	hmac(md, salted, IRIS_STR("Server Key"), server_key);
 	hmac(md, server_key, auth, signature);
 	*signature_r = base64_encode(arena, (struct iris_str){ (const char *)signature, size });
-	return arena_printf(arena, "%.*s,p=%s", IRIS_STR_FMT(without),
-			    base64_encode(arena, (struct iris_str){ (const char *)client_key, size }).base);
+	return arena_printf(
+		arena, "%.*s,p=%s", IRIS_STR_FMT(without),
+		base64_encode(arena, (struct iris_str){ (const char *)client_key, size }).base);
 }
 
 /* A whole exchange; the caller frees run.exchange by end_run(). */
 static struct run
 run_scram(const struct sasl_peer *peer, const struct client *client)
 {
-	struct run run = { .exchange = sasl_exchange_new(peer, sasl_builtin_find(str_from(client->mechanism))) };
+	struct run run = { .exchange = sasl_exchange_new(
+				   peer, sasl_builtin_find(str_from(client->mechanism))) };
 	struct iris_str bare = arena_printf(arena, "n=%s,r=" NONCE, client->name), signature, final;
 
-	sasl_exchange_step(run.exchange, arena_printf(arena, "%s%.*s", client->gs2, IRIS_STR_FMT(bare)), arena,
+	sasl_exchange_step(run.exchange,
+			   arena_printf(arena, "%s%.*s", client->gs2, IRIS_STR_FMT(bare)), arena,
 			   &run.reply);
 	if (run.reply.outcome != IRIS_SASL_CONTINUE)
 		return run;
@@ -244,7 +260,8 @@ end_run(struct run *run)
 static struct iris_sasl_reply
 run_once(const struct sasl_peer *peer, const char *mechanism, struct iris_str message)
 {
-	struct sasl_exchange *exchange = sasl_exchange_new(peer, sasl_builtin_find(str_from(mechanism)));
+	struct sasl_exchange *exchange = sasl_exchange_new(peer,
+							   sasl_builtin_find(str_from(mechanism)));
 	struct iris_sasl_reply reply;
 
 	sasl_exchange_step(exchange, message, arena, &reply);
@@ -284,7 +301,8 @@ test_scram_signs_in(void **state)
 	static const char *const mechanisms[] = { "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512" };
 
 	for (size_t i = 0; i < IRIS_COUNT(mechanisms); i++)
-		assert_scram(&(struct client){ mechanisms[i], "n,,", "juliet", PASSWORD }, IRIS_SASL_NO_CONDITION);
+		assert_scram(&(struct client){ mechanisms[i], "n,,", "juliet", PASSWORD },
+			     IRIS_SASL_NO_CONDITION);
 	assert_int_equal(world.successes, 3);
 	assert_int_equal(world.failures, 0);
 }
@@ -292,13 +310,17 @@ test_scram_signs_in(void **state)
 static void
 test_scram_binds_channels(void **state)
 {
-	static const char *const mechanisms[] = { "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512-PLUS" };
+	static const char *const mechanisms[] = { "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS",
+						  "SCRAM-SHA-512-PLUS" };
 	static const char *const types[] = { "tls-exporter", "tls-server-end-point", "tls-unique" };
 
 	for (size_t i = 0; i < IRIS_COUNT(mechanisms); i++)
 		for (size_t j = 0; j < IRIS_COUNT(types); j++) {
-			struct client client = { mechanisms[i], arena_printf(arena, "p=%s,,", types[j]).base, "juliet",
-						 PASSWORD, arena_printf(arena, "binding data of %s", types[j]) };
+			struct client client = {
+				mechanisms[i], arena_printf(arena, "p=%s,,", types[j]).base,
+				"juliet", PASSWORD,
+				arena_printf(arena, "binding data of %s", types[j])
+			};
 
 			assert_scram(&client, IRIS_SASL_NO_CONDITION);
 			client.binding = IRIS_STR("data of another connection");
@@ -315,11 +337,15 @@ test_scram_refuses_downgrades(void **state)
 	struct client client = { "SCRAM-SHA-256", "y,,", "juliet", PASSWORD };
 	struct run run;
 
-	assert_scram(&(struct client){ "SCRAM-SHA-256-PLUS", "n,,", "juliet", PASSWORD }, IRIS_SASL_MALFORMED_REQUEST);
-	assert_scram(&(struct client){ "SCRAM-SHA-256-PLUS", "y,,", "juliet", PASSWORD }, IRIS_SASL_MALFORMED_REQUEST);
-	assert_scram(&(struct client){ "SCRAM-SHA-256", "p=tls-exporter,,", "juliet", PASSWORD, data },
+	assert_scram(&(struct client){ "SCRAM-SHA-256-PLUS", "n,,", "juliet", PASSWORD },
 		     IRIS_SASL_MALFORMED_REQUEST);
-	assert_scram(&(struct client){ "SCRAM-SHA-256-PLUS", "p=tls-fantasy,,", "juliet", PASSWORD, data },
+	assert_scram(&(struct client){ "SCRAM-SHA-256-PLUS", "y,,", "juliet", PASSWORD },
+		     IRIS_SASL_MALFORMED_REQUEST);
+	assert_scram(
+		&(struct client){ "SCRAM-SHA-256", "p=tls-exporter,,", "juliet", PASSWORD, data },
+		IRIS_SASL_MALFORMED_REQUEST);
+	assert_scram(&(struct client){ "SCRAM-SHA-256-PLUS", "p=tls-fantasy,,", "juliet", PASSWORD,
+				       data },
 		     IRIS_SASL_MALFORMED_REQUEST);
 	assert_scram(&client, IRIS_SASL_NOT_AUTHORIZED);
 	peer.binds = false; /* we did not offer it: "y" is right */
@@ -333,7 +359,8 @@ static void
 test_failed_exchange_stays_failed(void **state)
 {
 	struct sasl_peer peer = new_peer();
-	struct client client = { "SCRAM-SHA-256-PLUS", "p=tls-exporter,,", "juliet", PASSWORD, IRIS_STR("wrong") };
+	struct client client = { "SCRAM-SHA-256-PLUS", "p=tls-exporter,,", "juliet", PASSWORD,
+				 IRIS_STR("wrong") };
 	struct run run = run_scram(&peer, &client);
 
 	assert_refused(&run.reply, IRIS_SASL_NOT_AUTHORIZED);
@@ -354,8 +381,10 @@ test_unknown_account_looks_like_wrong_password(void **state)
 	assert_refused(&known.reply, IRIS_SASL_NOT_AUTHORIZED);
 	assert_refused(&unknown.reply, IRIS_SASL_NOT_AUTHORIZED);
 	assert_int_equal(known.server_first.len, unknown.server_first.len);
-	assert_true(str_equal(attribute(known.server_first, 'i'), attribute(unknown.server_first, 'i')));
-	assert_true(str_equal(attribute(unknown.server_first, 's'), attribute(again.server_first, 's')));
+	assert_true(str_equal(attribute(known.server_first, 'i'),
+			      attribute(unknown.server_first, 'i')));
+	assert_true(str_equal(attribute(unknown.server_first, 's'),
+			      attribute(again.server_first, 's')));
 	assert_ptr_equal(known.reply.text, unknown.reply.text);
 	assert_int_equal(world.failures, 3);
 	end_run(&known);
@@ -376,7 +405,8 @@ test_names_are_prepared(void **state)
 	};
 
 	for (size_t i = 0; i < IRIS_COUNT(names); i++)
-		assert_scram(&(struct client){ "SCRAM-SHA-256", "n,,", names[i].name, PASSWORD }, names[i].condition);
+		assert_scram(&(struct client){ "SCRAM-SHA-256", "n,,", names[i].name, PASSWORD },
+			     names[i].condition);
 }
 
 static void
@@ -394,11 +424,13 @@ test_authorization_identity(void **state)
 	struct run run;
 
 	for (size_t i = 0; i < IRIS_COUNT(headers); i++)
-		assert_scram(&(struct client){ "SCRAM-SHA-256", headers[i].gs2, "juliet", PASSWORD },
-			     headers[i].condition);
+		assert_scram(
+			&(struct client){ "SCRAM-SHA-256", headers[i].gs2, "juliet", PASSWORD },
+			headers[i].condition);
 	/* XEP-0388 §2.3: it must agree with the stream's from too. */
 	assert_true(jid_parse(arena, IRIS_STR("romeo@" DOMAIN), &peer.claimed));
-	run = run_scram(&peer, &(struct client){ "SCRAM-SHA-256", "n,a=juliet@" DOMAIN ",", "juliet", PASSWORD });
+	run = run_scram(&peer, &(struct client){ "SCRAM-SHA-256", "n,a=juliet@" DOMAIN ",",
+						 "juliet", PASSWORD });
 	assert_refused(&run.reply, IRIS_SASL_INVALID_AUTHZID);
 	end_run(&run);
 }
@@ -407,8 +439,10 @@ static void
 test_locked_account_is_told_after_the_secret(void **state)
 {
 	world.locked = true;
-	assert_scram(&(struct client){ "SCRAM-SHA-256", "n,,", "juliet", "guess" }, IRIS_SASL_NOT_AUTHORIZED);
-	assert_scram(&(struct client){ "SCRAM-SHA-256", "n,,", "juliet", PASSWORD }, IRIS_SASL_ACCOUNT_DISABLED);
+	assert_scram(&(struct client){ "SCRAM-SHA-256", "n,,", "juliet", "guess" },
+		     IRIS_SASL_NOT_AUTHORIZED);
+	assert_scram(&(struct client){ "SCRAM-SHA-256", "n,,", "juliet", PASSWORD },
+		     IRIS_SASL_ACCOUNT_DISABLED);
 }
 
 static void
@@ -430,9 +464,24 @@ static void
 test_malformed_scram(void **state)
 {
 	static const char *const messages[] = {
-		"", "n", "n,", "n,,", "n,,n=juliet", "n,,n=juliet,", "n,,n=juliet,r=", "n,,n=,r=x", "n,,r=x,n=juliet",
-		"x,,n=juliet,r=x", "nn,,n=juliet,r=x", "p,,n=juliet,r=x", "p=,,n=juliet,r=x", "p=a b,,n=juliet,r=x",
-		"n,b=juliet,n=juliet,r=x", "n,a=,n=juliet,r=x", "n,,n=juliet=,r=x", "n,,n=juli=2Zet,r=x",
+		"",
+		"n",
+		"n,",
+		"n,,",
+		"n,,n=juliet",
+		"n,,n=juliet,",
+		"n,,n=juliet,r=",
+		"n,,n=,r=x",
+		"n,,r=x,n=juliet",
+		"x,,n=juliet,r=x",
+		"nn,,n=juliet,r=x",
+		"p,,n=juliet,r=x",
+		"p=,,n=juliet,r=x",
+		"p=a b,,n=juliet,r=x",
+		"n,b=juliet,n=juliet,r=x",
+		"n,a=,n=juliet,r=x",
+		"n,,n=juliet=,r=x",
+		"n,,n=juli=2Zet,r=x",
 		"n,,m=ext,n=juliet,r=x",
 	};
 	struct sasl_peer peer = new_peer();
@@ -450,11 +499,13 @@ test_malformed_scram(void **state)
 static void
 test_malformed_second_message(void **state)
 {
-	static const char *const finals[] = { "", "c=biws", "c=biws,r=other,p=AAAA", "p=AAAA", "\x01\x02" };
+	static const char *const finals[] = { "", "c=biws", "c=biws,r=other,p=AAAA", "p=AAAA",
+					      "\x01\x02" };
 	struct sasl_peer peer = new_peer();
 
 	for (size_t i = 0; i < IRIS_COUNT(finals); i++) {
-		struct sasl_exchange *exchange = sasl_exchange_new(&peer, sasl_builtin_find(IRIS_STR("SCRAM-SHA-256")));
+		struct sasl_exchange *exchange = sasl_exchange_new(
+			&peer, sasl_builtin_find(IRIS_STR("SCRAM-SHA-256")));
 		struct iris_sasl_reply reply;
 
 		sasl_exchange_step(exchange, IRIS_STR("n,,n=juliet,r=" NONCE), arena, &reply);
@@ -472,7 +523,10 @@ test_malformed_second_message(void **state)
 static void
 test_plain(void **state)
 {
-	static const struct { struct iris_str message; enum iris_sasl_condition condition; } rows[] = {
+	static const struct {
+		struct iris_str message;
+		enum iris_sasl_condition condition;
+	} rows[] = {
 		{ MESSAGE("\0juliet\0" PASSWORD), IRIS_SASL_NO_CONDITION },
 		{ MESSAGE("juliet@" DOMAIN "\0juliet\0" PASSWORD), IRIS_SASL_NO_CONDITION },
 		{ MESSAGE("\0juliet@" DOMAIN "\0" PASSWORD), IRIS_SASL_NO_CONDITION },
@@ -552,7 +606,8 @@ test_escaped_names(void **state)
 {
 	struct scram_first first;
 
-	assert_true(scram_parse_first(arena, IRIS_STR("p=tls-exporter,a=x=2Cy,n=a=2Cb=3Dc,r=nonce,ext=1"), &first));
+	assert_true(scram_parse_first(
+		arena, IRIS_STR("p=tls-exporter,a=x=2Cy,n=a=2Cb=3Dc,r=nonce,ext=1"), &first));
 	assert_int_equal(first.flag, 'p');
 	assert_true(str_is(first.binding, "tls-exporter"));
 	assert_true(str_is(first.authzid, "x,y"));

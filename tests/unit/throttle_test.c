@@ -10,14 +10,17 @@
 
 #include "modules/accounts/accounts_private.h"
 
-static const struct throttle_policy policy = { .tries = 10, .delay_ms = 500, .lock_ms = 300000, .memory_ms = 900000 };
+static const struct throttle_policy policy = {
+	.tries = 10, .delay_ms = 500, .lock_ms = 300000, .memory_ms = 900000
+};
 
 static const struct iris_str juliet = { "juliet@example.org", 18 };
 
 static void
 test_delays_grow_then_lock(void **state)
 {
-	static const int64_t delays[] = { 0, 0, 0, 500, 1000, 2000, 4000, 8000, 8000, 8000, THROTTLE_LOCKED };
+	static const int64_t delays[] = { 0,	0,    0,    500,  1000,		  2000,
+					  4000, 8000, 8000, 8000, THROTTLE_LOCKED };
 	struct throttle *throttle = throttle_new(100);
 
 	for (size_t i = 0; i < IRIS_COUNT(delays); i++)
@@ -38,7 +41,8 @@ test_lock_ends_and_the_next_comes_sooner(void **state)
 	assert_int_equal(tries, 10);
 	/* Knocking does not prolong it. */
 	for (int i = 0; i < 100; i++)
-		assert_int_equal(throttle_begin(throttle, juliet, &policy, now + 299999), THROTTLE_LOCKED);
+		assert_int_equal(throttle_begin(throttle, juliet, &policy, now + 299999),
+				 THROTTLE_LOCKED);
 	now += 300000;
 	for (tries = 0; throttle_begin(throttle, juliet, &policy, now) != THROTTLE_LOCKED;)
 		tries++;
@@ -87,7 +91,9 @@ test_flood(void **state)
 	for (int i = 0; i < 100000; i++) {
 		int len = snprintf(name, sizeof(name), "name%d", i);
 
-		assert_int_equal(throttle_begin(throttle, (struct iris_str){ name, (size_t)len }, &policy, 1001), 0);
+		assert_int_equal(throttle_begin(throttle, (struct iris_str){ name, (size_t)len },
+						&policy, 1001),
+				 0);
 	}
 	assert_int_equal(throttle_count(throttle), 1000);
 	assert_int_equal(throttle_begin(throttle, juliet, &policy, 1002), THROTTLE_LOCKED);
