@@ -739,7 +739,7 @@ writes_stop(void)
 		struct vault_worker *self = writes_workers[i];
 		if (!self)
 			continue;
-		IRIS_ASSERT(!self->group); /* its last turn has ended */
+		IRIS_ASSERT(!self->group && self->outstanding == 0); /* its last turn has ended, all came back */
 		chunks_free(NULL, self->spare);
 		free(self);
 		writes_workers[i] = NULL;
