@@ -308,7 +308,8 @@ modules_stop(void)
 		loaded_stop(&runtime.leaving);
 	while (runtime.count > 0) {
 		struct loaded last = runtime.loaded[--runtime.count];
-		publish_rest();
+		if (runtime.published)
+			publish_rest();
 		loaded_stop(&last);
 	}
 	runtime.published = false;

@@ -2,10 +2,12 @@
 /* Builds modules/example as somebody else would, loads it, uses it, unloads it. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -24,14 +26,22 @@ source_folder(void)
 	return folder ? folder : IRIS_SRCDIR;
 }
 
+/* Runs make on the example's Makefile, with up to two more variables (NULL: none). */
 static void
-build(const char *name, const char *flags)
+build(const char *variable1, const char *variable2)
 {
-	char command[4096];
+	char makefile[600], include[600], out[600];
+	const char *const arguments[] = { "make", "-s", "-f", makefile, include, out, variable1, variable2, NULL };
+	int status;
+	pid_t pid;
 
-	snprintf(command, sizeof(command), "make -s -f '%s/modules/example/Makefile' INCLUDE='%s/server' OUT='%s/%s.so' %s 1>&2",
-		 source_folder(), source_folder(), scratch_folder, name, flags);
-	assert_int_equal(system(command), 0);
+	snprintf(makefile, sizeof(makefile), "%s/modules/example/Makefile", source_folder());
+	snprintf(include, sizeof(include), "INCLUDE=%s/server", source_folder());
+	snprintf(out, sizeof(out), "OUT=%s", scratch_path("example.so"));
+	(void)remove(scratch_path("example.so"));
+	assert_int_equal(posix_spawnp(&pid, "make", NULL, NULL, (char *const *)arguments, environ), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
 }
 
 static bool
@@ -69,7 +79,7 @@ greet(const char *expected)
 static void
 built_loaded_used_unloaded(void **state)
 {
-	build("example", "");
+	build(NULL, NULL);
 	if (!select_("example: {greeting: Good morrow}\n"))
 		fail_msg("%s", report.errors[0]);
 	assert_true(modules_start(&error));
@@ -107,17 +117,16 @@ assert_refused(const char *reason)
 static void
 strangers_are_refused(void **state)
 {
-	char flags[1500];
+	char source[600], flags[600];
 
-	assert_int_equal(remove(scratch_path("example.so")), 0);
-	build("example", "CFLAGS=-Diris_module_example=iris_module_other");
+	build("CFLAGS=-Diris_module_example=iris_module_other", NULL);
 	assert_refused("there is no symbol iris_module_example in it");
-	assert_int_equal(remove(scratch_path("example.so")), 0);
 	/* As if the headers had been others. */
 	scratch_write("old.c", "#include <iris/module.h>\n#undef IRIS_MODULE_ABI\n#define IRIS_MODULE_ABI 77u\n"
 		"#include \"example.c\"\n");
-	snprintf(flags, sizeof(flags), "SOURCE='%s' CFLAGS=-I'%s/modules/example'", scratch_path("old.c"), source_folder());
-	build("example", flags);
+	snprintf(source, sizeof(source), "SOURCE=%s", scratch_path("old.c"));
+	snprintf(flags, sizeof(flags), "CFLAGS=-I%s/modules/example", source_folder());
+	build(source, flags);
 	assert_refused("wrong ABI: the module has 77, this server 1");
 	assert_int_equal(chmod(scratch_path("example.so"), 0666), 0);
 	assert_refused("can be written by everybody");

@@ -279,7 +279,7 @@ conflicts_name_both(void **state)
 	struct iris_module twin = { IRIS_MODULE_HEAD, .name = "twin", .summary = "x", .self = &other_self };
 
 	twin.iq = base_iq;
-	assert_not_started(LIST(&base, &twin), "the modules base and twin both handle <query xmlns='urn:test'/>");
+	assert_not_started(LIST(&base, &twin, &upper), "the modules base and twin both handle <query xmlns='urn:test'/>");
 	twin.iq = NULL, twin.elements = base_elements;
 	assert_not_started(LIST(&base, &twin), "the modules base and twin both handle <a xmlns='urn:test'/>");
 	twin.elements = NULL, twin.commands = base.commands;
