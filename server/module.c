@@ -230,7 +230,7 @@ count_inside(const struct iris_module *module)
 	uint32_t count = 0;
 
 	for (size_t i = 0; module->self && i < IRIS_COUNT(inside); i++)
-		count += atomic_load_explicit(&inside[i][module->self->index], memory_order_relaxed);
+		count += atomic_load_explicit(&inside[i][module->self->index], memory_order_acquire);
 	return count;
 }
 
@@ -525,8 +525,10 @@ module_leave(const struct iris_module *module)
 {
 	_Atomic uint32_t *count = inside_of(module);
 	if (count) {
-		IRIS_ASSERT(atomic_load_explicit(count, memory_order_relaxed) > 0);
-		atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) - 1, memory_order_relaxed);
+		const uint32_t before = atomic_load_explicit(count, memory_order_relaxed);
+		IRIS_ASSERT(before > 0);
+		/* Releases: who sees the count at zero and stops the module, sees all that was done in it. */
+		atomic_store_explicit(count, before - 1, memory_order_release);
 	}
 }
 

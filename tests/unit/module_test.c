@@ -445,6 +445,145 @@ reload_refuses_as_a_whole(void **state)
 	report_clear(&report);
 }
 
+/* --- commands --- */
+
+static struct iris_command_call
+operate(struct iris_arena *arena, const char *verb, const char *name)
+{
+	struct iris_str values[] = { str_from(name) };
+	struct iris_command_call call = { .arena = arena, .role = IRIS_ROLE_OPERATOR, .values = values };
+
+	assert_true(jid_parse(arena, IRIS_STR("operator@verona.example"), &call.from));
+	call.command = command_find(IRIS_ROLE_OPERATOR, IRIS_STR("module"), str_from(verb));
+	assert_non_null(call.command);
+	command_run(&call);
+	return call;
+}
+
+static void
+operate_on_a_fiber(void *arg)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_command_call call;
+
+	call = operate(arena, "load", "an-upper");
+	assert_int_equal(call.refusal.condition, IRIS_NO_ERROR);
+	assert_true(str_is(call.note, "an-upper is loaded"));
+	call = operate(arena, "load", "an-upper");
+	assert_int_equal(call.refusal.condition, IRIS_NOT_ALLOWED);
+	assert_string_equal(call.refusal.text, "the module an-upper is loaded already");
+	call = operate(arena, "list", NULL);
+	assert_int_equal(call.row_count, 3);
+	assert_true(str_is(call.cells[2 * 4], "an-upper"));
+	call = operate(arena, "unload", "an-upper");
+	assert_true(str_is(call.note, "an-upper is unloaded"));
+	call = operate(arena, "unload", "base");
+	assert_true(str_is(call.note, "base is unloaded"));
+	call = operate(arena, "unload", "modules");
+	assert_int_equal(call.refusal.condition, IRIS_NOT_ALLOWED);
+	call = operate(arena, "load", "base");
+	assert_int_equal(call.refusal.condition, IRIS_NO_ERROR);
+
+	scratch_write("iris.yaml", "modules: {skip: [an-upper]}\nbase: {limit: 7, greeting: hi}\n");
+	call = operate(arena, "reload", NULL);
+	assert_int_equal(call.refusal.condition, IRIS_NO_ERROR);
+	assert_int_equal(call.row_count, 1);
+	assert_true(str_is(option_str(&base_self, GREETING), "hi"));
+	scratch_write("iris.yaml", "base: {limit: 77, greeting: ho}\n");
+	call = operate(arena, "reload", NULL);
+	assert_int_equal(call.refusal.condition, IRIS_NOT_ALLOWED);
+	assert_non_null(strstr(call.refusal.text, "is out of range 1 … 9"));
+	assert_true(str_is(option_str(&base_self, GREETING), "hi"));
+	arena_unref(&arena);
+	worker_main_quit();
+}
+
+static void
+operators_load_unload_reload(void **state)
+{
+	run_modules(LIST(&iris_module_modules, &base, &upper), "modules: {skip: [an-upper]}\n");
+	on_fiber(operate_on_a_fiber, NULL);
+	modules_stop();
+}
+
+/* --- while workers work --- */
+
+static struct iris_module_self waiting_self;
+static _Atomic unsigned readers, calls;
+static _Atomic bool enough;
+
+static enum iris_verdict
+waiting_hook(struct iris_request *request)
+{
+	atomic_fetch_add(&calls, 1);
+	return fiber_sleep(1) ? IRIS_PASS : IRIS_DONE;
+}
+
+static enum iris_verdict
+waiting_answer(struct iris_request *request)
+{
+	return !fiber_sleep(1) || str_is(option_str(&waiting_self, GREETING), "hello") ? IRIS_DONE : IRIS_REFUSE;
+}
+
+static const struct iris_hook_handler waiting_hooks[] = {
+	HOOK(stanza_out, IRIS_EARLY, waiting_hook), HOOK(stanza_out, IRIS_LATE, waiting_hook), HOOKS_END
+};
+static const struct iris_iq waiting_iq[] = {
+	{ IRIS_TO_HOST, IRIS_SET, "wait", "urn:test", IRIS_ANYONE, waiting_answer }, { .name = NULL },
+};
+static const struct iris_module waiting = { IRIS_MODULE_HEAD, .name = "waiting", .summary = "x", .self = &waiting_self,
+	.options = base_options, .hooks = waiting_hooks, .iq = waiting_iq };
+
+static void
+read_on_a_fiber(void *arg)
+{
+	while (!atomic_load(&enough)) {
+		struct iris_request request = { .arena = NULL };
+		const struct iris_module *module;
+		const struct iris_iq *iq = iq_find(IRIS_TO_HOST, IRIS_SET, IRIS_STR("wait"), IRIS_STR("urn:test"), &module);
+
+		if (iq)
+			assert_int_equal(iq_run(iq, module, &request), IRIS_DONE);
+		if (hook_run_stanza_out(&request) == IRIS_PASS && !fiber_sleep(1))
+			break;
+	}
+	atomic_fetch_sub(&readers, 1);
+}
+
+static void
+start_reader(void *arg)
+{
+	if (worker_index() == WORKER_MAIN)
+		return;
+	for (int i = 0; i < 20; i++) {
+		atomic_fetch_add(&readers, 1);
+		assert_true(fiber_start("reader", read_on_a_fiber, NULL));
+	}
+}
+
+/* Handlers wait while their module comes, goes, and is configured anew. */
+static void
+tables_change_while_workers_read(void **state)
+{
+	run_modules(LIST(&waiting), "{}");
+	atomic_store(&enough, false);
+	workers_each(start_reader, NULL);
+	for (int i = 0; i < 20; i++) {
+		const unsigned before = atomic_load(&calls);
+		while (atomic_load(&calls) < before + 20)
+			module_grace();
+		assert_true(reload(i % 2 ? "{}" : "waiting: {secret: x}\n"));
+		assert_true(module_unload_begin(IRIS_STR("waiting"), &error));
+		while (!module_unload_finish())
+			;
+		assert_true(module_load(IRIS_STR("waiting"), &error));
+	}
+	atomic_store(&enough, true);
+	while (atomic_load(&readers) > 0)
+		module_grace();
+	modules_stop();
+}
+
 /* --- documents --- */
 
 static char *
@@ -508,7 +647,7 @@ documents(void **state)
 static int
 setup_group(void **state)
 {
-	return setup_workers(1) || scratch_setup(state);
+	return setup_workers(2) || scratch_setup(state);
 }
 
 static int
@@ -535,6 +674,8 @@ main(void)
 		cmocka_unit_test(load_refuses_conflicts),
 		cmocka_unit_test(reload_keeps_what_is_fixed),
 		cmocka_unit_test(reload_refuses_as_a_whole),
+		cmocka_unit_test(operators_load_unload_reload),
+		cmocka_unit_test(tables_change_while_workers_read),
 		cmocka_unit_test(documents),
 	};
 	return cmocka_run_group_tests(tests, setup_group, teardown_group);
