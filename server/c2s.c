@@ -76,6 +76,7 @@ receive_message(struct iris_session *session, struct iris_request *request, stru
 {
 	if (jid_is_none(&(*stanza_p)->to)) /* RFC 6120 §10.3.1 */
 		stanza_set_to(*stanza_p, &session->user->jid);
+	stanza_freeze(*stanza_p); /* it is kept and copied as it is from here on */
 	if (hook_is_used(IRIS_HOOK_ID_message_out) && !pass_hook(hook_run_message_out(request), request))
 		return;
 	route_stanza(stanza_p, request->ticket);

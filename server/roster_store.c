@@ -156,8 +156,12 @@ roster_load(const struct iris_account *account, struct iris_roster *roster)
 	ok = vault_read(&load_version, 0, VALUES(value_int(account->id)), arena, &rows) == IRIS_VAULT_OK;
 	if (ok && rows.count)
 		roster->version = row_value(&rows, 0, 0)->number;
-	ok = ok && vault_read(&load, account->owner, VALUES(value_int(account->id)), arena, &rows) == IRIS_VAULT_OK;
-	for (size_t i = 0; ok && i < rows.count; i++)
+	/* SECURITY: as many reads for no account: time does not tell. It has no key to open rows with. */
+	if (account->id == 0)
+		ok = ok && vault_read(&load_version, 0, VALUES(value_int(0)), arena, &rows) == IRIS_VAULT_OK;
+	else
+		ok = ok && vault_read(&load, account->owner, VALUES(value_int(account->id)), arena, &rows) == IRIS_VAULT_OK;
+	for (size_t i = 0; ok && account->id != 0 && i < rows.count; i++)
 		load_row(arena, &rows, i, roster);
 	arena_unref(&arena);
 	return ok;
