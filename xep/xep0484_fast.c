@@ -215,7 +215,7 @@ record_use(const struct fast_check *check, const struct iris_account *account,
 
 	if (!check->invalidate && token->slot == SLOT_CURRENT)
 		return check->count < 0 ||
-		       vault_write(&query_count, 0,
+		       vault_write(&query_count, account->owner,
 				   VALUES(value_int(account->id), value_int(check->client),
 					  value_int(SLOT_CURRENT), value_int(count)),
 				   NULL) == IRIS_VAULT_OK;
@@ -417,8 +417,8 @@ fast_inline_request(struct iris_inline *answer)
 static enum iris_verdict
 fast_forget(struct iris_account_removed *removed)
 {
-	if (vault_write(&query_drop_account, 0, VALUES(value_int(removed->account.id)), NULL) !=
-	    IRIS_VAULT_OK)
+	if (vault_write(&query_drop_account, removed->account.owner,
+			VALUES(value_int(removed->account.id)), NULL) != IRIS_VAULT_OK)
 		LOG(IRIS_LOG_ERROR, "fast", "tokens-not-removed",
 		    LOG_JID("jid", jid_bare(&removed->jid)));
 	return IRIS_PASS;

@@ -314,9 +314,9 @@ lock_at_home(void *arg)
 	struct iris_account account;
 
 	if (change_begin(change, &account))
-		change->condition = condition_of(vault_write(
-			&query_lock, 0, VALUES(value_int(account.id), value_int(change->locked)),
-			NULL));
+		change->condition = condition_of(
+			vault_write(&query_lock, account.owner,
+				    VALUES(value_int(account.id), value_int(change->locked)), NULL));
 	change_end(change);
 }
 
