@@ -122,6 +122,7 @@ open_value(const struct vault_read_call *call, unsigned column, iris_owner owner
 		.row = key, .row_count = statement->key_count, .owner = owner,
 	};
 
+	IRIS_ASSERT(owner != VAULT_OWNER_REGION);
 	if (record.len < SEAL_OVERHEAD)
 		return false;
 	for (unsigned k = 0; k < statement->key_count; k++) {
@@ -190,7 +191,6 @@ vault_read(const struct iris_query *query, iris_owner owner, const struct iris_v
 	if (writes_are_refused() || (owner != VAULT_OWNER_REGION && !keys_have_owner(owner)))
 		return IRIS_VAULT_REFUSED;
 	struct vault_read_call call = { .statement = statement_of(query), .values = params };
-	IRIS_ASSERT(owner != VAULT_OWNER_REGION || !call.statement->opens);
 	enum iris_vault_result result = reads_run(&call, 1, query->name);
 	if (result == IRIS_VAULT_OK)
 		result = reads_decode(&call, owner, arena, rows_r);

@@ -84,7 +84,7 @@ row_value(const struct iris_rows *rows, size_t row, unsigned column)
 
 /*
  * Reads (fiber only; waits). Sees every write that this worker posted before. `owner` 0: the
- * statement has no sealed column. Values are allocated in the arena.
+ * statement has no sealed column, or finds no row (what belongs to nobody). Values are allocated in the arena.
  */
 IRIS_MUST_CHECK enum iris_vault_result vault_read(const struct iris_query *query, iris_owner owner,
 						  const struct iris_value *params, struct iris_arena *arena,
