@@ -146,8 +146,7 @@ class Iris:
         """Orderly; the exit code, or what went wrong."""
         if not self.process:
             return ''
-        if self.is_running():
-            self.process.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 code = await self.process.wait()
@@ -164,8 +163,13 @@ class Iris:
         await self.process.wait()
         await self.reader
 
+    def signal(self, number):
+        # Not process.send_signal(): it may reap a process that has just died, and asyncio then misses its exit code.
+        if self.is_running():
+            os.kill(self.process.pid, number)
+
     def reload(self):
-        self.process.send_signal(signal.SIGHUP)
+        self.signal(signal.SIGHUP)
 
     # --- what happened ---
 
