@@ -25,6 +25,7 @@
 #define INDEX_ENTRIES 131072 /* in the tail: then the index is filled … */
 #define INDEX_SECONDS 60     /* … or after this time, whichever comes first */
 #define INDEX_SLICE 500      /* rows of one transaction: larger ones are felt by those who wait for a commit */
+#define INDEX_SLICES 8       /* handed over together, so that the engine has the next one when it has time */
 #define REBUILD_PAGE 50000
 #define FETCH_IDS 16
 
@@ -63,7 +64,7 @@ static struct {
 	pthread_cond_t wake, done;
 	bool stopping, asked;
 	bool failed; /* the last fill: the next one waits for its time */
-	bool slice_done;
+	unsigned slices; /* handed over and not committed yet */
 	uint64_t fills; /* finished */
 } indexer = { .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER,
 	      .done = PTHREAD_COND_INITIALIZER };
@@ -550,54 +551,73 @@ static void
 slice_done(struct vault_group *group) /* on the engine's thread */
 {
 	pthread_mutex_lock(&indexer.lock);
-	indexer.slice_done = true;
-	pthread_cond_signal(&indexer.wake);
+	if (--indexer.slices == 0)
+		pthread_cond_signal(&indexer.wake);
 	pthread_mutex_unlock(&indexer.lock);
 }
 
-/* Waits for the commit; false when it failed or the vault closes. */
+/* Waits for the commit; false when one failed or the vault closes. */
 static bool
-slice_submit(struct vault_group *group)
+slices_submit(struct vault_group **groups, unsigned count)
 {
-	group->background = true;
-	group->done = slice_done;
-	indexer.slice_done = false;
-	log_engine->submit(group);
+	bool ok = true;
+
+	indexer.slices = count;
+	for (unsigned i = 0; i < count; i++) {
+		groups[i]->background = true;
+		groups[i]->done = slice_done;
+		log_engine->submit(groups[i]);
+	}
 	pthread_mutex_lock(&indexer.lock);
-	while (!indexer.slice_done)
+	while (indexer.slices > 0)
 		pthread_cond_wait(&indexer.wake, &indexer.lock);
-	bool ok = !indexer.stopping && group->first->result == IRIS_VAULT_OK;
+	ok = !indexer.stopping;
 	pthread_mutex_unlock(&indexer.lock);
+	for (unsigned i = 0; i < count; i++)
+		ok = ok && groups[i]->first->result == IRIS_VAULT_OK;
 	return ok;
 }
 
-static bool
-index_write(struct vault_group *group, const struct index_row *rows, size_t count, bool by_peer)
+static void
+slice_make(struct vault_group *group, const struct index_row *rows, size_t count, bool by_peer)
 {
 	const struct vault_statement *statement = statement_of(by_peer ? &log_index_peer : &log_index_reader);
 
-	for (size_t at = 0; at < count; at += INDEX_SLICE) {
-		group_clear(group);
-		struct vault_unit *unit = group_add_unit(group);
-		for (size_t i = at; i < count && i < at + INDEX_SLICE; i++) {
-			struct iris_value *values = unit_add_call(group, unit, statement);
-			*values++ = value_int(rows[i].reader);
-			if (by_peer)
-				*values++ = value_int(rows[i].peer);
-			*values = value_int(rows[i].id);
+	group_clear(group);
+	struct vault_unit *unit = group_add_unit(group);
+	for (size_t i = 0; i < count; i++) {
+		struct iris_value *values = unit_add_call(group, unit, statement);
+		*values++ = value_int(rows[i].reader);
+		if (by_peer)
+			*values++ = value_int(rows[i].peer);
+		*values = value_int(rows[i].id);
+	}
+}
+
+static bool
+index_write(struct vault_group **groups, const struct index_row *rows, size_t count, bool by_peer)
+{
+	size_t at = 0;
+
+	while (at < count) {
+		unsigned slices = 0;
+		for (; slices < INDEX_SLICES && at < count; slices++) {
+			size_t len = count - at < INDEX_SLICE ? count - at : INDEX_SLICE;
+			slice_make(groups[slices], rows + at, len, by_peer);
+			at += len;
 		}
-		if (!slice_submit(group))
+		if (!slices_submit(groups, slices))
 			return false;
 	}
 	return true;
 }
 
 static bool
-index_write_upto(struct vault_group *group, int64_t cutoff)
+index_write_upto(struct vault_group **groups, int64_t cutoff)
 {
-	group_clear(group);
-	*unit_add_call(group, group_add_unit(group), statement_of(&log_indexed_upto)) = value_int(cutoff);
-	return slice_submit(group);
+	group_clear(groups[0]);
+	*unit_add_call(groups[0], group_add_unit(groups[0]), statement_of(&log_indexed_upto)) = value_int(cutoff);
+	return slices_submit(groups, 1);
 }
 
 static bool
@@ -609,18 +629,21 @@ index_fill(void)
 	/* From here on late ones bring their index rows themselves; see tail_add(). */
 	atomic_store(&index_cutoff, cutoff);
 	struct index_row *rows = tail_copy(cutoff, &count);
-	struct vault_group *group = group_new();
+	struct vault_group *groups[INDEX_SLICES];
 	bool ok = true;
+	for (unsigned i = 0; i < INDEX_SLICES; i++)
+		groups[i] = group_new();
 	if (count > 0) {
 		qsort(rows, count, sizeof(*rows), compare_by_reader);
-		ok = index_write(group, rows, count, false);
+		ok = index_write(groups, rows, count, false);
 		qsort(rows, count, sizeof(*rows), compare_by_peer);
-		ok = ok && index_write(group, rows, count, true) && index_write_upto(group, cutoff);
+		ok = ok && index_write(groups, rows, count, true) && index_write_upto(groups, cutoff);
 		/* Failed or stopped: they stay in the tail, and are written once more, which does no harm. */
 		if (ok)
 			tail_trim(cutoff);
 	}
-	group_free(&group);
+	for (unsigned i = 0; i < INDEX_SLICES; i++)
+		group_free(&groups[i]);
 	free(rows);
 	return ok;
 }

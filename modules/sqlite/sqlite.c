@@ -87,17 +87,18 @@ file_find(bool create, struct iris_error *error)
 static bool
 file_lock(struct iris_error *error)
 {
-	char path[4096];
+	size_t size = strlen(sqlite_settings.path) + sizeof(".lock");
+	char *path = iris_malloc(size);
 
-	if ((size_t)snprintf(path, sizeof(path), "%s.lock", sqlite_settings.path) >= sizeof(path))
-		return file_problem(error, "its path is too long");
+	(void)snprintf(path, size, "%s.lock", sqlite_settings.path);
 	lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	free(path);
 	if (lock_fd >= 0 && flock(lock_fd, LOCK_EX | LOCK_NB) == 0)
 		return true;
-	file_problem(error, errno == EWOULDBLOCK ? "another process has it open" : strerror(errno));
-	if (errno == EWOULDBLOCK)
-		error_hint(error, "Stop the server first");
-	return false;
+	if (errno != EWOULDBLOCK)
+		return file_problem(error, strerror(errno));
+	file_problem(error, "another process has it open");
+	return error_hint(error, "Stop the server first");
 }
 
 static void

@@ -44,7 +44,7 @@ static struct {
 	size_t rows;
 	uint64_t sequence;
 	bool urgent, stopping;
-	bool background_due;    /* after a commit the background has its turn, also under steady load */
+	size_t background_credit; /* rows that the background may write although others are due */
 	char trouble[256];      /* why it is not ready; empty: it is */
 } writer = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -144,15 +144,17 @@ queue_take(void)
 	pthread_mutex_lock(&writer.lock);
 	while (!chain) {
 		bool due = writer.queue.first && queue_is_due(&when);
-		if (writer.background.first && (!due || writer.background_due)) {
+		if (writer.background.first && (!due || writer.background_credit > 0)) {
 			chain = list_take_one(&writer.background);
-			writer.background_due = false;
+			writer.background_credit -=
+				chain->rows < writer.background_credit ? chain->rows : writer.background_credit;
 		} else if (due) {
+			/* A log row has two rows in the index, which must not fall behind for ever under load. */
+			writer.background_credit = writer.rows * 2;
 			chain = writer.queue.first;
 			writer.queue = (struct group_list){ NULL, NULL };
 			writer.rows = 0;
 			writer.urgent = false;
-			writer.background_due = true;
 		} else if (writer.queue.first) {
 			writer.state = WRITER_LINGERS;
 			wait_until(when);
