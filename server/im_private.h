@@ -70,6 +70,7 @@ struct user_waiter {
 struct user_parcel; /* a stanza that waits for its user to be loaded */
 
 struct iris_user_private {
+	bool hooked;                /* user_load has run: user_unload must */
 	struct iris_user *user;
 	TAILQ_ENTRY(iris_user_private) link; /* in home->idle */
 	bool idle;

@@ -13,7 +13,7 @@
 #include "module_private.h"
 #include "sasl_private.h"
 
-enum { OPTION_TRIES, OPTION_SHA1, OPTION_PLAIN };
+enum { OPTION_TRIES, OPTION_SHA1, OPTION_PLAIN, OPTION_DOWNGRADE };
 
 /* STATE: idle → (busy ⇄ waiting for the client) → idle. */
 struct sasl_state {
@@ -238,7 +238,7 @@ new_exchange(struct iris_stream *stream, const struct sasl_builtin *builtin)
 		.address = stream_peer_address(stream),
 		.claimed = stream_claimed_jid(stream),
 		.is_secure = stream_is_secure(stream),
-		.binds = binds(stream),
+		.binds = binds(stream) && option_bool(&sasl_self, OPTION_DOWNGRADE),
 		.host = stream_host(stream),
 		.certificate = stream_peer_certificate(stream),
 		.accounts = accounts(),
@@ -534,6 +534,11 @@ static const struct iris_option sasl_options[] = {
 			"it with their next password." },
 	[OPTION_PLAIN] = { .name = "plain", .type = IRIS_OPT_BOOL, .fallback = "true",
 		.reloadable = true, .help = "Offer PLAIN on encrypted connections." },
+	[OPTION_DOWNGRADE] = { .name = "refuse-downgrade", .type = IRIS_OPT_BOOL,
+		.fallback = "true", .reloadable = true,
+		.help = "Refuse a client that says it could bind the channel but was not offered "
+			"to (RFC 5802 §6), though it was: somebody may have taken the offer out. Some "
+			"libraries say so when told to use a mechanism without binding." },
 	IRIS_OPTIONS_END,
 };
 

@@ -51,7 +51,7 @@ struct sasl_peer {
 	struct iris_str domain, address;
 	struct iris_jid claimed;  /* from of the stream header, or none */
 	bool is_secure;
-	bool binds;               /* channel binding was offered */
+	bool binds;               /* channel binding was offered: "y" is a downgrade */
 	struct iris_host *host;
 	void *certificate;        /* X509 *, trusted, or NULL */
 	const struct iris_accounts *accounts;

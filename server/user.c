@@ -126,7 +126,7 @@ user_free(struct iris_user *user)
 {
 	IRIS_ASSERT(user->holds == 0 && user->session_count == 0);
 	IRIS_ASSERT(STAILQ_EMPTY(&user->private_->inbox));
-	if (user->state == IRIS_USER_READY || user->state == IRIS_USER_GONE)
+	if (user->private_->hooked)
 		hook_run_user_unload(user);
 	if (user->state == IRIS_USER_READY)
 		hash_remove(&im_home()->users, &user->node);
@@ -314,11 +314,14 @@ load_read(struct iris_user *user)
 {
 	if (!accounts()->find(&user->jid, &user->account))
 		return false;
+	/* SECURITY: all is read for an unknown account as well, so that time does not tell the two apart. */
+	if (user->account.id == 0)
+		user->account.owner = IRIS_OWNER_DEFAULT;
 	user->roster = roster_new();
-	/* SECURITY: read for an unknown account as well, so that time does not tell the two apart. */
 	if (!roster_load(&user->account, user->roster))
 		return false;
-	return user->account.id == 0 || hook_run_user_load(user) != IRIS_REFUSE;
+	user->private_->hooked = true;
+	return hook_run_user_load(user) != IRIS_REFUSE;
 }
 
 /* The user is held by the caller. */

@@ -101,6 +101,7 @@ bool error_hint(struct iris_error *error, const char *fmt, ...) IRIS_PRINTF(2, 3
 
 /* The region's id of a company, the owner of a row; 0 is no owner and never valid. */
 typedef uint32_t iris_owner;
+#define IRIS_OWNER_DEFAULT 1u /* the region's default company: it is always there */
 
 #pragma GCC visibility pop
 #endif
