@@ -15,6 +15,7 @@
 
 #define SWEEP_MS 1000
 #define WARM_MS 1000         /* a parser is kept for so long a silence */
+#define BUSTLE_WARM 20       /* inputs in a row, none of them that long after the one before: not just a sign-in */
 #define FIBER_RETRY_MS 20
 #define PARSER_TICK_MS 50
 #define SCRATCH_MAX (256u * 1024u)
@@ -424,7 +425,10 @@ stream_on_input(void *owner, const char *bytes, size_t len)
 	struct iris_stream *stream = owner;
 	int64_t now = worker_now_ms();
 
-	stream->busy = now - stream->input_ms < WARM_MS;
+	if (now - stream->input_ms >= WARM_MS)
+		stream->bustle = 0;
+	else if (stream->bustle < BUSTLE_WARM)
+		stream->bustle++;
 	stream->input_ms = now;
 	if (stream->list == STREAMS_LIVE && stream->since_ms != now)
 		stream_set_list(stream, STREAMS_LIVE);
@@ -555,7 +559,7 @@ stream_rest_parser(struct iris_stream *stream)
 	struct streams *here = streams_here();
 	struct iris_stream *coldest;
 
-	if (stream->state != IRIS_STREAM_BOUND || !stream->busy) {
+	if (stream->state != IRIS_STREAM_BOUND || stream->bustle < BUSTLE_WARM) {
 		stream_set_warm(stream, false);
 		xml_parser_rest(stream->parser);
 		return;

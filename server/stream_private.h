@@ -65,7 +65,7 @@ struct iris_stream {
 	bool counting;
 	bool finished;                   /* nothing is left but the struct, for who counts on it */
 	bool deferred;                   /* waits for `again`, reads nothing meanwhile */
-	bool busy;                       /* has brought input twice within a second */
+	uint8_t bustle;                  /* inputs in a row that came shortly one after the other */
 	bool warm;                       /* keeps its parser for a moment */
 	unsigned refs;
 	int home;                        /* worker */

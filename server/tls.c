@@ -343,35 +343,42 @@ tls_staple_until(const unsigned char *bytes, long len)
 	return until;
 }
 
-static void
-tls_context_load_staple(SSL_CTX *context, const char *certificate)
+/* The file's bytes, at most OCSP_MAX of them; NULL: there is none. */
+static struct tls_staple *
+tls_staple_read(const char *path)
 {
-	struct iris_error error;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct tls_staple *staple;
-	char path[4000];
 	ssize_t len;
-	int fd;
 
-	if (snprintf(path, sizeof(path), "%s.ocsp", certificate) >= (int)sizeof(path))
-		return;
-	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return;
+		return NULL;
 	staple = OPENSSL_zalloc(sizeof(*staple) + OCSP_MAX);
 	IRIS_ASSERT(staple);
 	len = read(fd, staple->bytes, OCSP_MAX);
 	close(fd);
 	staple->len = len > 0 ? (size_t)len : 0;
-	staple->until = tls_staple_until(staple->bytes, (long)staple->len);
-	if (staple->until > time(NULL)) {
+	return staple;
+}
+
+static void
+tls_context_load_staple(SSL_CTX *context, const char *certificate)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_str path = arena_printf(arena, "%s.ocsp", certificate);
+	struct tls_staple *staple = tls_staple_read(path.base);
+	struct iris_error error;
+
+	if (staple && (staple->until = tls_staple_until(staple->bytes, (long)staple->len)) > time(NULL)) {
 		SSL_CTX_set_ex_data(context, staple_index, staple);
-		return;
+	} else if (staple) {
+		OPENSSL_free(staple);
+		error_set(&error, "the OCSP response is not stapled: it is malformed or too old");
+		error_detail(&error, "%s", path.base);
+		error_hint(&error, "fetch a new one, then reload");
+		log_error(IRIS_LOG_WARNING, "tls", "ocsp-response", &error);
 	}
-	OPENSSL_free(staple);
-	error_set(&error, "the OCSP response is not stapled: it is malformed or too old");
-	error_detail(&error, "%s", path);
-	error_hint(&error, "fetch a new one, then reload");
-	log_error(IRIS_LOG_WARNING, "tls", "ocsp-response", &error);
+	arena_unref(&arena);
 }
 
 static bool
