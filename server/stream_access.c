@@ -205,7 +205,7 @@ stream_set_counting(struct iris_stream *stream, bool counting)
 	stream->counting = counting;
 }
 
-/* --- shutting down: main thread --- */
+/* --- all streams: main thread --- */
 
 size_t
 stream_count(void)
@@ -231,6 +231,26 @@ streams_each_here(void (*fn)(struct iris_stream *stream, const char *reason), co
 			fn(stream, reason);
 		}
 	}
+}
+
+/* §4.9.3.4: the domain was taken out of the configuration. */
+static void
+stream_check_host(struct iris_stream *stream, const char *condition)
+{
+	if (stream->host && host_find(stream->host->name) != stream->host)
+		stream_error(stream, condition, NULL);
+}
+
+static void
+streams_check_hosts_here(void *arg)
+{
+	streams_each_here(stream_check_host, "host-gone");
+}
+
+void
+streams_check_hosts(void)
+{
+	workers_each(streams_check_hosts_here, NULL);
 }
 
 static void

@@ -28,6 +28,8 @@ void stream_set_session(struct iris_stream *stream, struct iris_session *session
  * timeout_ms, then cuts what is left. Main thread, while the workers run; nothing is accepted any more.
  */
 void streams_close_all(const char *condition, unsigned timeout_ms);
+/* After a reload: ends those whose domain is served no more. Main thread. */
+void streams_check_hosts(void);
 /* Streams of the calling worker. */
 size_t stream_count(void);
 

@@ -39,6 +39,13 @@ stream_apply_options(void)
 	});
 }
 
+static void
+stream_reload(void)
+{
+	stream_apply_options();
+	streams_check_hosts();
+}
+
 static bool
 stream_start(struct iris_error *error)
 {
@@ -110,5 +117,5 @@ const struct iris_module iris_module_stream = {
 	.metrics = stream_metrics,
 	.not_unloadable = true,
 	.start = stream_start,
-	.reload = stream_apply_options,
+	.reload = stream_reload,
 };

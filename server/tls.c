@@ -207,8 +207,8 @@ tls_on_status(SSL *ssl, void *arg)
 const char *
 tls_reason(void)
 {
-	unsigned long code = ERR_peek_last_error();
-	const char *reason = code ? ERR_reason_error_string(code) : NULL;
+	unsigned long code = ERR_peek_error(); /* the first one is the cause, the others what it led to */
+	const char *reason = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
 
 	ERR_clear_error();
 	return reason ? reason : "unknown";

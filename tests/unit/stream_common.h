@@ -172,7 +172,21 @@ static const struct iris_module test_module = {
 
 extern const struct iris_module iris_module_tls, iris_module_hosts, iris_module_stream, iris_module_listen;
 
-/* The configuration: what every test needs, and `more`. Listener 0: STARTTLS, 1: direct TLS, 2: in the clear. */
+/* The file: what every test needs, and `more`. Listener 0: STARTTLS, 1: direct TLS, 2: in the clear. */
+static inline void
+test_write_configuration(const char *second_host, const char *more)
+{
+	char path[256];
+	FILE *file = fopen(tls_path(path, "test.yaml"), "w");
+
+	assert_non_null(file);
+	fprintf(file,
+		"hosts:\n  domains:\n"
+		"    - {name: " TEST_HOST ", certificate: one.crt, key: one.key}\n"
+		"    - {name: %s, certificate: two.crt, key: two.key}\n%s", second_host, more);
+	fclose(file);
+}
+
 static inline void
 test_configure(const char *more)
 {
@@ -182,14 +196,10 @@ test_configure(const char *more)
 	struct iris_report report = { .error_count = 0 };
 	struct iris_config *config;
 	struct iris_error error;
-	char text[4096];
+	char path[256];
 
-	snprintf(text, sizeof(text),
-		 "hosts:\n  domains:\n"
-		 "    - {name: " TEST_HOST ", certificate: %1$s/one.crt, key: %1$s/one.key}\n"
-		 "    - {name: other.example, certificate: %1$s/two.crt, key: %1$s/two.key}\n"
-		 "%2$s", tls_dir, more);
-	config = config_parse("test.yaml", str_from(text), &report);
+	test_write_configuration("other.example", more);
+	config = config_load(tls_path(path, "test.yaml"), &report);
 	if (!config || !modules_select(linked, &config, &report))
 		report_write(&report, stderr);
 	assert_int_equal(report.error_count, 0);
@@ -214,6 +224,7 @@ test_start_server(unsigned workers, const char *more)
 	assert_non_null(mkdtemp(tls_dir));
 	tls_make_identity("one", 86400 * 90);
 	tls_make_identity("two", 86400 * 90);
+	tls_make_identity("client", 86400 * 90);
 	test.client = SSL_CTX_new(TLS_client_method());
 	test.client_alpn = SSL_CTX_new(TLS_client_method());
 	test_set_alpn(test.client_alpn, "xmpp-client");

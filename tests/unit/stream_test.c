@@ -8,9 +8,12 @@
 #define GO(user) "<go xmlns='" TEST_NS "' user='" user "'/>"
 #define NAP "<nap xmlns='" TEST_NS "'/>"
 
+#define FIBERS 8
+
 static int
 start(void **state)
 {
+	fiber_set_limit(FIBERS);
 	return test_start_server(2, TEST_LISTENERS
 				 "stream: {negotiation-timeout: 2 seconds, close-timeout: 500 ms, output-limit: 256 KiB, "
 				 "stanzas-per-turn: 8}\n");
@@ -240,6 +243,23 @@ test_many_stanzas_at_once(void **state)
 	client_close(client);
 }
 
+/* When no fiber can be had, a stream waits its turn and loses nothing. */
+static void
+test_more_streams_than_fibers(void **state)
+{
+	struct client *clients[4 * FIBERS];
+
+	for (size_t i = 0; i < IRIS_COUNT(clients); i++) {
+		clients[i] = test_open(TEST_PLAIN);
+		client_send(clients[i], NAP NAP NAP);
+	}
+	for (size_t i = 0; i < IRIS_COUNT(clients); i++) {
+		for (int k = 0; k < 3; k++)
+			client_expect(clients[i], "<rested");
+		client_close(clients[i]);
+	}
+}
+
 static void
 test_orderly_and_lost(void **state)
 {
@@ -372,6 +392,7 @@ main(void)
 		cmocka_unit_test(test_malformed_address_is_answered),
 		cmocka_unit_test(test_order_is_kept_while_waiting),
 		cmocka_unit_test(test_many_stanzas_at_once),
+		cmocka_unit_test(test_more_streams_than_fibers),
 		cmocka_unit_test(test_orderly_and_lost),
 		cmocka_unit_test(test_silence_is_timed_out),
 		cmocka_unit_test(test_who_does_not_read_is_cut),

@@ -41,16 +41,17 @@ tls_write_pem(const char *name, EVP_PKEY *key, X509 *certificate)
 	fclose(file);
 }
 
-/* NAME.crt and NAME.key: P-256, issued by itself, valid for so many seconds. */
+/* NAME.crt and NAME.key: P-256, with a serial number of its own, issued by itself, valid for so many seconds. */
 static inline void
 tls_make_identity(const char *name, long seconds)
 {
 	EVP_PKEY *key = EVP_EC_gen("P-256");
 	X509 *certificate = X509_new();
 	X509_NAME *subject = X509_get_subject_name(certificate);
+	static long serial;
 	char file[64];
 
-	ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
+	ASN1_INTEGER_set(X509_get_serialNumber(certificate), ++serial);
 	X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
 	X509_gmtime_adj(X509_getm_notAfter(certificate), seconds);
 	X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);

@@ -4,10 +4,12 @@
 
 #include "stream_common.h"
 
+#define MORE TEST_LISTENERS "tls: {client-ca: client.crt}\n"
+
 static int
 start(void **state)
 {
-	return test_start_server(1, TEST_LISTENERS);
+	return test_start_server(2, MORE);
 }
 
 static int
@@ -174,8 +176,20 @@ struct ends {
 	SSL *server, *client;
 };
 
+static void
+use_identity(SSL_CTX *context, const char *identity)
+{
+	char name[64], path[256];
+
+	snprintf(name, sizeof(name), "%s.crt", identity);
+	assert_int_equal(SSL_CTX_use_certificate_file(context, tls_path(path, name), SSL_FILETYPE_PEM), 1);
+	snprintf(name, sizeof(name), "%s.key", identity);
+	assert_int_equal(SSL_CTX_use_PrivateKey_file(context, tls_path(path, name), SSL_FILETYPE_PEM), 1);
+}
+
+/* identity: of the client's certificate, or NULL. */
 static struct ends
-shake_hands(SSL_CTX *server, int max_version)
+shake_hands(SSL_CTX *server, int max_version, const char *identity)
 {
 	struct ends ends;
 	SSL_CTX *context = SSL_CTX_new(TLS_client_method());
@@ -183,6 +197,8 @@ shake_hands(SSL_CTX *server, int max_version)
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
 	SSL_CTX_set_max_proto_version(context, max_version);
+	if (identity)
+		use_identity(context, identity);
 	ends.server = tls_accept_new(server, fds[0], NULL);
 	ends.client = SSL_new(context);
 	SSL_set_fd(ends.client, fds[1]);
@@ -211,7 +227,7 @@ test_channel_bindings(void **state)
 	SSL_CTX *server = host_tls(host_default());
 
 	for (size_t i = 0; i < IRIS_COUNT(versions); i++) {
-		struct ends ends = shake_hands(server, versions[i]);
+		struct ends ends = shake_hands(server, versions[i], NULL);
 		bool tls13 = versions[i] == TLS1_3_VERSION;
 		unsigned char expected[64];
 		struct iris_str data;
@@ -236,6 +252,90 @@ test_channel_bindings(void **state)
 		end(&ends);
 	}
 	arena_unref(&arena);
+}
+
+/* Only a chain to an authority that is trusted makes a certificate worth looking at; none ends the handshake. */
+static void
+test_client_certificates(void **state)
+{
+	static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
+	SSL_CTX *server = host_tls(host_default());
+
+	for (size_t i = 0; i < IRIS_COUNT(versions); i++) {
+		struct ends trusted = shake_hands(server, versions[i], "client");
+		struct ends stranger = shake_hands(server, versions[i], "two");
+
+		assert_non_null(tls_peer_certificate(trusted.server));
+		assert_null(tls_peer_certificate(stranger.server));
+		end(&trusted);
+		end(&stranger);
+	}
+}
+
+static void
+reload(size_t errors)
+{
+	struct iris_report report = { .error_count = 0 };
+
+	assert_true(modules_reload(&report) || errors > 0);
+	assert_int_equal(report.error_count, errors);
+	report_clear(&report);
+}
+
+static long
+serial_of(const char *name)
+{
+	struct client *client = connect_direct(test.client_alpn, name);
+	X509 *certificate = SSL_get1_peer_certificate(client->ssl);
+	long serial = ASN1_INTEGER_get(X509_get0_serialNumber(certificate));
+
+	X509_free(certificate);
+	client_close(client);
+	return serial;
+}
+
+/* While clients connect, certificates are exchanged; a bad one leaves the one before. */
+static void
+test_reload_exchanges_certificates(void **state)
+{
+	char path[256];
+	long before = serial_of("other.example");
+
+	for (int i = 0; i < 5; i++) {
+		struct client *open = connect_direct(test.client_alpn, "other.example");
+
+		tls_make_identity("two", 86400 * 90);
+		reload(0);
+		assert_int_not_equal(serial_of("other.example"), before);
+		before = serial_of("other.example");
+		client_send(open, TEST_HEADER); /* those who are there stay */
+		client_expect(open, "</stream:features>");
+		client_close(open);
+	}
+	assert_int_equal(truncate(tls_path(path, "two.key"), 10), 0);
+	reload(0);
+	assert_int_equal(serial_of("other.example"), before);
+}
+
+static void
+test_reload_ends_streams_of_a_domain_that_goes(void **state)
+{
+	struct client *client = connect_direct(test.client_alpn, "other.example");
+
+	tls_make_identity("two", 86400 * 90);
+	client_send(client, "<stream:stream xmlns='jabber:client' xmlns:stream='" NS_STREAM
+			    "' to='other.example' version='1.0'>");
+	client_expect(client, "</stream:features>");
+	test_write_configuration("third.example", MORE);
+	reload(0);
+	client_expect(client, "<host-gone");
+	client_expect_end(client);
+	client_close(client);
+	test_write_configuration("other.example", MORE);
+	reload(0);
+	client = connect_direct(test.client_alpn, "other.example");
+	assert_served_by(client, "two");
+	client_close(client);
 }
 
 static void
@@ -267,7 +367,10 @@ main(void)
 		cmocka_unit_test(test_alpn_is_answered),
 		cmocka_unit_test(test_tickets_resume),
 		cmocka_unit_test(test_channel_bindings),
+		cmocka_unit_test(test_client_certificates),
 		cmocka_unit_test(test_bad_files_are_told),
+		cmocka_unit_test(test_reload_exchanges_certificates),
+		cmocka_unit_test(test_reload_ends_streams_of_a_domain_that_goes),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
