@@ -11,10 +11,10 @@
 #include "iris/log.h"
 #include "module_private.h"
 
-#define FIELDS_MAX 32           /* of one command; more is a mistake in its declaration */
-#define LINE_MAX_BYTES 4096     /* of a value of one line */
-#define TEXT_MAX_BYTES 65536    /* of a value of many */
-#define ROWS_MAX 10000          /* of a result: what is more is left off */
+#define FIELDS_MAX 32	     /* of one command; more is a mistake in its declaration */
+#define LINE_MAX_BYTES 4096  /* of a value of one line */
+#define TEXT_MAX_BYTES 65536 /* of a value of many */
+#define ROWS_MAX 10000	     /* of a result: what is more is left off */
 #define LOG_FIELDS_MAX 12
 
 struct command_entry {
@@ -31,9 +31,10 @@ static _Atomic(struct command_list *) published;
 
 enum { METRIC_DONE, METRIC_REFUSED };
 struct iris_metric command_metrics[] = {
-	[METRIC_DONE] = { "iris_commands_total", "verdict=\"done\"", IRIS_COUNTER, "Administrative commands run", 0 },
+	[METRIC_DONE] = { "iris_commands_total", "verdict=\"done\"", IRIS_COUNTER,
+			  "Administrative commands run", 0 },
 	[METRIC_REFUSED] = { "iris_commands_total", "verdict=\"refused\"", IRIS_COUNTER,
-		"Administrative commands run", 0 },
+			     "Administrative commands run", 0 },
 	{ .name = NULL },
 };
 
@@ -58,7 +59,8 @@ static int
 compare_entries(const void *a, const void *b)
 {
 	const struct iris_command *y = ((const struct command_entry *)b)->command;
-	return compare_command(((const struct command_entry *)a)->command, str_from(y->noun), str_from(y->verb));
+	return compare_command(((const struct command_entry *)a)->command, str_from(y->noun),
+			       str_from(y->verb));
 }
 
 static unsigned
@@ -78,12 +80,14 @@ check_list(const struct command_list *list, struct iris_error *error)
 	for (size_t i = 0; i < list->count; i++) {
 		const struct command_entry *entry = &list->entries[i];
 		if (count_fields(entry->command) > FIELDS_MAX)
-			return error_set(error, "the command \"%s %s\" of the module %s has too many fields",
-					 entry->command->noun, entry->command->verb, entry->module->name);
+			return error_set(
+				error, "the command \"%s %s\" of the module %s has too many fields",
+				entry->command->noun, entry->command->verb, entry->module->name);
 		if (i > 0 && compare_entries(entry - 1, entry) == 0)
-			return error_set(error, "the modules %s and %s both have the command \"%s %s\"",
-					 entry[-1].module->name, entry->module->name, entry->command->noun,
-					 entry->command->verb);
+			return error_set(error,
+					 "the modules %s and %s both have the command \"%s %s\"",
+					 entry[-1].module->name, entry->module->name,
+					 entry->command->noun, entry->command->verb);
 	}
 	return true;
 }
@@ -100,7 +104,8 @@ command_build(const struct module_set *set, struct iris_error *error)
 	list = iris_calloc(1, sizeof(*list) + count * sizeof(list->entries[0]));
 	for (size_t i = 0; i < set->count; i++)
 		for (const struct iris_command *const *c = set->modules[i]->commands; c && *c; c++)
-			list->entries[list->count++] = (struct command_entry){ *c, set->modules[i] };
+			list->entries[list->count++] =
+				(struct command_entry){ *c, set->modules[i] };
 	qsort(list->entries, list->count, sizeof(list->entries[0]), compare_entries);
 	if (check_list(list, error))
 		return list;
@@ -125,7 +130,8 @@ entry_find(enum iris_role role, struct iris_str noun, struct iris_str verb)
 		const int order = compare_command(list->entries[middle].command, noun, verb);
 		if (order == 0)
 			/* SECURITY: who may not run it learns nothing of its being there. */
-			return role >= list->entries[middle].command->role ? &list->entries[middle] : NULL;
+			return role >= list->entries[middle].command->role ? &list->entries[middle]
+									   : NULL;
 		if (order < 0)
 			low = middle + 1;
 		else
@@ -135,7 +141,8 @@ entry_find(enum iris_role role, struct iris_str noun, struct iris_str verb)
 }
 
 void
-command_each(enum iris_role role, bool (*fn)(const struct iris_command *command, void *arg), void *arg)
+command_each(enum iris_role role, bool (*fn)(const struct iris_command *command, void *arg),
+	     void *arg)
 {
 	const struct command_list *list = atomic_load_explicit(&published, memory_order_acquire);
 
@@ -154,8 +161,8 @@ command_find(enum iris_role role, struct iris_str noun, struct iris_str verb)
 /* --- what people fill in --- */
 
 static bool
-refuse(struct iris_command_call *call, enum iris_condition condition, const struct iris_command_field *field,
-       const char *what)
+refuse(struct iris_command_call *call, enum iris_condition condition,
+       const struct iris_command_field *field, const char *what)
 {
 	call->refusal.condition = condition;
 	call->refusal.text = arena_printf(call->arena, "%s: %s", field->name, what).base;
@@ -172,7 +179,8 @@ is_one_line(struct iris_str value)
 }
 
 static bool
-check_bool(struct iris_command_call *call, const struct iris_command_field *field, struct iris_str *value)
+check_bool(struct iris_command_call *call, const struct iris_command_field *field,
+	   struct iris_str *value)
 {
 	/* XEP-0004 §3.3: both lexical forms; handlers see one. */
 	if (str_is(*value, "1") || str_is(*value, "true"))
@@ -185,7 +193,8 @@ check_bool(struct iris_command_call *call, const struct iris_command_field *fiel
 }
 
 static bool
-check_jid(struct iris_command_call *call, const struct iris_command_field *field, struct iris_str *value)
+check_jid(struct iris_command_call *call, const struct iris_command_field *field,
+	  struct iris_str *value)
 {
 	struct iris_jid jid;
 
@@ -196,7 +205,8 @@ check_jid(struct iris_command_call *call, const struct iris_command_field *field
 }
 
 static bool
-check_choice(struct iris_command_call *call, const struct iris_command_field *field, struct iris_str *value)
+check_choice(struct iris_command_call *call, const struct iris_command_field *field,
+	     struct iris_str *value)
 {
 	struct iris_strbuf buf = STRBUF_INIT(call->arena);
 
@@ -210,7 +220,8 @@ check_choice(struct iris_command_call *call, const struct iris_command_field *fi
 }
 
 static bool
-check_kind(struct iris_command_call *call, const struct iris_command_field *field, struct iris_str *value)
+check_kind(struct iris_command_call *call, const struct iris_command_field *field,
+	   struct iris_str *value)
 {
 	int64_t number;
 
@@ -223,10 +234,11 @@ check_kind(struct iris_command_call *call, const struct iris_command_field *fiel
 		return check_choice(call, field, value);
 	case IRIS_FIELD_INT:
 		return str_to_int(*value, INT64_MIN, INT64_MAX, &number) ||
-			refuse(call, IRIS_NOT_ACCEPTABLE, field, "must be an integer");
+		       refuse(call, IRIS_NOT_ACCEPTABLE, field, "must be an integer");
 	case IRIS_FIELD_TEXT:
 	case IRIS_FIELD_SECRET:
-		return is_one_line(*value) || refuse(call, IRIS_NOT_ACCEPTABLE, field, "must be one line");
+		return is_one_line(*value) ||
+		       refuse(call, IRIS_NOT_ACCEPTABLE, field, "must be one line");
 	case IRIS_FIELD_TEXTS:
 		break;
 	}
@@ -234,7 +246,8 @@ check_kind(struct iris_command_call *call, const struct iris_command_field *fiel
 }
 
 static bool
-check_value(struct iris_command_call *call, const struct iris_command_field *field, struct iris_str *value)
+check_value(struct iris_command_call *call, const struct iris_command_field *field,
+	    struct iris_str *value)
 {
 	if (str_is_empty(*value)) /* an empty box of a form is an absent value */
 		*value = str_from(field->fallback);
@@ -266,15 +279,17 @@ now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* SECURITY: what people wrote freely is never logged (P10.1): no text, no secret; an address as pseudonym. */
+/* SECURITY: what people wrote freely is never logged (P10.1): no text; addresses as pseudonyms. */
 static bool
-log_value(const struct iris_command_field *field, struct iris_str value, struct iris_log_field *log_r)
+log_value(const struct iris_command_field *field, struct iris_str value,
+	  struct iris_log_field *log_r)
 {
 	if (str_is_empty(value))
 		return false;
 	if (field->kind == IRIS_FIELD_JID)
 		*log_r = LOG_JID(field->name, value);
-	else if (field->kind == IRIS_FIELD_CHOICE || field->kind == IRIS_FIELD_BOOL || field->kind == IRIS_FIELD_INT)
+	else if (field->kind == IRIS_FIELD_CHOICE || field->kind == IRIS_FIELD_BOOL ||
+		 field->kind == IRIS_FIELD_INT)
 		*log_r = LOG_STR(field->name, value);
 	else
 		return false;
@@ -289,12 +304,15 @@ log_call(const struct iris_command_call *call, bool checked, int64_t started_ms)
 		LOG_CSTR("noun", call->command->noun),
 		LOG_CSTR("verb", call->command->verb),
 		LOG_JID("by", jid_bare(&call->from)),
-		LOG_CSTR("verdict", call->refusal.condition ? condition_name(call->refusal.condition) : "done"),
+		LOG_CSTR("verdict", call->refusal.condition
+					    ? condition_name(call->refusal.condition)
+					    : "done"),
 		LOG_INT("ms", now_ms() - started_ms),
 	};
 	size_t count = 5;
 
-	for (unsigned i = 0; checked && i < count_fields(call->command) && count < LOG_FIELDS_MAX; i++)
+	for (unsigned i = 0; checked && i < count_fields(call->command) && count < LOG_FIELDS_MAX;
+	     i++)
 		if (log_value(&call->command->fields[i], call->values[i], &fields[count]))
 			count++;
 	if (log_is_enabled(IRIS_LOG_NOTICE))
@@ -306,7 +324,7 @@ command_run(struct iris_command_call *call)
 {
 	const int64_t started_ms = now_ms();
 	const struct command_entry *entry = entry_find(call->role, str_from(call->command->noun),
-		str_from(call->command->verb));
+						       str_from(call->command->verb));
 	bool checked;
 
 	if (entry == NULL || entry->command != call->command) {
@@ -346,7 +364,8 @@ command_row(struct iris_command_call *call, const struct iris_str *cells)
 	if (call->row_count == ROWS_MAX)
 		return;
 	/* Room for 8 rows, then doubled whenever a power of two is full. */
-	if (call->row_count == 0 || (call->row_count >= 8 && (call->row_count & (call->row_count - 1)) == 0)) {
+	if (call->row_count == 0 ||
+	    (call->row_count >= 8 && (call->row_count & (call->row_count - 1)) == 0)) {
 		const size_t rows = call->row_count ? call->row_count * 2 : 8;
 		struct iris_str *more = arena_alloc(call->arena, rows * width * sizeof(*more));
 		if (call->row_count)

@@ -27,7 +27,7 @@ struct reader {
 	struct iris_report *report;
 	struct config_file *file;
 	yaml_parser_t yaml;
-	unsigned depth;         /* of mappings and sequences */
+	unsigned depth; /* of mappings and sequences */
 };
 
 /* --- expansion --- */
@@ -35,12 +35,14 @@ struct reader {
 static bool
 is_name_char(char c, bool first)
 {
-	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' || (!first && c >= '0' && c <= '9');
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' ||
+	       (!first && c >= '0' && c <= '9');
 }
 
 /* What stands between "${" and "}". */
 static bool
-expand_variable(struct iris_arena *arena, struct iris_str inner, struct iris_str *value_r, struct iris_str *why_r)
+expand_variable(struct iris_arena *arena, struct iris_str inner, struct iris_str *value_r,
+		struct iris_str *why_r)
 {
 	struct iris_str name = { inner.base, 0 };
 	const char *value;
@@ -50,7 +52,8 @@ expand_variable(struct iris_arena *arena, struct iris_str inner, struct iris_str
 	struct iris_str rest = { inner.base + name.len, inner.len - name.len };
 	const bool has_default = rest.len >= 2 && memcmp(rest.base, ":-", 2) == 0;
 	if (name.len == 0 || (rest.len > 0 && !has_default)) {
-		*why_r = arena_printf(arena, "\"${%.*s}\" is neither ${NAME} nor ${NAME:-default}", IRIS_STR_FMT(inner));
+		*why_r = arena_printf(arena, "\"${%.*s}\" is neither ${NAME} nor ${NAME:-default}",
+				      IRIS_STR_FMT(inner));
 		return false;
 	}
 	value = getenv(arena_copy_str(arena, name).base);
@@ -60,12 +63,14 @@ expand_variable(struct iris_arena *arena, struct iris_str inner, struct iris_str
 	}
 	*value_r = (struct iris_str){ rest.base + 2, rest.len - 2 };
 	if (!has_default)
-		*why_r = arena_printf(arena, "the environment variable %.*s is not set", IRIS_STR_FMT(name));
+		*why_r = arena_printf(arena, "the environment variable %.*s is not set",
+				      IRIS_STR_FMT(name));
 	return has_default;
 }
 
 bool
-config_expand(struct iris_arena *arena, struct iris_str text, struct iris_str *text_r, struct iris_str *why_r)
+config_expand(struct iris_arena *arena, struct iris_str text, struct iris_str *text_r,
+	      struct iris_str *why_r)
 {
 	struct iris_strbuf buf = STRBUF_INIT(arena);
 	size_t i = 0;
@@ -91,10 +96,12 @@ config_expand(struct iris_arena *arena, struct iris_str text, struct iris_str *t
 		}
 		const char *end = memchr(at, '}', left);
 		if (end == NULL) {
-			*why_r = IRIS_STR("\"${\" has no closing \"}\" (\"$${\" stands for \"${\" itself)");
+			*why_r = IRIS_STR(
+				"\"${\" has no closing \"}\" (\"$${\" stands for \"${\" itself)");
 			return false;
 		}
-		if (!expand_variable(arena, (struct iris_str){ at + 2, (size_t)(end - at) - 2 }, &value, why_r))
+		if (!expand_variable(arena, (struct iris_str){ at + 2, (size_t)(end - at) - 2 },
+				     &value, why_r))
 			return false;
 		strbuf_add(&buf, value);
 		i += (size_t)(end - at) + 1;
@@ -108,7 +115,8 @@ config_expand(struct iris_arena *arena, struct iris_str text, struct iris_str *t
 static bool
 reader_error(struct reader *reader, yaml_mark_t mark, const char *what)
 {
-	report_error(reader->report, "%s:%zu:%zu: %s", reader->file->name, mark.line + 1, mark.column + 1, what);
+	report_error(reader->report, "%s:%zu:%zu: %s", reader->file->name, mark.line + 1,
+		     mark.column + 1, what);
 	return false;
 }
 
@@ -127,7 +135,8 @@ reader_next(struct reader *reader, yaml_event_t *event_r)
 	}
 	switch (event_r->type) {
 	case YAML_ALIAS_EVENT:
-		ok = reader_error(reader, event_r->start_mark, "aliases (*name) are not used here: write it out");
+		ok = reader_error(reader, event_r->start_mark,
+				  "aliases (*name) are not used here: write it out");
 		break;
 	case YAML_SCALAR_EVENT:
 		ok = !event_r->data.scalar.anchor && !event_r->data.scalar.tag;
@@ -142,7 +151,8 @@ reader_next(struct reader *reader, yaml_event_t *event_r)
 		return true;
 	}
 	if (!ok && event_r->type != YAML_ALIAS_EVENT)
-		reader_error(reader, event_r->start_mark, "anchors (&name) and tags (!name) are not used here");
+		reader_error(reader, event_r->start_mark,
+			     "anchors (&name) and tags (!name) are not used here");
 	if (!ok)
 		yaml_event_delete(event_r);
 	return ok;
@@ -179,7 +189,8 @@ node_append(struct config_node *parent, struct config_node *child)
 static struct config_node *
 read_scalar(struct reader *reader, const yaml_event_t *event)
 {
-	struct iris_str raw = { (const char *)event->data.scalar.value, event->data.scalar.length }, why;
+	struct iris_str raw = { (const char *)event->data.scalar.value, event->data.scalar.length },
+			why;
 	struct config_node *node = node_new(reader, CONFIG_SCALAR, event->start_mark);
 
 	if (node == NULL)
@@ -206,16 +217,20 @@ check_key(struct reader *reader, const struct config_node *mapping, const yaml_e
 	const struct config_node *before;
 	char text[300];
 
-	if (event->type != YAML_SCALAR_EVENT || key.len == 0 || key.len > 100 || memchr(key.base, '\0', key.len))
-		return reader_error(reader, event->start_mark, "here the name of an option is expected");
+	if (event->type != YAML_SCALAR_EVENT || key.len == 0 || key.len > 100 ||
+	    memchr(key.base, '\0', key.len))
+		return reader_error(reader, event->start_mark,
+				    "here the name of an option is expected");
 	if (str_is(key, "<<"))
-		return reader_error(reader, event->start_mark, "merge keys (<<) are not used here: write it out");
+		return reader_error(reader, event->start_mark,
+				    "merge keys (<<) are not used here: write it out");
 	if (mapping->count >= CONFIG_KEYS_MAX)
 		return reader_error(reader, event->start_mark, "too many options in one place");
 	before = config_child(mapping, key);
 	if (before == NULL)
 		return true;
-	snprintf(text, sizeof(text), "\"%.*s\" is here twice, first in line %u", IRIS_STR_FMT(key), before->line);
+	snprintf(text, sizeof(text), "\"%.*s\" is here twice, first in line %u", IRIS_STR_FMT(key),
+		 before->line);
 	return reader_error(reader, event->start_mark, text);
 }
 
@@ -231,7 +246,8 @@ read_pair(struct reader *reader, struct config_node *mapping, const yaml_event_t
 	yaml_event_delete(&event);
 	if (value == NULL)
 		return false;
-	value->key = arena_copy_str(reader->config->arena,
+	value->key = arena_copy_str(
+		reader->config->arena,
 		(struct iris_str){ (const char *)key->data.scalar.value, key->data.scalar.length });
 	value->line = (unsigned)key->start_mark.line + 1;
 	value->column = (unsigned)key->start_mark.column + 1;
@@ -255,7 +271,8 @@ read_item(struct reader *reader, struct config_node *sequence, const yaml_event_
 static struct config_node *
 read_collection(struct reader *reader, enum config_kind kind, const yaml_event_t *start)
 {
-	const yaml_event_type_t end = kind == CONFIG_MAPPING ? YAML_MAPPING_END_EVENT : YAML_SEQUENCE_END_EVENT;
+	const yaml_event_type_t end =
+		kind == CONFIG_MAPPING ? YAML_MAPPING_END_EVENT : YAML_SEQUENCE_END_EVENT;
 	struct config_node *node = node_new(reader, kind, start->start_mark);
 	bool ok = node != NULL;
 
@@ -267,7 +284,8 @@ read_collection(struct reader *reader, enum config_kind kind, const yaml_event_t
 			return NULL;
 		const bool at_end = event.type == end;
 		if (!at_end)
-			ok = kind == CONFIG_MAPPING ? read_pair(reader, node, &event) : read_item(reader, node, &event);
+			ok = kind == CONFIG_MAPPING ? read_pair(reader, node, &event)
+						    : read_item(reader, node, &event);
 		yaml_event_delete(&event);
 		if (at_end)
 			break;
@@ -313,7 +331,8 @@ read_document(struct reader *reader, struct config_node **node_r)
 			break;
 		case YAML_DOCUMENT_START_EVENT:
 			if (*node_r)
-				ok = reader_error(reader, event.start_mark, "a second document (---) in one file");
+				ok = reader_error(reader, event.start_mark,
+						  "a second document (---) in one file");
 			break;
 		default:
 			*node_r = read_node(reader, &event);
@@ -344,7 +363,7 @@ static bool
 is_null(const struct config_node *node)
 {
 	return node->kind == CONFIG_SCALAR && node->is_plain &&
-		(node->text.len == 0 || str_is(node->text, "~") || str_is(node->text, "null"));
+	       (node->text.len == 0 || str_is(node->text, "~") || str_is(node->text, "null"));
 }
 
 /* One section of one file joins what other files say about the same module. */
@@ -357,8 +376,8 @@ merge_section(struct iris_config *config, struct config_node *section, struct ir
 	if (is_null(section))
 		section->kind = CONFIG_MAPPING;
 	if (section->kind != CONFIG_MAPPING) {
-		report_error(report, "%s:%u: %.*s: a section with options is expected", section->file->name,
-			     section->line, IRIS_STR_FMT(section->key));
+		report_error(report, "%s:%u: %.*s: a section with options is expected",
+			     section->file->name, section->line, IRIS_STR_FMT(section->key));
 		return false;
 	}
 	whole = (struct config_node *)config_child(config->root, section->key);
@@ -374,9 +393,9 @@ merge_section(struct iris_config *config, struct config_node *section, struct ir
 		if (before == NULL)
 			node_append(whole, option);
 		else {
-			report_error(report, "%s:%u: %.*s.%.*s is set in %s:%u already", option->file->name,
-				     option->line, IRIS_STR_FMT(section->key), IRIS_STR_FMT(option->key),
-				     before->file->name, before->line);
+			report_error(report, "%s:%u: %.*s.%.*s is set in %s:%u already",
+				     option->file->name, option->line, IRIS_STR_FMT(section->key),
+				     IRIS_STR_FMT(option->key), before->file->name, before->line);
 			ok = false;
 		}
 	}
@@ -404,10 +423,12 @@ read_all(int fd, char *buf, size_t size, size_t *len_r)
 
 /* "No such file", with who asked for it. */
 static bool
-file_error(struct iris_report *report, const struct config_node *by, const char *name, const char *what)
+file_error(struct iris_report *report, const struct config_node *by, const char *name,
+	   const char *what)
 {
 	if (by)
-		report_error(report, "%s:%u: include: %s: %s", by->file->name, by->line, name, what);
+		report_error(report, "%s:%u: include: %s: %s", by->file->name, by->line, name,
+			     what);
 	else
 		report_error(report, "%s: %s", name, what);
 	return false;
@@ -415,7 +436,8 @@ file_error(struct iris_report *report, const struct config_node *by, const char 
 
 /* An open, regular file of a bearable size; -1: the report says why. */
 static int
-file_open(const char *name, const struct config_node *by, struct iris_report *report, struct stat *status_r)
+file_open(const char *name, const struct config_node *by, struct iris_report *report,
+	  struct stat *status_r)
 {
 	/* Without waiting: a named pipe must not stop the start. */
 	const int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -437,8 +459,8 @@ file_open(const char *name, const struct config_node *by, struct iris_report *re
 
 /* The whole text, to be wiped and freed; NULL: the report says why. */
 static char *
-file_read(const char *name, const struct config_node *by, struct iris_report *report, struct stat *status_r,
-	  size_t *len_r)
+file_read(const char *name, const struct config_node *by, struct iris_report *report,
+	  struct stat *status_r, size_t *len_r)
 {
 	const int fd = file_open(name, by, report, status_r);
 	char *buf;
@@ -494,16 +516,18 @@ check_new_file(struct iris_config *config, const char *name, const struct stat *
 	for (size_t i = 0; i < config->file_count; i++)
 		if (config->files[i]->device == (uint64_t)status->st_dev &&
 		    config->files[i]->inode == (uint64_t)status->st_ino)
-			return file_error(report, by, name, "is included twice, or includes itself");
+			return file_error(report, by, name,
+					  "is included twice, or includes itself");
 	return true;
 }
 
-static bool load_file(struct iris_config *config, const char *name, const struct config_node *by, unsigned depth,
-		      struct iris_report *report);
+static bool load_file(struct iris_config *config, const char *name, const struct config_node *by,
+		      unsigned depth, struct iris_report *report);
 
-/* One pattern of `include:`, relative to the file that names it; a pattern may match nothing, a name may not. */
+/* One of `include:`, relative to the file that names it; patterns may match nothing. */
 static bool
-include_pattern(struct iris_config *config, const struct config_node *by, unsigned depth, struct iris_report *report)
+include_pattern(struct iris_config *config, const struct config_node *by, unsigned depth,
+		struct iris_report *report)
 {
 	struct iris_str dir = str_from(by->file->name);
 	struct iris_str pattern = by->text;
@@ -518,7 +542,8 @@ include_pattern(struct iris_config *config, const struct config_node *by, unsign
 	while (dir.len > 0 && dir.base[dir.len - 1] != '/')
 		dir.len--;
 	if (pattern.base[0] != '/')
-		pattern = arena_printf(config->arena, "%.*s%.*s", IRIS_STR_FMT(dir), IRIS_STR_FMT(pattern));
+		pattern = arena_printf(config->arena, "%.*s%.*s", IRIS_STR_FMT(dir),
+				       IRIS_STR_FMT(pattern));
 	rc = glob(pattern.base, GLOB_NOMAGIC, NULL, &found);
 	if (rc != 0 && rc != GLOB_NOMATCH)
 		ok = file_error(report, by, pattern.base, "cannot be searched");
@@ -529,7 +554,8 @@ include_pattern(struct iris_config *config, const struct config_node *by, unsign
 }
 
 static bool
-include_all(struct iris_config *config, struct config_node *include, unsigned depth, struct iris_report *report)
+include_all(struct iris_config *config, struct config_node *include, unsigned depth,
+	    struct iris_report *report)
 {
 	bool ok = true;
 
@@ -544,8 +570,8 @@ include_all(struct iris_config *config, struct config_node *include, unsigned de
 
 /* Merges the sections of a file's document; `include` is no section. */
 static bool
-take_document(struct iris_config *config, struct config_node *document, struct config_node **include_r,
-	      struct iris_report *report)
+take_document(struct iris_config *config, struct config_node *document,
+	      struct config_node **include_r, struct iris_report *report)
 {
 	bool ok = true;
 
@@ -553,7 +579,8 @@ take_document(struct iris_config *config, struct config_node *document, struct c
 	if (document == NULL || is_null(document))
 		return true;
 	if (document->kind != CONFIG_MAPPING) {
-		report_error(report, "%s:%u: sections are expected", document->file->name, document->line);
+		report_error(report, "%s:%u: sections are expected", document->file->name,
+			     document->line);
 		return false;
 	}
 	for (struct config_node *child = document->first, *next; child; child = next) {
@@ -567,8 +594,8 @@ take_document(struct iris_config *config, struct config_node *document, struct c
 }
 
 static bool
-load_text(struct iris_config *config, struct config_file *file, struct iris_str text, struct iris_report *report,
-	  struct config_node **include_r)
+load_text(struct iris_config *config, struct config_file *file, struct iris_str text,
+	  struct iris_report *report, struct config_node **include_r)
 {
 	struct reader *reader = iris_calloc(1, sizeof(*reader));
 	struct config_node *document;
@@ -581,8 +608,8 @@ load_text(struct iris_config *config, struct config_file *file, struct iris_str 
 }
 
 static bool
-load_file(struct iris_config *config, const char *name, const struct config_node *by, unsigned depth,
-	  struct iris_report *report)
+load_file(struct iris_config *config, const char *name, const struct config_node *by,
+	  unsigned depth, struct iris_report *report)
 {
 	struct config_node *include = NULL;
 	struct stat status;
@@ -594,7 +621,8 @@ load_file(struct iris_config *config, const char *name, const struct config_node
 		return false;
 	ok = check_new_file(config, name, &status, by, report);
 	if (ok)
-		ok = load_text(config, file_add(config, name, &status), (struct iris_str){ text, len }, report, &include);
+		ok = load_text(config, file_add(config, name, &status),
+			       (struct iris_str){ text, len }, report, &include);
 	explicit_bzero(text, len);
 	free(text);
 	if (include)
@@ -674,7 +702,11 @@ config_fallback(struct iris_config *config, const char *text)
 	struct config_node *node = NULL;
 	struct reader *reader = iris_calloc(1, sizeof(*reader));
 
-	*reader = (struct reader){ .config = config, .report = &report, .file = (struct config_file *)&defaults };
+	*reader = (struct reader){
+		.config = config,
+		.report = &report,
+		.file = (struct config_file *)&defaults,
+	};
 	const bool ok = reader_parse(reader, str_from(text), &node);
 	free(reader);
 	report_clear(&report);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The configuration file as a tree, and what is made of it.  One arena holds a whole
- * configuration, its settings included: reload makes a new one and lets the old one go in one piece.
+ * The configuration file as a tree, and what is made of it.  One arena holds a whole configuration,
+ * its settings included: reload makes a new one and lets the old one go in one piece.
  * Main thread, except the settings_…() accessors of iris/config.h.
  */
 #ifndef IRIS_CONFIG_PRIVATE_H
@@ -32,7 +32,7 @@ struct iris_report {
 void report_error(struct iris_report *report, const char *fmt, ...) IRIS_PRINTF(2, 3);
 void report_restart(struct iris_report *report, const char *fmt, ...) IRIS_PRINTF(2, 3);
 void report_write(const struct iris_report *report, FILE *out);         /* one line each */
-void report_log(const struct iris_report *report, const char *area);    /* errors as errors, the rest as warnings */
+void report_log(const struct iris_report *report, const char *area);
 /* The first error and how many follow it, as one value. Always false. */
 bool report_to_error(const struct iris_report *report, struct iris_error *error);
 void report_clear(struct iris_report *report); /* frees the lines; ready for use again */
@@ -68,19 +68,21 @@ struct iris_config {
 /* Reads the file and all it includes. NULL: the report says why (it may be not empty before). */
 struct iris_config *config_load(const char *path, struct iris_report *report);
 /* The same from memory; includes are refused, relative paths start at `/`. */
-struct iris_config *config_parse(const char *name, struct iris_str text, struct iris_report *report);
+struct iris_config *config_parse(const char *name, struct iris_str text,
+				 struct iris_report *report);
 void config_free(struct iris_config **config_p); /* wipes secrets */
 const struct config_node *config_section(const struct iris_config *config, struct iris_str name);
 const struct config_node *config_child(const struct config_node *mapping, struct iris_str key);
 /* A default "as it would be written", of a list; asserted to be well-formed. */
 const struct config_node *config_fallback(struct iris_config *config, const char *text);
 /* ${NAME} and ${NAME:-default}; false with the reason in *why_r (in the arena). */
-IRIS_MUST_CHECK bool config_expand(struct iris_arena *arena, struct iris_str text, struct iris_str *text_r,
-				   struct iris_str *why_r);
+IRIS_MUST_CHECK bool config_expand(struct iris_arena *arena, struct iris_str text,
+				   struct iris_str *text_r, struct iris_str *why_r);
 
 /*
  * The settings of a section: every option of the table, from the file or by default. What is wrong
- * goes into the report; the result is complete only when nothing was added to it. Lives as long as the config.
+ * goes into the report; the result is complete only when nothing was added to it. Lives as long as
+ * the config.
  */
 struct iris_settings *settings_make(struct iris_config *config, const char *section,
 				    const struct iris_option *options, struct iris_report *report);
@@ -92,9 +94,9 @@ bool settings_equal(const struct iris_settings *a, const struct iris_settings *b
 void settings_keep(struct iris_config *config, struct iris_settings *settings,
 		   const struct iris_settings *from, unsigned option);
 
-/* Parses a scalar of any type but the lists; false: *why_r says what is wrong with it, for people. */
-IRIS_MUST_CHECK bool option_parse(const struct iris_option *option, struct iris_str text, int64_t *number_r,
-				  char *why, size_t why_size);
+/* Parses a scalar of any type but the lists; false: `why` says what is wrong with it. */
+IRIS_MUST_CHECK bool option_parse(const struct iris_option *option, struct iris_str text,
+				  int64_t *number_r, char *why, size_t why_size);
 /* "512 KiB", "10 minutes": the shortest way to write a value of this type. */
 void option_format(enum iris_option_type type, int64_t number, char *buf, size_t size);
 /* "an integer from 1 to 65535": for manuals and messages. */

@@ -36,7 +36,8 @@ feature_build(const struct module_set *set, struct iris_error *error)
 			list->features[list->count++] = *f;
 	qsort(list->features, list->count, sizeof(list->features[0]), compare_features);
 	for (size_t i = 0; i < list->count; i++)
-		if (kept == 0 || compare_features(&list->features[kept - 1], &list->features[i]) != 0)
+		if (kept == 0 ||
+		    compare_features(&list->features[kept - 1], &list->features[i]) != 0)
 			list->features[kept++] = list->features[i];
 	list->count = kept;
 	return list;

@@ -3,9 +3,9 @@
  * Hooks: the chains of handlers, made from the loaded modules, and their run.  Any worker runs
  * them; the chains are immutable, the main thread swaps them whole.
  *
- * A handler may wait, and meanwhile the chains may be swapped and the old ones freed.  So a run holds
- * no pointer into a chain across a call: it remembers the place (band, module, entry), which does not
- * change while a module is loaded, and finds it again when the chains are others.
+ * A handler may wait, and meanwhile the chains may be swapped and the old ones freed.  So a run
+ * holds no pointer into a chain across a call: it remembers the place (band, module, entry), which
+ * does not change while a module is loaded, and finds it again when the chains are others.
  */
 #include <stdlib.h>
 
@@ -20,7 +20,8 @@
 struct hook_entry {
 	uint64_t place;
 	const struct iris_module *module;
-	enum iris_verdict (*fn)(void *arg); /* of another type in truth: called by the caller of its hook only */
+	/* Of another type in truth: only the caller of its hook, which knows that, may call it. */
+	enum iris_verdict (*fn)(void *arg);
 };
 
 struct hook_chain {
@@ -128,6 +129,7 @@ subject_account_removed(const void *arg)
 	return ((const struct iris_account_removed *)arg)->jid;
 }
 
+/* clang-format off */
 #define SUBJECT(type) _Generic((type *)NULL,                        \
 	struct iris_request *: subject_request,                     \
 	struct iris_incoming *: subject_incoming,                   \
@@ -141,6 +143,7 @@ subject_account_removed(const void *arg)
 	struct iris_account_removed *: subject_account_removed,     \
 	struct iris_visibility *: subject_visibility,               \
 	struct iris_discovery *: subject_discovery)
+/* clang-format on */
 
 /* --- the run --- */
 
@@ -188,7 +191,8 @@ run_entry(const struct hook_kind *kind, struct hook_entry entry, void *arg, bool
 	/* The name must be read while the module is held. */
 	if (traced)
 		LOG(IRIS_LOG_DEBUG, "hook", kind->name, LOG_CSTR("module", entry.module->name),
-		    LOG_INT("band", PLACE_BAND(entry.place)), LOG_CSTR("verdict", verdict_name(verdict)));
+		    LOG_INT("band", PLACE_BAND(entry.place)),
+		    LOG_CSTR("verdict", verdict_name(verdict)));
 	module_leave(entry.module);
 	return verdict;
 }
@@ -215,20 +219,22 @@ run(const struct hook_kind *kind, void *arg)
 			result = verdict;
 		chains = atomic_load_explicit(&published, memory_order_acquire);
 		chain = chain_of(chains, kind->id);
-		i = chains && chains->generation == generation ? i + 1 : chain_after(chain, entry.place);
+		i = chains && chains->generation == generation ? i + 1
+							       : chain_after(chain, entry.place);
 	}
 	return result;
 }
 
-#define X(name, type)                                                           \
-	static enum iris_verdict call_##name(enum iris_verdict (*fn)(void *), void *arg) \
-	{                                                                       \
-		return ((iris_hook_fn_##name)fn)(arg);                          \
-	}                                                                       \
-	enum iris_verdict hook_run_##name(type *arg)                            \
-	{                                                                       \
-		static const struct hook_kind kind = { IRIS_HOOK_ID_##name, #name, call_##name, SUBJECT(type) }; \
-		return run(&kind, arg);                                         \
+#define X(name, type)                                                                           \
+	static enum iris_verdict call_##name(enum iris_verdict (*fn)(void *), void *arg)        \
+	{                                                                                       \
+		return ((iris_hook_fn_##name)fn)(arg);                                          \
+	}                                                                                       \
+	enum iris_verdict hook_run_##name(type *arg)                                            \
+	{                                                                                       \
+		static const struct hook_kind kind = { IRIS_HOOK_ID_##name, #name, call_##name, \
+						       SUBJECT(type) };                         \
+		return run(&kind, arg);                                                         \
 	}
 IRIS_HOOKS(X)
 #undef X
@@ -259,7 +265,8 @@ hook_trace_set(struct iris_str bare)
 static int
 compare_places(const void *a, const void *b)
 {
-	const uint64_t x = ((const struct hook_entry *)a)->place, y = ((const struct hook_entry *)b)->place;
+	const uint64_t x = ((const struct hook_entry *)a)->place,
+		       y = ((const struct hook_entry *)b)->place;
 	return x < y ? -1 : x > y;
 }
 
@@ -279,8 +286,8 @@ static void *
 hook_build(const struct module_set *set, struct iris_error *error)
 {
 	static uint64_t generations;
-	struct hook_chains *chains = iris_calloc(1, sizeof(*chains) +
-		count_handlers(set, -1) * sizeof(struct hook_entry));
+	struct hook_chains *chains = iris_calloc(
+		1, sizeof(*chains) + count_handlers(set, -1) * sizeof(struct hook_entry));
 	struct hook_entry *entry = chains->entries;
 
 	chains->generation = ++generations;
@@ -291,8 +298,12 @@ hook_build(const struct module_set *set, struct iris_error *error)
 			const struct iris_module *module = set->modules[i];
 			for (const struct iris_hook_handler *h = module->hooks; h && h->fn; h++)
 				if (h->id == (enum iris_hook_id)id)
-					*entry++ = (struct hook_entry){ .module = module, .fn = h->fn,
-						.place = PLACE(h->band, set->orders[i], h - module->hooks) };
+					*entry++ = (struct hook_entry){
+						.module = module,
+						.fn = h->fn,
+						.place = PLACE(h->band, set->orders[i],
+							       h - module->hooks),
+					};
 		}
 		chains->chains[id] = (struct hook_chain){ first, (size_t)(entry - first) };
 		qsort(first, (size_t)(entry - first), sizeof(*first), compare_places);

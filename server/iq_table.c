@@ -12,17 +12,17 @@
 #define TAG(target, type) ((unsigned)(target) << 8 | (unsigned)(type))
 
 struct payload_entry {
-	uint32_t next;          /* in the bucket: index + 1, 0 ends */
-	unsigned tag;           /* 0 for stream elements */
+	uint32_t next; /* in the bucket: index + 1, 0 ends */
+	unsigned tag;  /* 0 for stream elements */
 	struct iris_str name, ns;
-	const void *handler;    /* struct iris_iq or iris_stream_handler */
+	const void *handler; /* struct iris_iq or iris_stream_handler */
 	const struct iris_module *module;
 };
 
 struct payload_table {
-	uint32_t bucket_count;  /* a power of two */
+	uint32_t bucket_count; /* a power of two */
 	uint32_t count;
-	uint32_t *buckets;      /* index + 1 of the first entry */
+	uint32_t *buckets; /* index + 1 of the first entry */
 	struct payload_entry *entries;
 };
 
@@ -36,7 +36,8 @@ payload_hash(unsigned tag, struct iris_str name, struct iris_str ns)
 }
 
 static const struct payload_entry *
-payload_find(const struct payload_table *table, unsigned tag, struct iris_str name, struct iris_str ns)
+payload_find(const struct payload_table *table, unsigned tag, struct iris_str name,
+	     struct iris_str ns)
 {
 	if (table == NULL)
 		return NULL;
@@ -76,15 +77,18 @@ payload_free(void *arg)
 
 /* False: somebody handles it already. */
 static bool
-payload_add(struct payload_table *table, const struct payload_entry *entry, struct iris_error *error)
+payload_add(struct payload_table *table, const struct payload_entry *entry,
+	    struct iris_error *error)
 {
-	const struct payload_entry *before = payload_find(table, entry->tag, entry->name, entry->ns);
-	uint32_t *bucket = &table->buckets[payload_hash(entry->tag, entry->name, entry->ns) & (table->bucket_count - 1)];
+	const struct payload_entry *before =
+		payload_find(table, entry->tag, entry->name, entry->ns);
+	uint32_t *bucket = &table->buckets[payload_hash(entry->tag, entry->name, entry->ns) &
+					   (table->bucket_count - 1)];
 
 	if (before)
 		return error_set(error, "the modules %s and %s both handle <%.*s xmlns='%.*s'/>",
-				 before->module->name, entry->module->name, IRIS_STR_FMT(entry->name),
-				 IRIS_STR_FMT(entry->ns));
+				 before->module->name, entry->module->name,
+				 IRIS_STR_FMT(entry->name), IRIS_STR_FMT(entry->ns));
 	table->entries[table->count] = *entry;
 	table->entries[table->count].next = *bucket;
 	*bucket = ++table->count;
@@ -109,8 +113,13 @@ add_iq(struct payload_table *table, const struct iris_module *module, const stru
 	static const enum iris_target targets[] = { IRIS_TO_HOST, IRIS_TO_ACCOUNT };
 
 	for (size_t i = 0; i < IRIS_COUNT(targets); i++) {
-		const struct payload_entry entry = { .tag = TAG(targets[i], iq->type), .name = str_from(iq->name),
-			.ns = str_from(iq->ns), .handler = iq, .module = module };
+		const struct payload_entry entry = {
+			.tag = TAG(targets[i], iq->type),
+			.name = str_from(iq->name),
+			.ns = str_from(iq->ns),
+			.handler = iq,
+			.module = module,
+		};
 		if ((iq->targets & targets[i]) && !payload_add(table, &entry, error))
 			return false;
 	}
@@ -138,13 +147,19 @@ element_build(const struct module_set *set, struct iris_error *error)
 	size_t count = 0;
 
 	for (size_t i = 0; i < set->count; i++)
-		for (const struct iris_stream_handler *h = set->modules[i]->elements; h && h->name; h++)
+		for (const struct iris_stream_handler *h = set->modules[i]->elements; h && h->name;
+		     h++)
 			count++;
 	table = payload_new(count);
 	for (size_t i = 0; i < set->count; i++)
-		for (const struct iris_stream_handler *h = set->modules[i]->elements; h && h->name; h++) {
-			const struct payload_entry entry = { .name = str_from(h->name), .ns = str_from(h->ns),
-				.handler = h, .module = set->modules[i] };
+		for (const struct iris_stream_handler *h = set->modules[i]->elements; h && h->name;
+		     h++) {
+			const struct payload_entry entry = {
+				.name = str_from(h->name),
+				.ns = str_from(h->ns),
+				.handler = h,
+				.module = set->modules[i],
+			};
 			if (!payload_add(table, &entry, error)) {
 				payload_free(table);
 				return NULL;
@@ -166,11 +181,12 @@ element_swap(void *table)
 }
 
 const struct iris_iq *
-iq_find(enum iris_target target, enum iris_stanza_type type, struct iris_str name, struct iris_str ns,
-	const struct iris_module **module_r)
+iq_find(enum iris_target target, enum iris_stanza_type type, struct iris_str name,
+	struct iris_str ns, const struct iris_module **module_r)
 {
-	const struct payload_entry *entry = payload_find(
-		atomic_load_explicit(&iq_published, memory_order_acquire), TAG(target, type), name, ns);
+	const struct payload_entry *entry =
+		payload_find(atomic_load_explicit(&iq_published, memory_order_acquire),
+			     TAG(target, type), name, ns);
 
 	if (entry == NULL)
 		return NULL;

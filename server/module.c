@@ -3,9 +3,9 @@
  * The module runtime: starts what was chosen, in order, publishes the tables that workers read,
  * loads, unloads and reloads while the server runs.  Main thread; what workers call is at the end.
  *
- * Registering is making all tables anew from the set of modules, and swapping pointers; so a module is
- * unregistered by making them without it.  What workers hold beyond a turn of their loop are
- * calls into a module only: those are counted per worker and module, and unloading waits for them.
+ * Registering is making all tables anew from the set of modules, and swapping pointers; so a
+ * module is unregistered by making them without it.  What workers hold beyond a turn of their loop
+ * are calls into a module only: those are counted per worker and module, and unloading waits.
  */
 #include <dlfcn.h>
 #include <libgen.h>
@@ -19,8 +19,8 @@
 /* One loaded module; main thread. */
 struct loaded {
 	const struct iris_module *module;
-	void *handle;                     /* of a shared object */
-	struct iris_settings *settings;   /* in runtime.config */
+	void *handle;			/* of a shared object */
+	struct iris_settings *settings; /* in runtime.config */
 	uint32_t order;
 	bool started;
 };
@@ -38,11 +38,12 @@ struct edition {
 static struct {
 	const struct iris_module *const *linked;
 	struct iris_config *config;
-	struct iris_config *retired;      /* the one before: who waits on a fiber may still hold a string of it */
-	char *path;                       /* of the main file, absolute */
+	struct iris_config
+		*retired; /* the one before: who waits on a fiber may still hold a string of it */
+	char *path;	  /* of the main file, absolute */
 	struct loaded loaded[MODULES_MAX];
 	size_t count;
-	struct loaded leaving;            /* unregistered, and fibers may still be inside; module NULL: none */
+	struct loaded leaving; /* unregistered, and fibers may still be inside; module NULL: none */
 	unsigned next_index;
 	uint32_t next_order;
 	bool published;
@@ -50,7 +51,7 @@ static struct {
 
 static _Atomic(struct module_set *) published;
 static _Atomic unsigned slot_count;
-/* Fibers inside a module, by worker (the main one first). Each is written by its own worker only. */
+/* Fibers inside a module, by worker (the main one first); each is written by its worker only. */
 static _Atomic uint32_t inside[WORKER_LIMIT + 1][MODULES_MAX];
 
 /* --- publishing --- */
@@ -67,24 +68,37 @@ module_grace(void)
 		workers_each(nothing, NULL);
 }
 
+static const struct iris_stream_role *
+role_find(const struct iris_module *module, struct iris_str name)
+{
+	for (const struct iris_stream_role *const *role = module->roles; role && *role; role++)
+		if (str_is(name, (*role)->name))
+			return *role;
+	return NULL;
+}
+
 /* The same thing from two modules: which one would be asked? */
+static bool
+check_pair(const struct iris_module *a, const struct iris_module *b, struct iris_error *error)
+{
+	if (a->accounts && b->accounts)
+		return error_set(error, "the modules %s and %s both keep accounts", a->name,
+				 b->name);
+	for (const struct iris_stream_role *const *role = b->roles; role && *role; role++)
+		if (role_find(a, str_from((*role)->name)))
+			return error_set(error,
+					 "the modules %s and %s both have the stream role \"%s\"",
+					 a->name, b->name, (*role)->name);
+	return true;
+}
+
 static bool
 check_providers(const struct module_set *set, struct iris_error *error)
 {
-	const struct iris_module *keeper = NULL;
-
-	for (size_t i = 0; i < set->count; i++) {
-		const struct iris_module *module = set->modules[i];
-		if (module->accounts && keeper)
-			return error_set(error, "the modules %s and %s both keep accounts", keeper->name, module->name);
-		keeper = module->accounts ? module : keeper;
-		for (const struct iris_stream_role *const *role = module->roles; role && *role; role++)
-			for (size_t j = 0; j < i; j++)
-				for (const struct iris_stream_role *const *other = set->modules[j]->roles; other && *other; other++)
-					if (strcmp((*role)->name, (*other)->name) == 0)
-						return error_set(error, "the modules %s and %s both have the stream role \"%s\"",
-								 set->modules[j]->name, module->name, (*role)->name);
-	}
+	for (size_t i = 0; i < set->count; i++)
+		for (size_t j = 0; j < i; j++)
+			if (!check_pair(set->modules[j], set->modules[i], error))
+				return false;
 	return true;
 }
 
@@ -159,8 +173,12 @@ metrics_count(const struct iris_module *module)
 static struct loaded
 loaded_make(const struct iris_module *module, void *handle, struct iris_settings *settings)
 {
-	const struct loaded loaded = { .module = module, .handle = handle, .settings = settings,
-		.order = runtime.next_order++ };
+	const struct loaded loaded = {
+		.module = module,
+		.handle = handle,
+		.settings = settings,
+		.order = runtime.next_order++,
+	};
 
 	if (module->self) {
 		IRIS_ASSERT(runtime.next_index < MODULES_MAX);
@@ -230,7 +248,8 @@ count_inside(const struct iris_module *module)
 	uint32_t count = 0;
 
 	for (size_t i = 0; module->self && i < IRIS_COUNT(inside); i++)
-		count += atomic_load_explicit(&inside[i][module->self->index], memory_order_acquire);
+		count +=
+			atomic_load_explicit(&inside[i][module->self->index], memory_order_acquire);
 	return count;
 }
 
@@ -250,7 +269,8 @@ absolute_name(const struct config_file *file)
 }
 
 bool
-modules_select(const struct iris_module *const *linked, struct iris_config **config_p, struct iris_report *report)
+modules_select(const struct iris_module *const *linked, struct iris_config **config_p,
+	       struct iris_report *report)
 {
 	struct module_choice *choice = iris_malloc(sizeof(*choice));
 	const bool ok = module_choose(linked, *config_p, choice, report);
@@ -262,8 +282,8 @@ modules_select(const struct iris_module *const *linked, struct iris_config **con
 		runtime.path = absolute_name(runtime.config->files[0]);
 		*config_p = NULL;
 		for (size_t i = 0; i < choice->set.count; i++)
-			runtime.loaded[runtime.count++] =
-				loaded_make(choice->set.modules[i], choice->handles[i], choice->settings[i]);
+			runtime.loaded[runtime.count++] = loaded_make(
+				choice->set.modules[i], choice->handles[i], choice->settings[i]);
 	}
 	free(choice);
 	return ok;
@@ -292,7 +312,8 @@ modules_start(struct iris_error *error)
 	}
 	for (size_t i = 0; i < runtime.count; i++) {
 		if (loaded_start(&runtime.loaded[i], error)) {
-			LOG(IRIS_LOG_DEBUG, "module", "started", LOG_CSTR("name", runtime.loaded[i].module->name));
+			LOG(IRIS_LOG_DEBUG, "module", "started",
+			    LOG_CSTR("name", runtime.loaded[i].module->name));
 			continue;
 		}
 		modules_stop();
@@ -333,15 +354,19 @@ keep_fixed(struct iris_config *config, const struct loaded *loaded, struct iris_
 	for (unsigned i = 0; options && options[i].name; i++) {
 		if (options[i].reloadable || settings_equal(settings, loaded->settings, i))
 			continue;
-		report_restart(report, "%.*s: %s.%s has changed: it needs a restart and keeps its value until then",
-			       IRIS_STR_FMT(settings_where(settings, i)), loaded->module->name, options[i].name);
+		report_restart(report,
+			       "%.*s: %s.%s has changed: it needs a restart, until then "
+			       "it keeps its value",
+			       IRIS_STR_FMT(settings_where(settings, i)), loaded->module->name,
+			       options[i].name);
 		settings_keep(config, settings, loaded->settings, i);
 	}
 }
 
-/* The settings of all loaded modules from a new configuration; looks at everything, changes nothing. */
+/* The settings of all loaded modules from a new configuration; changes nothing. */
 static void
-reload_check(struct iris_config *config, struct iris_settings **settings, struct iris_report *report)
+reload_check(struct iris_config *config, struct iris_settings **settings,
+	     struct iris_report *report)
 {
 	struct module_set *set = iris_calloc(1, sizeof(*set));
 
@@ -409,7 +434,8 @@ check_loadable(const struct iris_module *module, struct iris_error *error)
 	}
 	for (const char *const *need = module->needs; need && *need; need++)
 		if (!loaded_find(str_from(*need)))
-			return error_set(error, "the module %s needs %s, which is not loaded", module->name, *need);
+			return error_set(error, "the module %s needs %s, which is not loaded",
+					 module->name, *need);
 	return true;
 }
 
@@ -452,7 +478,8 @@ module_load(struct iris_str name, struct iris_error *error)
 	if (loaded_find(name))
 		return error_set(error, "the module %.*s is loaded already", IRIS_STR_FMT(name));
 	if (!module_unload_finish())
-		return error_set(error, "the module %s is still being unloaded", runtime.leaving.module->name);
+		return error_set(error, "the module %s is still being unloaded",
+				 runtime.leaving.module->name);
 	module = module_linked_find(runtime.linked, name);
 	if (module == NULL && modules)
 		module = module_open(name, modules->settings, &handle, error);
@@ -477,16 +504,21 @@ module_unload_begin(struct iris_str name, struct iris_error *error)
 	if (loaded == NULL)
 		return error_set(error, "the module %.*s is not loaded", IRIS_STR_FMT(name));
 	if (loaded->module->not_unloadable || loaded->module->self == NULL)
-		return error_set(error, "the module %s cannot be unloaded while the server runs", loaded->module->name);
+		return error_set(error, "the module %s cannot be unloaded while the server runs",
+				 loaded->module->name);
 	if (!module_unload_finish()) /* of the one before, which took its time */
-		return error_set(error, "the module %s is still being unloaded", runtime.leaving.module->name);
+		return error_set(error, "the module %s is still being unloaded",
+				 runtime.leaving.module->name);
 	for (size_t i = 0; i < runtime.count; i++)
-		for (const char *const *need = runtime.loaded[i].module->needs; need && *need; need++)
+		for (const char *const *need = runtime.loaded[i].module->needs; need && *need;
+		     need++)
 			if (str_is(name, *need))
-				return error_set(error, "the module %s needs %s", runtime.loaded[i].module->name, *need);
+				return error_set(error, "the module %s needs %s",
+						 runtime.loaded[i].module->name, *need);
 	runtime.leaving = *loaded;
 	runtime.count--;
-	memmove(loaded, loaded + 1, (size_t)(&runtime.loaded[runtime.count] - loaded) * sizeof(*loaded));
+	memmove(loaded, loaded + 1,
+		(size_t)(&runtime.loaded[runtime.count] - loaded) * sizeof(*loaded));
 	publish_rest();
 	return true;
 }
@@ -517,7 +549,8 @@ module_enter(const struct iris_module *module)
 {
 	_Atomic uint32_t *count = inside_of(module);
 	if (count)
-		atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
+		atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1,
+				      memory_order_relaxed);
 }
 
 void
@@ -527,7 +560,7 @@ module_leave(const struct iris_module *module)
 	if (count) {
 		const uint32_t before = atomic_load_explicit(count, memory_order_relaxed);
 		IRIS_ASSERT(before > 0);
-		/* Releases: who sees the count at zero and stops the module, sees all that was done in it. */
+		/* Releases: who sees zero and stops the module, sees all that was done in it. */
 		atomic_store_explicit(count, before - 1, memory_order_release);
 	}
 }
@@ -572,12 +605,11 @@ const struct iris_stream_role *
 stream_role_find(struct iris_str name)
 {
 	const struct module_set *set = loaded_set();
+	const struct iris_stream_role *role = NULL;
 
-	for (size_t i = 0; i < set->count; i++)
-		for (const struct iris_stream_role *const *role = set->modules[i]->roles; role && *role; role++)
-			if (str_is(name, (*role)->name))
-				return *role;
-	return NULL;
+	for (size_t i = 0; i < set->count && role == NULL; i++)
+		role = role_find(set->modules[i], name);
+	return role;
 }
 
 const struct iris_vault_engine *

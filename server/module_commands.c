@@ -13,13 +13,26 @@
 #define UNLOAD_POLL_MS 20
 
 const struct iris_option modules_options[] = {
-	[MODULES_LOAD] = { .name = "load", .type = IRIS_OPT_STRINGS, .optional = true,
-		.help = "Modules to load besides those that are loaded by default; a name that is not linked in is looked "
-			"for as a shared object" },
-	[MODULES_SKIP] = { .name = "skip", .type = IRIS_OPT_STRINGS, .optional = true,
-		.help = "Modules not to load although they would be by default" },
-	[MODULES_PATH] = { .name = "path", .type = IRIS_OPT_STRINGS, .fallback = "[" IRIS_MODULEDIR "]",
-		.help = "Folders of shared objects, searched in this order" },
+	[MODULES_LOAD] = {
+		.name = "load",
+		.type = IRIS_OPT_STRINGS,
+		.optional = true,
+		.help = "Modules to load besides those that are loaded by default; a name that "
+			"is not linked in is looked "
+			"for as a shared object",
+	},
+	[MODULES_SKIP] = {
+		.name = "skip",
+		.type = IRIS_OPT_STRINGS,
+		.optional = true,
+		.help = "Modules not to load although they would be by default",
+	},
+	[MODULES_PATH] = {
+		.name = "path",
+		.type = IRIS_OPT_STRINGS,
+		.fallback = "[" IRIS_MODULEDIR "]",
+		.help = "Folders of shared objects, searched in this order",
+	},
 	IRIS_OPTIONS_END
 };
 
@@ -98,7 +111,13 @@ main_reload(struct main_call *call)
 enum { FIELD_NAME };
 
 static const struct iris_command_field name_fields[] = {
-	[FIELD_NAME] = { .name = "name", .kind = IRIS_FIELD_TEXT, .required = true, .positional = true, .label = "Module" },
+	[FIELD_NAME] = {
+		.name = "name",
+		.kind = IRIS_FIELD_TEXT,
+		.required = true,
+		.positional = true,
+		.label = "Module",
+	},
 	{ .name = NULL },
 };
 
@@ -106,8 +125,10 @@ static void
 refuse(struct iris_command_call *call, const struct iris_error *error)
 {
 	call->refusal.condition = IRIS_NOT_ALLOWED;
-	call->refusal.text = arena_printf(call->arena, "%s%s%s%s%s", error->message, *error->detail ? ": " : "",
-		error->detail, *error->hint ? " – " : "", error->hint).base;
+	call->refusal.text =
+		arena_printf(call->arena, "%s%s%s%s%s", error->message, *error->detail ? ": " : "",
+			     error->detail, *error->hint ? " – " : "", error->hint)
+			.base;
 }
 
 static bool
@@ -117,7 +138,8 @@ list_one(const struct iris_module *module, void *arg)
 	const struct iris_str cells[] = {
 		arena_copy_str(call->arena, str_from(module->name)),
 		module->xep ? arena_copy_str(call->arena, str_from(module->xep)) : IRIS_STR(""),
-		module->not_unloadable || !module->self ? IRIS_STR("fixed") : IRIS_STR("can be unloaded"),
+		module->not_unloadable || !module->self ? IRIS_STR("fixed")
+							: IRIS_STR("can be unloaded"),
 		arena_copy_str(call->arena, str_from(module->summary)),
 	};
 
@@ -158,8 +180,12 @@ run_unload(struct iris_command_call *call)
 	}
 	for (unsigned waited = 0; !on_main(&main, main_unload_finish); waited += UNLOAD_POLL_MS)
 		if (waited >= UNLOAD_PATIENCE_MS || !fiber_sleep(UNLOAD_POLL_MS)) {
-			call->note = arena_printf(call->arena, "%.*s takes no new work, but something in it still waits; "
-				"it ends when another module is loaded or unloaded, or with the server", IRIS_STR_FMT(main.name));
+			call->note = arena_printf(
+				call->arena,
+				"%.*s takes no new work, but something in it still waits; "
+				"it ends when another module is loaded or unloaded, "
+				"or with the server",
+				IRIS_STR_FMT(main.name));
 			return;
 		}
 	call->note = arena_printf(call->arena, "%.*s is unloaded", IRIS_STR_FMT(main.name));
@@ -176,7 +202,8 @@ run_reload(struct iris_command_call *call)
 		call->note = IRIS_STR("The configuration is reloaded");
 		command_table(call, columns);
 		for (size_t i = 0; i < main.report.restart_count; i++) {
-			const struct iris_str cell = arena_copy_str(call->arena, str_from(main.report.restarts[i]));
+			const struct iris_str cell =
+				arena_copy_str(call->arena, str_from(main.report.restarts[i]));
 			command_row(call, &cell);
 		}
 	} else {
@@ -188,20 +215,35 @@ run_reload(struct iris_command_call *call)
 }
 
 static const struct iris_command command_list = {
-	.noun = "module", .verb = "list", .summary = "Lists the loaded modules in the order they were started",
-	.role = IRIS_ROLE_OPERATOR, .run = run_list,
+	.noun = "module",
+	.verb = "list",
+	.summary = "Lists the loaded modules in the order they were started",
+	.role = IRIS_ROLE_OPERATOR,
+	.run = run_list,
 };
 static const struct iris_command command_load = {
-	.noun = "module", .verb = "load", .summary = "Loads a module until the next restart",
-	.role = IRIS_ROLE_OPERATOR, .fields = name_fields, .run = run_load,
+	.noun = "module",
+	.verb = "load",
+	.summary = "Loads a module until the next restart",
+	.role = IRIS_ROLE_OPERATOR,
+	.fields = name_fields,
+	.run = run_load,
 };
 static const struct iris_command command_unload = {
-	.noun = "module", .verb = "unload", .summary = "Stops a module and removes it until the next restart",
-	.role = IRIS_ROLE_OPERATOR, .dangerous = true, .fields = name_fields, .run = run_unload,
+	.noun = "module",
+	.verb = "unload",
+	.summary = "Stops a module and removes it until the next restart",
+	.role = IRIS_ROLE_OPERATOR,
+	.dangerous = true,
+	.fields = name_fields,
+	.run = run_unload,
 };
 static const struct iris_command command_reload = {
-	.noun = "module", .verb = "reload", .summary = "Reads the configuration of all modules anew",
-	.role = IRIS_ROLE_OPERATOR, .run = run_reload,
+	.noun = "module",
+	.verb = "reload",
+	.summary = "Reads the configuration of all modules anew",
+	.role = IRIS_ROLE_OPERATOR,
+	.run = run_reload,
 };
 static const struct iris_command *const commands[] = {
 	&command_list, &command_load, &command_unload, &command_reload, NULL,

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Documents made from the tables of the modules, so that they cannot be stale: the manual page of the
- * configuration, a sample of it, and the DOAP file (XEP-0453).  Called by irisd's --print-… flags.
+ * Documents made from the tables of the modules, so that they cannot be stale: the manual page of
+ * the configuration, a sample of it, and the DOAP file (XEP-0453), for irisd's --print-… flags.
  */
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "module_private.h"
 
+#define URL_RFC "https://www.rfc-editor.org/info/rfc"
 #define NS_DOAP "http://usefulinc.com/ns/doap#"
 #define NS_RDF "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 #define NS_DOAP_XMPP "https://linkmauve.fr/ns/xmpp-doap#"
 
 /* --- manual: mdoc --- */
 
-/* A line that starts with a dot would be a macro, a backslash an escape; sentences start on new lines. */
+/* A dot at the start would be a macro, a backslash an escape; sentences start on new lines. */
 static void
 write_mdoc(FILE *out, const char *text)
 {
@@ -72,7 +73,8 @@ write_mdoc_field(FILE *out, const struct iris_option *field)
 	if (field->fallback)
 		fprintf(out, "; default: %s.\n", *field->fallback ? field->fallback : "empty");
 	else
-		fputs(field->optional || field->type >= IRIS_OPT_STRINGS ? ".\n" : "; required.\n", out);
+		fputs(field->optional || field->type >= IRIS_OPT_STRINGS ? ".\n" : "; required.\n",
+		      out);
 }
 
 static void
@@ -98,7 +100,8 @@ write_mdoc_options(FILE *out, const struct iris_option *options, bool top)
 static int
 compare_modules(const void *a, const void *b)
 {
-	const struct iris_module *x = *(const struct iris_module *const *)a, *y = *(const struct iris_module *const *)b;
+	const struct iris_module *x = *(const struct iris_module *const *)a,
+				 *y = *(const struct iris_module *const *)b;
 	/* The core, plug-ins, and then those that are an XEP, each by name. */
 	if ((x->xep != NULL) != (y->xep != NULL))
 		return x->xep ? 1 : -1;
@@ -142,25 +145,30 @@ config_write_manual(FILE *out, const struct iris_module *const *modules)
 	      ".Dd $Mdocdate$\n.Dt IRIS.CONF 5\n.Os\n"
 	      ".Sh NAME\n.Nm iris.conf\n.Nd configuration of the XMPP server irisd\n"
 	      ".Sh DESCRIPTION\n"
-	      "The file\n.Pa iris.yaml\nis YAML: a mapping of sections, each named after a module, to options.\n"
-	      "Anchors, aliases, tags, merge keys and a second document are refused, as is any option that stands\n"
-	      "twice or that no module has.\n"
+	      "The file\n.Pa iris.yaml\nis YAML: a mapping of sections, each named after\n"
+	      "a module, to options.\n"
+	      "Anchors, aliases, tags, merge keys and a second document are refused, as is any\n"
+	      "option that stands twice or that no module has.\n"
 	      ".Bl -tag -width Ds\n"
 	      ".It Cm include\n"
-	      "A file or a list of files, relative to the file that names them; patterns as in\n.Xr glob 7 .\n"
+	      "A file or a list of files, relative to the file that names them; patterns as in\n"
+	      ".Xr glob 7 .\n"
 	      "A section may be spread over several files.\n"
 	      ".It Cm ${NAME}\n"
 	      "stands in any value for the environment variable,\n.Cm ${NAME:-default}\n"
 	      "for a default when it is unset or empty, and\n.Cm $${\nfor\n.Cm ${\nitself.\n"
 	      ".It Durations\n"
-	      "are numbers with units: ms, seconds, minutes, hours, days, weeks, as in\n.Ql 1 hour 30 minutes .\n"
+	      "are numbers with units: ms, seconds, minutes, hours, days, weeks, as in\n"
+	      ".Ql 1 hour 30 minutes .\n"
 	      ".It Sizes\n"
-	      "are numbers with units: bytes, KiB, MiB, GiB, TiB (powers of 1024), kB, MB, GB, TB (of 1000).\n"
+	      "are numbers with units: bytes, KiB, MiB, GiB, TiB (powers of 1024),\n"
+	      "kB, MB, GB, TB (of 1000).\n"
 	      ".It Paths\n"
 	      "are relative to the file that names them; defaults, to the main file.\n"
 	      ".El\n.Pp\n"
-	      "The file is checked completely before it is used, at start and by a reload (SIGHUP).\n"
-	      ".Sh SECTIONS\n", out);
+	      "The file is checked completely before it is used, at start and by a\nreload.\n"
+	      ".Sh SECTIONS\n",
+	      out);
 	for (size_t i = 0; list[i]; i++)
 		if (list[i]->options && list[i]->options->name)
 			write_mdoc_section(out, list[i]);
@@ -194,8 +202,8 @@ is_plain_yaml(const char *text)
 {
 	if (*text == '\0' || strchr("-?:,[]{}#&*!|>'\"%@` ", *text))
 		return false;
-	return strstr(text, ": ") == NULL && strstr(text, " #") == NULL && text[strlen(text) - 1] != ':' &&
-		strcmp(text, "null") != 0 && strcmp(text, "~") != 0;
+	return strstr(text, ": ") == NULL && strstr(text, " #") == NULL &&
+	       text[strlen(text) - 1] != ':' && strcmp(text, "null") != 0 && strcmp(text, "~") != 0;
 }
 
 static void
@@ -219,10 +227,14 @@ write_sample_option(FILE *out, const struct iris_option *option)
 	if (option->help)
 		write_comment(out, "  ", option->help);
 	option_describe(option, text, sizeof(text));
-	fprintf(out, "#  # (%s%s%s)\n", text, option->fallback || option->optional || option->type >= IRIS_OPT_STRINGS
-		? "" : "; required", option->reloadable ? "" : "; needs a restart");
+	fprintf(out, "#  # (%s%s%s)\n", text,
+		option->fallback || option->optional || option->type >= IRIS_OPT_STRINGS
+			? ""
+			: "; required",
+		option->reloadable ? "" : "; needs a restart");
 	/* Without a value it would not hold, unless it is required. */
-	const bool bare = option->fallback == NULL && (option->optional || option->type >= IRIS_OPT_STRINGS);
+	const bool bare =
+		option->fallback == NULL && (option->optional || option->type >= IRIS_OPT_STRINGS);
 	fprintf(out, "#  %s%s:", bare ? "#" : "", option->name);
 	if (option->fallback) {
 		fputc(' ', out);
@@ -231,8 +243,8 @@ write_sample_option(FILE *out, const struct iris_option *option)
 	fputc('\n', out);
 	for (const struct iris_option *field = option->fields; field && field->name; field++) {
 		option_describe(field, text, sizeof(text));
-		fprintf(out, "#  #   %s %s: %s  (%s)\n", field == option->fields ? "-" : " ", field->name,
-			field->fallback ? field->fallback : "", text);
+		fprintf(out, "#  #   %s %s: %s  (%s)\n", field == option->fields ? "-" : " ",
+			field->name, field->fallback ? field->fallback : "", text);
 	}
 }
 
@@ -243,15 +255,17 @@ config_write_sample(FILE *out, const struct iris_module *const *modules)
 
 	fputs("# SPDX-License-Identifier: Apache-2.0\n"
 	      "# A sample configuration of irisd: every section and option, with its default.\n"
-	      "# Made by irisd --print-sample. To use a section, take the first \"#\" from its lines.\n"
-	      "# See iris.conf(5).\n\n"
-	      "#include: [conf.d/*.yaml]\n", out);
+	      "# Made by irisd --print-sample. To use a section, take the first \"#\" from its\n"
+	      "# lines. See iris.conf(5).\n\n"
+	      "#include: [conf.d/*.yaml]\n",
+	      out);
 	for (size_t i = 0; list[i]; i++) {
 		const struct iris_module *module = list[i];
 		if (module->options == NULL || module->options->name == NULL)
 			continue;
 		fprintf(out, "\n# %s%s%s%s\n#%s:\n", module->summary, module->xep ? " – " : "",
-			module->xep ? module->xep : "", module->off_by_default ? " (off by default)" : "", module->name);
+			module->xep ? module->xep : "",
+			module->off_by_default ? " (off by default)" : "", module->name);
 		for (const struct iris_option *option = module->options; option->name; option++)
 			write_sample_option(out, option);
 	}
@@ -267,7 +281,8 @@ write_supported(FILE *out, struct iris_str entry, const char *note)
 	const char *space = memchr(entry.base, ' ', entry.len);
 	const size_t number_at = sizeof("XEP-") - 1;
 
-	if (space == NULL || entry.len < sizeof("XEP-0000 0") - 1 || memcmp(entry.base, "XEP-", number_at) != 0)
+	if (space == NULL || entry.len < sizeof("XEP-0000 0") - 1 ||
+	    memcmp(entry.base, "XEP-", number_at) != 0)
 		return;
 	fprintf(out,
 		"    <implements>\n"
@@ -309,16 +324,18 @@ modules_write_doap(FILE *out, const struct iris_module *const *modules)
 	const struct iris_module **list = sorted(modules);
 
 	fputs("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-	      "<rdf:RDF xmlns=\"" NS_DOAP "\" xmlns:rdf=\"" NS_RDF "\" xmlns:xmpp=\"" NS_DOAP_XMPP "\">\n"
+	      "<rdf:RDF xmlns=\"" NS_DOAP "\" xmlns:rdf=\"" NS_RDF "\" xmlns:xmpp=\"" NS_DOAP_XMPP
+	      "\">\n"
 	      "  <Project>\n"
 	      "    <name>Iris</name>\n"
 	      "    <shortdesc xml:lang=\"en\">An XMPP server</shortdesc>\n"
 	      "    <license rdf:resource=\"https://www.apache.org/licenses/LICENSE-2.0\"/>\n"
 	      "    <programming-language>C</programming-language>\n"
 	      "    <os>Linux</os>\n"
-	      "    <category rdf:resource=\"https://linkmauve.fr/ns/xmpp-doap#category-server\"/>\n", out);
+	      "    <category rdf:resource=\"" NS_DOAP_XMPP "category-server\"/>\n",
+	      out);
 	for (size_t i = 0; i < IRIS_COUNT(rfcs); i++)
-		fprintf(out, "    <implements rdf:resource=\"https://www.rfc-editor.org/info/rfc%d\"/>\n", rfcs[i]);
+		fprintf(out, "    <implements rdf:resource=\"" URL_RFC "%d\"/>\n", rfcs[i]);
 	for (size_t i = 0; list[i]; i++)
 		if (list[i]->xep)
 			write_module_doap(out, list[i]);

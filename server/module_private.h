@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The module runtime, for the core.  What workers read (hooks, IQ handlers, stream elements,
- * commands, features, roles) are immutable tables made from the ordered set of loaded modules; loading and
- * unloading makes them anew and swaps pointers, so undoing a registration needs no code.
+ * commands, features, roles) are immutable tables made from the ordered set of loaded modules;
+ * loading and unloading makes them anew and swaps pointers, so undoing needs no code.
  * Main thread, outside a fiber, unless something else is said.
  */
 #ifndef IRIS_MODULE_PRIVATE_H
@@ -22,11 +22,11 @@ extern const struct iris_module *const modules_linked[];
  * Decides which of `linked` (and of shared objects) are loaded, in which order, and checks
  * all sections of the configuration against all known modules. Takes over the config when true.
  */
-IRIS_MUST_CHECK bool modules_select(const struct iris_module *const *linked, struct iris_config **config_p,
-				    struct iris_report *report);
+IRIS_MUST_CHECK bool modules_select(const struct iris_module *const *linked,
+				    struct iris_config **config_p, struct iris_report *report);
 /*
- * Makes the tables that workers read: roles, engines, handlers.  For what comes before modules_start(),
- * which does it else.
+ * Makes the tables that workers read: roles, engines, handlers.  For what comes before
+ * modules_start(), which does it else.
  */
 IRIS_MUST_CHECK bool modules_publish(struct iris_error *error);
 /* Publishes all, then starts them in order; when one fails, those before it are stopped again. */
@@ -38,8 +38,8 @@ IRIS_MUST_CHECK bool modules_reload(struct iris_report *report);
 /* While the server runs: a module by name, linked in or a shared object. */
 IRIS_MUST_CHECK bool module_load(struct iris_str name, struct iris_error *error);
 /*
- * Unloading: first nobody finds it any more, then, when no fiber is inside it, it is stopped. So call
- * the second until it says true.
+ * Unloading: first nobody finds it any more, then, when no fiber is inside it, it is stopped. So
+ * call the second until it says true.
  */
 IRIS_MUST_CHECK bool module_unload_begin(struct iris_str name, struct iris_error *error);
 IRIS_MUST_CHECK bool module_unload_finish(void);
@@ -51,27 +51,31 @@ void module_each(bool (*fn)(const struct iris_module *module, void *arg), void *
 const struct iris_module *module_find(struct iris_str name);
 unsigned module_slot_count(void); /* indices given out so far: how long an array of slots must be */
 const struct iris_stream_role *stream_role_find(struct iris_str name);
-const struct iris_vault_engine *module_engine(struct iris_str name); /* of the module of that name */
+const struct iris_vault_engine *module_engine(struct iris_str name); /* of the module so named */
 
 /* Who handles this? NULL: nobody. Any worker; call it by iq_run(), stream_handler_run(). */
-const struct iris_iq *iq_find(enum iris_target target, enum iris_stanza_type type, struct iris_str name,
-			      struct iris_str ns, const struct iris_module **module_r);
+const struct iris_iq *iq_find(enum iris_target target, enum iris_stanza_type type,
+			      struct iris_str name, struct iris_str ns,
+			      const struct iris_module **module_r);
 const struct iris_stream_handler *stream_handler_find(struct iris_str name, struct iris_str ns,
 						      const struct iris_module **module_r);
 /* Calls the handler, so that its module is not unloaded under a fiber that waits in it. */
-enum iris_verdict iq_run(const struct iris_iq *iq, const struct iris_module *module, struct iris_request *request);
+enum iris_verdict iq_run(const struct iris_iq *iq, const struct iris_module *module,
+			 struct iris_request *request);
 void stream_handler_run(const struct iris_stream_handler *handler, const struct iris_module *module,
 			struct iris_stream *stream, struct iris_element *element);
-/* The same for calls that are none of those: mechanisms, roles. They nest; same worker, in pairs. */
+/* The same for other calls: mechanisms, roles. They nest; same worker, in pairs. */
 void module_enter(const struct iris_module *module);
 void module_leave(const struct iris_module *module);
 
-/* Logs the chain and the verdicts of every hook that is about this bare JID (level debug); none: off. */
+/*
+ * Logs the chain and the verdicts of every hook about this bare JID, at level debug; none: off.
+ */
 void hook_trace_set(struct iris_str bare);
 
 /* --- documents made from the tables of all known modules --- */
-void config_write_manual(FILE *out, const struct iris_module *const *modules); /* mdoc, iris.conf(5) */
-void config_write_sample(FILE *out, const struct iris_module *const *modules); /* YAML, all commented */
+void config_write_manual(FILE *out, const struct iris_module *const *modules); /* iris.conf(5) */
+void config_write_sample(FILE *out, const struct iris_module *const *modules); /* YAML, commented */
 void modules_write_doap(FILE *out, const struct iris_module *const *modules);  /* RDF/XML */
 
 /* --- between the files of the runtime --- */
@@ -86,7 +90,7 @@ extern const struct iris_module iris_module_modules;
 struct module_set {
 	size_t count;
 	const struct iris_module *modules[MODULES_MAX];
-	uint32_t orders[MODULES_MAX]; /* rising; a module keeps its number as long as it is loaded */
+	uint32_t orders[MODULES_MAX]; /* rising; kept as long as the module is loaded */
 };
 
 /* What was decided: the modules in order, where they came from, what is configured for them. */
@@ -99,7 +103,8 @@ struct module_choice {
 /* A table that is made from the set: hooks, IQ handlers, stream elements, commands, features. */
 struct module_table {
 	const char *what;
-	void *(*build)(const struct module_set *set, struct iris_error *error); /* NULL: a conflict */
+	/* NULL: a conflict */
+	void *(*build)(const struct module_set *set, struct iris_error *error);
 	void *(*swap)(void *table); /* publishes; returns the one before, or NULL */
 	void (*free)(void *table);  /* accepts NULL */
 };
@@ -109,9 +114,10 @@ extern const struct module_table hook_table, iq_table, element_table, command_se
 void module_grace(void);
 /* Is the descriptor one that this server understands? */
 IRIS_MUST_CHECK bool module_check(const struct iris_module *module, struct iris_error *error);
-/* Chooses from `linked` and the section `modules`, checks all that is written; false: the report has reasons. */
-IRIS_MUST_CHECK bool module_choose(const struct iris_module *const *linked, struct iris_config *config,
-				   struct module_choice *choice, struct iris_report *report);
+/* Chooses from `linked` and the section `modules`, checks all that is written; false: reported. */
+IRIS_MUST_CHECK bool module_choose(const struct iris_module *const *linked,
+				   struct iris_config *config, struct module_choice *choice,
+				   struct iris_report *report);
 /* Beyond the table: the module's own check. */
 void module_check_settings(const struct iris_module *module, const struct iris_settings *settings,
 			   struct iris_report *report);
@@ -122,9 +128,10 @@ struct iris_settings *module_settings(struct iris_config *config, const struct i
 void module_check_others(const struct iris_module *const *linked, const struct module_set *set,
 			 struct iris_config *config, struct iris_report *report);
 const struct iris_module *module_set_find(const struct module_set *set, struct iris_str name);
-const struct iris_module *module_linked_find(const struct iris_module *const *linked, struct iris_str name);
+const struct iris_module *module_linked_find(const struct iris_module *const *linked,
+					     struct iris_str name);
 /* Opens NAME.so in the folders of the section `modules`; NULL: the error says why. */
-const struct iris_module *module_open(struct iris_str name, const struct iris_settings *section, void **handle_r,
-				      struct iris_error *error);
+const struct iris_module *module_open(struct iris_str name, const struct iris_settings *section,
+				      void **handle_r, struct iris_error *error);
 
 #endif

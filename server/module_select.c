@@ -29,14 +29,16 @@ module_check(const struct iris_module *module, struct iris_error *error)
 {
 	/* Nothing behind `abi` may be looked at before these hold. */
 	if (module->magic != IRIS_MODULE_MAGIC)
-		return error_set(error, "wrong magic 0x%08x: this is no module of Iris", module->magic);
+		return error_set(error, "wrong magic 0x%08x: this is no module of Iris",
+				 module->magic);
 	if (module->abi != IRIS_MODULE_ABI) {
-		error_set(error, "wrong ABI: the module has %u, this server %u", module->abi, IRIS_MODULE_ABI);
+		error_set(error, "wrong ABI: the module has %u, this server %u", module->abi,
+			  IRIS_MODULE_ABI);
 		return error_hint(error, "build it again against the headers of this server");
 	}
 	if (module->size != sizeof(*module)) {
-		error_set(error, "wrong size: the descriptor has %zu bytes, this server's %zu", module->size,
-			  sizeof(*module));
+		error_set(error, "wrong size: the descriptor has %zu bytes, this server's %zu",
+			  module->size, sizeof(*module));
 		return error_hint(error, "build it again against the headers of this server");
 	}
 	if (!module->name || !is_module_name(str_from(module->name)) || !module->summary)
@@ -122,7 +124,8 @@ find_file(struct iris_str name, const struct iris_settings *section, char *path,
 		return false;
 	for (size_t i = 0; i < settings_count(section, MODULES_PATH); i++) {
 		struct iris_str folder = settings_item(section, MODULES_PATH, i);
-		const int len = snprintf(path, size, "%.*s/%.*s.so", IRIS_STR_FMT(folder), IRIS_STR_FMT(name));
+		const int len = snprintf(path, size, "%.*s/%.*s.so", IRIS_STR_FMT(folder),
+					 IRIS_STR_FMT(name));
 		if (len > 0 && (size_t)len < size && stat(path, &status) == 0)
 			return true;
 	}
@@ -130,7 +133,8 @@ find_file(struct iris_str name, const struct iris_settings *section, char *path,
 }
 
 const struct iris_module *
-module_open(struct iris_str name, const struct iris_settings *section, void **handle_r, struct iris_error *error)
+module_open(struct iris_str name, const struct iris_settings *section, void **handle_r,
+	    struct iris_error *error)
 {
 	char path[1024];
 
@@ -154,13 +158,16 @@ needs(const struct iris_module *module, const char *name)
 }
 
 static void
-check_needs(const struct module_set *set, const struct iris_module *const *linked, struct iris_report *report)
+check_needs(const struct module_set *set, const struct iris_module *const *linked,
+	    struct iris_report *report)
 {
 	for (size_t i = 0; i < set->count; i++)
 		for (const char *const *need = set->modules[i]->needs; need && *need; need++)
 			if (!module_set_find(set, str_from(*need)))
-				report_error(report, "modules: %s needs %s, which is not %s", set->modules[i]->name, *need,
-					     module_linked_find(linked, str_from(*need)) ? "loaded" : "there");
+				report_error(report, "modules: %s needs %s, which is not %s",
+					     set->modules[i]->name, *need,
+					     module_linked_find(linked, str_from(*need)) ? "loaded"
+											 : "there");
 }
 
 /* Follows the needs inside what could not be ordered: after `count` steps one is in a cycle. */
@@ -215,7 +222,8 @@ sort_set(struct module_set *set, struct iris_report *report)
 		}
 		set->modules[set->count++] = rest.modules[i];
 		rest.count--;
-		memmove(&rest.modules[i], &rest.modules[i + 1], (rest.count - i) * sizeof(rest.modules[0]));
+		memmove(&rest.modules[i], &rest.modules[i + 1],
+			(rest.count - i) * sizeof(rest.modules[0]));
 	}
 	return true;
 }
@@ -276,7 +284,8 @@ choose_opened(const struct iris_module *const *linked, const struct iris_setting
 		void *handle;
 
 		if (is_listed(section, MODULES_SKIP, name))
-			report_error(report, "%s: modules: \"%.*s\" is both in load and in skip", where, IRIS_STR_FMT(name));
+			report_error(report, "%s: modules: \"%.*s\" is both in load and in skip",
+				     where, IRIS_STR_FMT(name));
 		if (module_linked_find(linked, name) || module_set_find(&choice->set, name))
 			continue;
 		if (!find_file(name, section, path, sizeof(path))) {
@@ -297,7 +306,8 @@ choose_opened(const struct iris_module *const *linked, const struct iris_setting
 }
 
 static void
-check_skipped(const struct iris_module *const *linked, const struct iris_settings *section, struct iris_report *report)
+check_skipped(const struct iris_module *const *linked, const struct iris_settings *section,
+	      struct iris_report *report)
 {
 	const char *where = settings_where(section, MODULES_SKIP).base;
 
@@ -306,7 +316,8 @@ check_skipped(const struct iris_module *const *linked, const struct iris_setting
 		if (!module_linked_find(linked, name))
 			report_unknown(linked, where, name, report);
 		else if (str_is(name, "modules"))
-			report_error(report, "%s: modules.skip: \"modules\" cannot be skipped", where);
+			report_error(report, "%s: modules.skip: \"modules\" cannot be skipped",
+				     where);
 	}
 }
 
@@ -317,15 +328,18 @@ module_check_settings(const struct iris_module *module, const struct iris_settin
 	struct iris_error error = { .message = "" };
 
 	if (module->check && !module->check(settings, &error))
-		report_error(report, "%s: %s%s%s%s%s", module->name, error.message, *error.detail ? ": " : "", error.detail,
-			     *error.hint ? " – " : "", error.hint);
+		report_error(report, "%s: %s%s%s%s%s", module->name, error.message,
+			     *error.detail ? ": " : "", error.detail, *error.hint ? " – " : "",
+			     error.hint);
 }
 
 struct iris_settings *
-module_settings(struct iris_config *config, const struct iris_module *module, struct iris_report *report)
+module_settings(struct iris_config *config, const struct iris_module *module,
+		struct iris_report *report)
 {
 	const size_t before = report->error_count;
-	struct iris_settings *settings = settings_make(config, module->name, module->options, report);
+	struct iris_settings *settings =
+		settings_make(config, module->name, module->options, report);
 
 	if (report->error_count == before)
 		module_check_settings(module, settings, report);
@@ -337,7 +351,8 @@ static const struct iris_settings *
 section_of(struct iris_config *config)
 {
 	struct iris_report ignored = { .error_count = 0 };
-	const struct iris_settings *section = settings_make(config, "modules", modules_options, &ignored);
+	const struct iris_settings *section =
+		settings_make(config, "modules", modules_options, &ignored);
 
 	report_clear(&ignored);
 	return section;
@@ -357,7 +372,8 @@ check_closed(struct iris_config *config, struct iris_str name, struct iris_repor
 		return false;
 	module = open_file(path, name, &handle, &error);
 	if (module == NULL) {
-		report_error(report, "%s%s%s", error.message, *error.detail ? ": " : "", error.detail);
+		report_error(report, "%s%s%s", error.message, *error.detail ? ": " : "",
+			     error.detail);
 		return true;
 	}
 	settings_make(config, module->name, module->options, report);
@@ -370,7 +386,8 @@ void
 module_check_others(const struct iris_module *const *linked, const struct module_set *set,
 		    struct iris_config *config, struct iris_report *report)
 {
-	for (const struct config_node *section = config->root->first; section; section = section->next) {
+	for (const struct config_node *section = config->root->first; section;
+	     section = section->next) {
 		const struct iris_module *module = module_linked_find(linked, section->key);
 		char where[400];
 
@@ -404,8 +421,8 @@ sort_choice(struct module_choice *choice, struct iris_report *report)
 }
 
 bool
-module_choose(const struct iris_module *const *linked, struct iris_config *config, struct module_choice *choice,
-	      struct iris_report *report)
+module_choose(const struct iris_module *const *linked, struct iris_config *config,
+	      struct module_choice *choice, struct iris_report *report)
 {
 	const struct iris_settings *section = section_of(config);
 
@@ -418,7 +435,8 @@ module_choose(const struct iris_module *const *linked, struct iris_config *confi
 	check_needs(&choice->set, linked, report);
 	if (sort_choice(choice, report)) {
 		for (size_t i = 0; i < choice->set.count; i++)
-			choice->settings[i] = module_settings(config, choice->set.modules[i], report);
+			choice->settings[i] =
+				module_settings(config, choice->set.modules[i], report);
 		module_check_others(linked, &choice->set, config, report);
 	}
 	if (report->error_count == 0)

@@ -96,8 +96,13 @@ take_while(struct iris_str *s, bool (*of)(char c))
 
 /* "1 hour 30 minutes", "512 KiB": one or more amounts, summed. */
 static bool
-parse_amounts(const struct unit *units, struct iris_str text, int64_t *number_r, char *why, size_t size)
+parse_amounts(const struct unit *units, struct iris_str text, int64_t *number_r, char *why,
+	      size_t size)
 {
+	static const char no_size[] = "is not a size: write a number with a unit (bytes, KiB, MiB, "
+				      "GiB), such as \"512 KiB\"";
+	static const char no_duration[] = "is not a duration: write a number with a unit (ms, "
+					  "seconds, minutes, hours, days), such as \"10 minutes\"";
 	const bool is_size = units == size_units;
 	struct iris_str rest = take_spaces(text);
 	int64_t sum = 0;
@@ -113,12 +118,10 @@ parse_amounts(const struct unit *units, struct iris_str text, int64_t *number_r,
 		int64_t amount, part;
 
 		if (digits.len == 0 || unit == NULL)
-			return refuse(why, size, is_size
-				? "is not a size: write a number with a unit (bytes, KiB, MiB, GiB), such as \"512 KiB\""
-				: "is not a duration: write a number with a unit (ms, seconds, minutes, hours, days), "
-				  "such as \"10 minutes\"");
+			return refuse(why, size, is_size ? no_size : no_duration);
 		if (!str_to_int(digits, 0, INT64_MAX, &amount) ||
-		    __builtin_mul_overflow(amount, unit->factor, &part) || __builtin_add_overflow(sum, part, &sum))
+		    __builtin_mul_overflow(amount, unit->factor, &part) ||
+		    __builtin_add_overflow(sum, part, &sum))
 			return refuse(why, size, "is too large");
 		rest = take_spaces(rest);
 	} while (rest.len > 0);
@@ -127,7 +130,8 @@ parse_amounts(const struct unit *units, struct iris_str text, int64_t *number_r,
 }
 
 static bool
-parse_choice(const struct iris_option *option, struct iris_str text, int64_t *number_r, char *why, size_t size)
+parse_choice(const struct iris_option *option, struct iris_str text, int64_t *number_r, char *why,
+	     size_t size)
 {
 	struct option_guess guess = { .wanted = text };
 	char hint[GUESS_NAME_MAX + 32], described[200];
@@ -169,7 +173,8 @@ check_range(const struct iris_option *option, int64_t number, char *why, size_t 
 
 	/* A lower bound alone is written with max 0. */
 	if (!has_bounds(option) ||
-	    (number >= option->min && (number <= option->max || (option->max == 0 && option->min > 0))))
+	    (number >= option->min &&
+	     (number <= option->max || (option->max == 0 && option->min > 0))))
 		return true;
 	format_range(option, range, sizeof(range));
 	snprintf(why, size, "is out of range %s", range);
@@ -179,31 +184,35 @@ check_range(const struct iris_option *option, int64_t number, char *why, size_t 
 static bool
 check_length(const struct iris_option *option, size_t len, char *why, size_t size)
 {
-	if (!has_bounds(option) || ((int64_t)len >= option->min &&
-		((int64_t)len <= option->max || (option->max == 0 && option->min > 0))))
+	if (!has_bounds(option) ||
+	    ((int64_t)len >= option->min &&
+	     ((int64_t)len <= option->max || (option->max == 0 && option->min > 0))))
 		return true;
-	snprintf(why, size, "has %zu bytes, but needs %" PRId64 " … %" PRId64, len, option->min, option->max);
+	snprintf(why, size, "has %zu bytes, but needs %" PRId64 " … %" PRId64, len, option->min,
+		 option->max);
 	return false;
 }
 
 bool
-option_parse(const struct iris_option *option, struct iris_str text, int64_t *number_r, char *why, size_t size)
+option_parse(const struct iris_option *option, struct iris_str text, int64_t *number_r, char *why,
+	     size_t size)
 {
 	*number_r = 0;
 	switch (option->type) {
 	case IRIS_OPT_BOOL:
 		*number_r = str_is(text, "true");
-		return *number_r || str_is(text, "false") || refuse(why, size, "is neither true nor false");
+		return *number_r || str_is(text, "false") ||
+		       refuse(why, size, "is neither true nor false");
 	case IRIS_OPT_INT:
 		if (!str_to_int(text, INT64_MIN, INT64_MAX, number_r))
 			return refuse(why, size, "is not an integer");
 		return check_range(option, *number_r, why, size);
 	case IRIS_OPT_DURATION:
 		return parse_amounts(duration_units, text, number_r, why, size) &&
-			check_range(option, *number_r, why, size);
+		       check_range(option, *number_r, why, size);
 	case IRIS_OPT_SIZE:
 		return parse_amounts(size_units, text, number_r, why, size) &&
-			check_range(option, *number_r, why, size);
+		       check_range(option, *number_r, why, size);
 	case IRIS_OPT_CHOICE:
 		return parse_choice(option, text, number_r, why, size);
 	case IRIS_OPT_STRING:
@@ -224,7 +233,8 @@ format_amount(const struct unit *unit, int64_t number, char *buf, size_t size)
 	while (unit->factor > 1 && (number == 0 || number % unit->factor != 0))
 		unit++;
 	number /= unit->factor;
-	snprintf(buf, size, "%" PRId64 " %s", number, number != 1 && unit->plural ? unit->plural : unit->name);
+	snprintf(buf, size, "%" PRId64 " %s", number,
+		 number != 1 && unit->plural ? unit->plural : unit->name);
 }
 
 void
@@ -253,7 +263,9 @@ void
 option_describe(const struct iris_option *option, char *buf, size_t size)
 {
 	/* The range stands between the two. */
-	static const struct { const char *noun, *before, *after; } words[] = {
+	static const struct {
+		const char *noun, *before, *after;
+	} words[] = {
 		[IRIS_OPT_BOOL] = { "true or false", "", "" },
 		[IRIS_OPT_INT] = { "an integer", ", ", "" },
 		[IRIS_OPT_DURATION] = { "a duration", ", ", "" },
@@ -268,12 +280,13 @@ option_describe(const struct iris_option *option, char *buf, size_t size)
 
 	if (option->type == IRIS_OPT_CHOICE)
 		describe_choices(option->choices, buf, size);
-	else if (!has_bounds(option) || option->type == IRIS_OPT_BOOL || option->type == IRIS_OPT_PATH)
+	else if (!has_bounds(option) || option->type == IRIS_OPT_BOOL ||
+		 option->type == IRIS_OPT_PATH)
 		snprintf(buf, size, "%s", words[option->type].noun);
 	else {
 		format_range(option, range, sizeof(range));
-		snprintf(buf, size, "%s%s%s%s", words[option->type].noun, words[option->type].before, range,
-			 words[option->type].after);
+		snprintf(buf, size, "%s%s%s%s", words[option->type].noun,
+			 words[option->type].before, range, words[option->type].after);
 	}
 }
 
@@ -293,13 +306,14 @@ edit_distance(struct iris_str a, struct iris_str b)
 	for (unsigned j = 0; j <= b.len; j++)
 		rows[0][j] = j;
 	for (unsigned i = 1; i <= a.len; i++) {
-		unsigned *row = rows[i % 3], *above = rows[(i + 2) % 3], *above2 = rows[(i + 1) % 3];
+		unsigned *row = rows[i % 3], *above = rows[(i + 2) % 3],
+			 *above2 = rows[(i + 1) % 3];
 		row[0] = i;
 		for (unsigned j = 1; j <= b.len; j++) {
 			const bool same = a.base[i - 1] == b.base[j - 1];
 			row[j] = min3(above[j] + 1, row[j - 1] + 1, above[j - 1] + (same ? 0 : 1));
-			if (i > 1 && j > 1 && a.base[i - 1] == b.base[j - 2] && a.base[i - 2] == b.base[j - 1] &&
-			    above2[j - 2] + 1 < row[j])
+			if (i > 1 && j > 1 && a.base[i - 1] == b.base[j - 2] &&
+			    a.base[i - 2] == b.base[j - 1] && above2[j - 2] + 1 < row[j])
 				row[j] = above2[j - 2] + 1;
 		}
 	}

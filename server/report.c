@@ -10,7 +10,7 @@
 #include "iris/log.h"
 
 static void IRIS_PRINTF(4, 0)
-add_line(char **lines, size_t *count, size_t *more, const char *fmt, va_list args)
+	add_line(char **lines, size_t *count, size_t *more, const char *fmt, va_list args)
 {
 	char line[1024];
 
@@ -59,19 +59,23 @@ void
 report_log(const struct iris_report *report, const char *area)
 {
 	for (size_t i = 0; i < report->error_count; i++)
-		LOG(IRIS_LOG_ERROR, area, "configuration refused", LOG_CSTR("reason", report->errors[i]));
+		LOG(IRIS_LOG_ERROR, area, "configuration refused",
+		    LOG_CSTR("reason", report->errors[i]));
 	if (report->error_more)
 		LOG(IRIS_LOG_ERROR, area, "more errors", LOG_INT("count", report->error_more));
 	for (size_t i = 0; i < report->restart_count; i++)
-		LOG(IRIS_LOG_WARNING, area, "restart needed", LOG_CSTR("option", report->restarts[i]));
+		LOG(IRIS_LOG_WARNING, area, "restart needed",
+		    LOG_CSTR("option", report->restarts[i]));
 	if (report->restart_more)
-		LOG(IRIS_LOG_WARNING, area, "restart needed for more", LOG_INT("count", report->restart_more));
+		LOG(IRIS_LOG_WARNING, area, "restart needed for more",
+		    LOG_INT("count", report->restart_more));
 }
 
 bool
 report_to_error(const struct iris_report *report, struct iris_error *error)
 {
-	const size_t others = report->error_count + report->error_more - (report->error_count ? 1 : 0);
+	const size_t others =
+		report->error_count + report->error_more - (report->error_count ? 1 : 0);
 
 	if (report->error_count == 0)
 		return error_set(error, "the configuration is refused");

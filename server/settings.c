@@ -22,10 +22,13 @@ where_of(struct iris_config *config, const struct config_node *node)
 	return arena_printf(config->arena, "%s:%u", node->file->name, node->line);
 }
 
-/* `iris.yaml:12: listen.port: "70000" is out of range 1 … 65535`. SECURITY: never the text of a secret. */
+/*
+ * `iris.yaml:12: listen.port: "70000" is out of range 1 … 65535`.
+ * SECURITY: never the text of a secret; logs have more readers than keys.
+ */
 static void
-report_value(const struct checker *checker, const struct config_node *node, const struct iris_option *option,
-	     const char *why)
+report_value(const struct checker *checker, const struct config_node *node,
+	     const struct iris_option *option, const char *why)
 {
 	struct iris_str where = where_of(checker->config, node);
 
@@ -34,17 +37,18 @@ report_value(const struct checker *checker, const struct config_node *node, cons
 			     IRIS_STR_FMT(checker->path), option->name, why);
 	else
 		report_error(checker->report, "%.*s: %.*s.%s: \"%.*s\" %s", IRIS_STR_FMT(where),
-			     IRIS_STR_FMT(checker->path), option->name, IRIS_STR_FMT(node->text), why);
+			     IRIS_STR_FMT(checker->path), option->name, IRIS_STR_FMT(node->text),
+			     why);
 }
 
 static void
-report_shape(const struct checker *checker, const struct config_node *node, const struct iris_option *option,
-	     const char *what)
+report_shape(const struct checker *checker, const struct config_node *node,
+	     const struct iris_option *option, const char *what)
 {
 	struct iris_str where = where_of(checker->config, node);
 
-	report_error(checker->report, "%.*s: %.*s.%s: %s", IRIS_STR_FMT(where), IRIS_STR_FMT(checker->path),
-		     option->name, what);
+	report_error(checker->report, "%.*s: %.*s.%s: %s", IRIS_STR_FMT(where),
+		     IRIS_STR_FMT(checker->path), option->name, what);
 }
 
 /* Relative paths start where the file is that names them; defaults, at the main file. */
@@ -55,12 +59,13 @@ absolute_path(struct iris_config *config, const struct config_node *node, struct
 
 	if (text.len > 0 && text.base[0] == '/')
 		return arena_copy_str(config->arena, text);
-	return arena_printf(config->arena, "%s/%.*s", str_is(str_from(dir), "/") ? "" : dir, IRIS_STR_FMT(text));
+	return arena_printf(config->arena, "%s/%.*s", str_is(str_from(dir), "/") ? "" : dir,
+			    IRIS_STR_FMT(text));
 }
 
 static void
-set_scalar(const struct checker *checker, const struct iris_option *option, const struct config_node *node,
-	   struct iris_setting *setting)
+set_scalar(const struct checker *checker, const struct iris_option *option,
+	   const struct config_node *node, struct iris_setting *setting)
 {
 	char why[300];
 
@@ -83,21 +88,22 @@ set_scalar(const struct checker *checker, const struct iris_option *option, cons
 }
 
 static void
-set_fallback(const struct checker *checker, const struct iris_option *option, struct iris_setting *setting)
+set_fallback(const struct checker *checker, const struct iris_option *option,
+	     struct iris_setting *setting)
 {
 	struct iris_str text, why_not;
 	char why[300];
 
-	/* A default that does not hold is a mistake of ours, unless it names a variable of the environment. */
+	/* A default that does not hold is a mistake of ours, unless it is the environment's. */
 	if (!config_expand(checker->config->arena, str_from(option->fallback), &text, &why_not)) {
-		report_error(checker->report, "default: %.*s.%s: %.*s", IRIS_STR_FMT(checker->path), option->name,
-			     IRIS_STR_FMT(why_not));
+		report_error(checker->report, "default: %.*s.%s: %.*s", IRIS_STR_FMT(checker->path),
+			     option->name, IRIS_STR_FMT(why_not));
 		return;
 	}
 	if (!option_parse(option, text, &setting->number, why, sizeof(why))) {
 		IRIS_ASSERT(strchr(option->fallback, '$') != NULL);
-		report_error(checker->report, "default: %.*s.%s: \"%.*s\" %s", IRIS_STR_FMT(checker->path),
-			     option->name, IRIS_STR_FMT(text), why);
+		report_error(checker->report, "default: %.*s.%s: \"%.*s\" %s",
+			     IRIS_STR_FMT(checker->path), option->name, IRIS_STR_FMT(text), why);
 		return;
 	}
 	if (option->type == IRIS_OPT_PATH)
@@ -107,8 +113,8 @@ set_fallback(const struct checker *checker, const struct iris_option *option, st
 }
 
 static void
-set_strings(const struct checker *checker, const struct iris_option *option, const struct config_node *list,
-	    struct iris_setting *setting)
+set_strings(const struct checker *checker, const struct iris_option *option,
+	    const struct config_node *list, struct iris_setting *setting)
 {
 	setting->items = arena_alloc(checker->config->arena, list->count * sizeof(*setting->items));
 	for (const struct config_node *item = list->first; item; item = item->next) {
@@ -122,22 +128,26 @@ static void settings_fill(const struct checker *checker, const struct iris_optio
 			  const struct config_node *mapping, struct iris_settings *settings);
 
 static void
-set_records(const struct checker *checker, const struct iris_option *option, const struct config_node *list,
-	    struct iris_setting *setting)
+set_records(const struct checker *checker, const struct iris_option *option,
+	    const struct config_node *list, struct iris_setting *setting)
 {
-	setting->records = arena_alloc(checker->config->arena, list->count * sizeof(*setting->records));
+	setting->records =
+		arena_alloc(checker->config->arena, list->count * sizeof(*setting->records));
 	for (const struct config_node *item = list->first; item; item = item->next) {
 		struct iris_settings *record = &setting->records[setting->count++];
 		struct iris_report ignored = { .error_count = 0 };
 		struct checker inner = { checker->config, checker->report, IRIS_STR_NONE };
 
-		inner.path = arena_printf(checker->config->arena, "%.*s.%s[%zu]", IRIS_STR_FMT(checker->path),
-					  option->name, setting->count);
+		inner.path =
+			arena_printf(checker->config->arena, "%.*s.%s[%zu]",
+				     IRIS_STR_FMT(checker->path), option->name, setting->count);
 		if (item->kind != CONFIG_MAPPING) {
-			report_shape(checker, item, option, "an entry with options is expected in this list");
+			report_shape(checker, item, option,
+				     "an entry with options is expected in this list");
 			inner.report = &ignored;
 		}
-		settings_fill(&inner, option->fields, item->kind == CONFIG_MAPPING ? item : NULL, record);
+		settings_fill(&inner, option->fields, item->kind == CONFIG_MAPPING ? item : NULL,
+			      record);
 		report_clear(&ignored);
 	}
 }
@@ -149,8 +159,8 @@ is_list(const struct iris_option *option)
 }
 
 static void
-set_list(const struct checker *checker, const struct iris_option *option, const struct config_node *node,
-	 struct iris_setting *setting)
+set_list(const struct checker *checker, const struct iris_option *option,
+	 const struct config_node *node, struct iris_setting *setting)
 {
 	const bool is_null = node->kind == CONFIG_SCALAR && node->is_plain && node->text.len == 0;
 	char bounds[200], text[240];
@@ -161,7 +171,7 @@ set_list(const struct checker *checker, const struct iris_option *option, const 
 	}
 	const bool bounded = option->min != 0 || option->max != 0;
 	if (bounded && ((int64_t)node->count < option->min ||
-	    ((int64_t)node->count > option->max && option->max != 0))) {
+			((int64_t)node->count > option->max && option->max != 0))) {
 		option_describe(option, bounds, sizeof(bounds));
 		snprintf(text, sizeof(text), "%zu entries, but this is %s", node->count, bounds);
 		report_shape(checker, node, option, text);
@@ -174,18 +184,19 @@ set_list(const struct checker *checker, const struct iris_option *option, const 
 
 /* Nothing is written for the option. */
 static void
-set_absent(const struct checker *checker, const struct iris_option *option, const struct config_node *mapping,
-	   struct iris_setting *setting)
+set_absent(const struct checker *checker, const struct iris_option *option,
+	   const struct config_node *mapping, struct iris_setting *setting)
 {
 	struct iris_str where;
 
 	if (option->fallback && is_list(option))
-		set_list(checker, option, config_fallback(checker->config, option->fallback), setting);
+		set_list(checker, option, config_fallback(checker->config, option->fallback),
+			 setting);
 	else if (option->fallback)
 		set_fallback(checker, option, setting);
 	else if (!option->optional && (!is_list(option) || option->min > 0)) {
 		where = mapping ? where_of(checker->config, mapping)
-			: str_from(checker->config->files[0]->name);
+				: str_from(checker->config->files[0]->name);
 		report_error(checker->report, "%.*s: %.*s.%s is required%s%s", IRIS_STR_FMT(where),
 			     IRIS_STR_FMT(checker->path), option->name, option->help ? ": " : "",
 			     option->help ? option->help : "");
@@ -194,7 +205,8 @@ set_absent(const struct checker *checker, const struct iris_option *option, cons
 
 /* Options that nobody declared. */
 static void
-check_unknown(const struct checker *checker, const struct iris_option *options, const struct config_node *mapping)
+check_unknown(const struct checker *checker, const struct iris_option *options,
+	      const struct config_node *mapping)
 {
 	for (const struct config_node *child = mapping->first; child; child = child->next) {
 		struct option_guess guess = { .wanted = child->key };
@@ -202,28 +214,32 @@ check_unknown(const struct checker *checker, const struct iris_option *options, 
 		bool known = false;
 		char hint[100];
 
-		for (const struct iris_option *option = options; option && option->name && !known; option++) {
+		for (const struct iris_option *option = options; option && option->name && !known;
+		     option++) {
 			known = str_is(child->key, option->name);
 			guess_offer(&guess, option->name);
 		}
 		if (!known)
-			report_error(checker->report, "%.*s: %.*s: there is no option \"%.*s\"%s", IRIS_STR_FMT(where),
-				     IRIS_STR_FMT(checker->path), IRIS_STR_FMT(child->key),
+			report_error(checker->report, "%.*s: %.*s: there is no option \"%.*s\"%s",
+				     IRIS_STR_FMT(where), IRIS_STR_FMT(checker->path),
+				     IRIS_STR_FMT(child->key),
 				     guess_text(&guess, hint, sizeof(hint)));
 	}
 }
 
 static void
-settings_fill(const struct checker *checker, const struct iris_option *options, const struct config_node *mapping,
-	      struct iris_settings *settings)
+settings_fill(const struct checker *checker, const struct iris_option *options,
+	      const struct config_node *mapping, struct iris_settings *settings)
 {
 	settings->options = options;
 	settings->count = options_count(options);
-	settings->values = arena_alloc(checker->config->arena, settings->count * sizeof(*settings->values));
+	settings->values =
+		arena_alloc(checker->config->arena, settings->count * sizeof(*settings->values));
 	if (mapping)
 		check_unknown(checker, options, mapping);
 	for (unsigned i = 0; i < settings->count; i++) {
-		const struct config_node *node = mapping ? config_child(mapping, str_from(options[i].name)) : NULL;
+		const struct config_node *node =
+			mapping ? config_child(mapping, str_from(options[i].name)) : NULL;
 
 		settings->values[i].where = where_of(checker->config, node);
 		if (node == NULL)
@@ -325,8 +341,8 @@ settings_equal(const struct iris_settings *a, const struct iris_settings *b, uns
 }
 
 void
-settings_keep(struct iris_config *config, struct iris_settings *settings, const struct iris_settings *from,
-	      unsigned option)
+settings_keep(struct iris_config *config, struct iris_settings *settings,
+	      const struct iris_settings *from, unsigned option)
 {
 	const struct iris_setting *old = &from->values[option];
 	struct iris_setting *copy = &settings->values[option];
@@ -334,8 +350,12 @@ settings_keep(struct iris_config *config, struct iris_settings *settings, const 
 
 	IRIS_ASSERT(settings->options == from->options);
 	setting_wipe(&settings->options[option], copy);
-	*copy = (struct iris_setting){ .number = old->number, .count = old->count,
-		.text = arena_copy_str(arena, old->text), .where = arena_copy_str(arena, old->where) };
+	*copy = (struct iris_setting){
+		.number = old->number,
+		.count = old->count,
+		.text = arena_copy_str(arena, old->text),
+		.where = arena_copy_str(arena, old->where),
+	};
 	if (old->items)
 		copy->items = arena_alloc(arena, old->count * sizeof(*copy->items));
 	if (old->records)
@@ -373,8 +393,10 @@ settings_bool(const struct iris_settings *settings, unsigned option)
 int64_t
 settings_int(const struct iris_settings *settings, unsigned option)
 {
-	return setting_of(settings, option, 1u << IRIS_OPT_INT | 1u << IRIS_OPT_DURATION | 1u << IRIS_OPT_SIZE |
-		1u << IRIS_OPT_CHOICE)->number;
+	return setting_of(settings, option,
+			  1u << IRIS_OPT_INT | 1u << IRIS_OPT_DURATION | 1u << IRIS_OPT_SIZE |
+				  1u << IRIS_OPT_CHOICE)
+		->number;
 }
 
 struct iris_str

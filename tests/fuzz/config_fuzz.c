@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as a configuration: they are refused with reasons, or become settings that can be read. */
+/* Any bytes as a configuration: refused with reasons, or settings that can be read. */
 #include <stdlib.h>
 
 #include "config_private.h"
@@ -11,19 +11,32 @@ static const struct iris_option fields[] = {
 	{ .name = "port", .type = IRIS_OPT_INT, .min = 1, .max = 65535 },
 	{ .name = "path", .type = IRIS_OPT_PATH, .fallback = "x" },
 	{ .name = "names", .type = IRIS_OPT_STRINGS },
-	IRIS_OPTIONS_END
+	IRIS_OPTIONS_END,
 };
 static const struct iris_option options[] = {
 	{ .name = "bool", .type = IRIS_OPT_BOOL, .fallback = "true" },
 	{ .name = "int", .type = IRIS_OPT_INT, .fallback = "3" },
-	{ .name = "wait", .type = IRIS_OPT_DURATION, .fallback = "10 minutes", .min = 1000, .max = 3600000 },
+	{
+		.name = "wait",
+		.type = IRIS_OPT_DURATION,
+		.fallback = "10 minutes",
+		.min = 1000,
+		.max = 3600000,
+	},
 	{ .name = "size", .type = IRIS_OPT_SIZE, .fallback = "512 KiB" },
-	{ .name = "text", .type = IRIS_OPT_STRING, .optional = true, .secret = true, .min = 1, .max = 20 },
+	{
+		.name = "text",
+		.type = IRIS_OPT_STRING,
+		.optional = true,
+		.secret = true,
+		.min = 1,
+		.max = 20,
+	},
 	{ .name = "path", .type = IRIS_OPT_PATH, .optional = true },
 	{ .name = "choice", .type = IRIS_OPT_CHOICE, .choices = choices, .fallback = "two" },
 	{ .name = "names", .type = IRIS_OPT_STRINGS, .fallback = "[a, b]" },
 	{ .name = "records", .type = IRIS_OPT_RECORDS, .fields = fields, .max = 20 },
-	IRIS_OPTIONS_END
+	IRIS_OPTIONS_END,
 };
 
 static void
@@ -43,13 +56,15 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct iris_report report = { .error_count = 0 };
-	struct iris_config *config = config_parse("iris.yaml", (struct iris_str){ (const char *)data, size }, &report);
+	struct iris_config *config =
+		config_parse("iris.yaml", (struct iris_str){ (const char *)data, size }, &report);
 
 	IRIS_ASSERT((config == NULL) == (report.error_count > 0));
 	if (config) {
 		struct iris_settings *settings = settings_make(config, "test", options, &report);
 		if (report.error_count == 0) {
-			struct iris_settings *again = settings_make(config, "test", options, &report);
+			struct iris_settings *again =
+				settings_make(config, "test", options, &report);
 			read_all(settings);
 			for (unsigned i = 0; i < options_count(options); i++) {
 				settings_keep(config, again, settings, i);

@@ -17,7 +17,12 @@ enum { WHO, MODE, COUNT, FORCE, SECRET, NOTE, FIELD_COUNT };
 static const char *const modes[] = { "slow", "fast", NULL };
 static const struct iris_command_field fields[] = {
 	[WHO] = { .name = "who", .kind = IRIS_FIELD_JID, .required = true, .positional = true },
-	[MODE] = { .name = "mode", .kind = IRIS_FIELD_CHOICE, .choices = modes, .fallback = "slow" },
+	[MODE] = {
+		.name = "mode",
+		.kind = IRIS_FIELD_CHOICE,
+		.choices = modes,
+		.fallback = "slow",
+	},
 	[COUNT] = { .name = "count", .kind = IRIS_FIELD_INT },
 	[FORCE] = { .name = "force", .kind = IRIS_FIELD_BOOL },
 	[SECRET] = { .name = "secret", .kind = IRIS_FIELD_SECRET },
@@ -37,7 +42,8 @@ run_add(struct iris_command_call *call)
 	memcpy(seen, call->values, sizeof(seen));
 	command_table(call, columns);
 	for (unsigned i = 0; i < 100; i++)
-		command_row(call, (const struct iris_str[]){ arena_printf(call->arena, "%u", i), IRIS_STR("x") });
+		command_row(call, (const struct iris_str[]){ arena_printf(call->arena, "%u", i),
+							     IRIS_STR("x") });
 }
 
 static void
@@ -46,16 +52,37 @@ run_refuse(struct iris_command_call *call)
 	call->refusal.condition = IRIS_CONFLICT;
 }
 
-static const struct iris_command user_add = { .noun = "user", .verb = "add", .summary = "x",
-	.role = IRIS_ROLE_COMPANY_ADMIN, .fields = fields, .run = run_add };
-static const struct iris_command user_drop = { .noun = "user", .verb = "drop", .summary = "x",
-	.role = IRIS_ROLE_OPERATOR, .run = run_refuse };
-static const struct iris_command room_list = { .noun = "room", .verb = "list", .summary = "x",
-	.role = IRIS_ROLE_USER, .run = run_refuse };
+static const struct iris_command user_add = {
+	.noun = "user",
+	.verb = "add",
+	.summary = "x",
+	.role = IRIS_ROLE_COMPANY_ADMIN,
+	.fields = fields,
+	.run = run_add,
+};
+static const struct iris_command user_drop = {
+	.noun = "user",
+	.verb = "drop",
+	.summary = "x",
+	.role = IRIS_ROLE_OPERATOR,
+	.run = run_refuse,
+};
+static const struct iris_command room_list = {
+	.noun = "room",
+	.verb = "list",
+	.summary = "x",
+	.role = IRIS_ROLE_USER,
+	.run = run_refuse,
+};
 static struct iris_module_self self;
-static const struct iris_module module = { IRIS_MODULE_HEAD, .name = "commands", .summary = "x", .self = &self,
+static const struct iris_module module = {
+	IRIS_MODULE_HEAD,
+	.name = "commands",
+	.summary = "x",
+	.self = &self,
 	.commands = (const struct iris_command *const[]){ &user_drop, &room_list, &user_add, NULL },
-	.metrics = command_metrics };
+	.metrics = command_metrics
+};
 
 static struct iris_arena *arena;
 static struct iris_str values[FIELD_COUNT];
@@ -63,7 +90,12 @@ static struct iris_str values[FIELD_COUNT];
 static struct iris_command_call
 call_by(enum iris_role role, const struct iris_command *command)
 {
-	struct iris_command_call call = { .arena = arena, .role = role, .command = command, .values = values };
+	struct iris_command_call call = {
+		.arena = arena,
+		.role = role,
+		.command = command,
+		.values = values,
+	};
 
 	assert_true(jid_parse(arena, IRIS_STR("romeo@montague.example/x"), &call.from));
 	command_run(&call);
@@ -143,7 +175,8 @@ static void
 roles_hide(void **state)
 {
 	assert_null(command_find(IRIS_ROLE_USER, IRIS_STR("user"), IRIS_STR("add")));
-	assert_ptr_equal(command_find(IRIS_ROLE_COMPANY_ADMIN, IRIS_STR("user"), IRIS_STR("add")), &user_add);
+	assert_ptr_equal(command_find(IRIS_ROLE_COMPANY_ADMIN, IRIS_STR("user"), IRIS_STR("add")),
+			 &user_add);
 	assert_null(command_find(IRIS_ROLE_OPERATOR, IRIS_STR("user"), IRIS_STR("ad")));
 	struct iris_command_call call = call_by(IRIS_ROLE_USER, &user_add);
 	assert_int_equal(call.refusal.condition, IRIS_ITEM_NOT_FOUND);
@@ -189,7 +222,8 @@ read_log(void)
 static void
 calls_are_logged_and_counted(void **state)
 {
-	const int64_t done = metric_value(&command_metrics[0]), refused = metric_value(&command_metrics[1]);
+	const int64_t done = metric_value(&command_metrics[0]),
+		      refused = metric_value(&command_metrics[1]);
 	struct iris_error error;
 
 	assert_true(log_open(scratch_path("log"), IRIS_LOG_NOTICE, &error));
@@ -218,7 +252,8 @@ setup_group(void **state)
 	struct iris_error error;
 	struct iris_config *config = config_parse("x", IRIS_STR(""), &report);
 
-	return setup_workers(0) || scratch_setup(state) || !modules_select(linked, &config, &report) || !modules_start(&error);
+	return setup_workers(0) || scratch_setup(state) ||
+	       !modules_select(linked, &config, &report) || !modules_start(&error);
 }
 
 static int

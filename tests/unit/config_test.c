@@ -19,16 +19,43 @@ static const struct iris_option listener_fields[] = {
 	{ .name = "port", .type = IRIS_OPT_INT, .min = 1, .max = 65535 },
 	{ .name = "role", .type = IRIS_OPT_STRING, .fallback = "c2s" },
 	{ .name = "cert", .type = IRIS_OPT_PATH, .optional = true },
-	IRIS_OPTIONS_END
+	IRIS_OPTIONS_END,
 };
 static const struct iris_option options[] = {
-	[PORT] = { .name = "port", .type = IRIS_OPT_INT, .fallback = "5222", .min = 1, .max = 65535 },
+	[PORT] = {
+		.name = "port",
+		.type = IRIS_OPT_INT,
+		.fallback = "5222",
+		.min = 1,
+		.max = 65535,
+	},
 	[HOST] = { .name = "host", .type = IRIS_OPT_STRING, .optional = true },
-	[WAIT] = { .name = "wait", .type = IRIS_OPT_DURATION, .fallback = "10 minutes", .reloadable = true },
-	[KEY] = { .name = "key", .type = IRIS_OPT_STRING, .optional = true, .secret = true, .max = 8 },
-	[LEVEL] = { .name = "level", .type = IRIS_OPT_CHOICE, .choices = levels, .fallback = "info" },
+	[WAIT] = {
+		.name = "wait",
+		.type = IRIS_OPT_DURATION,
+		.fallback = "10 minutes",
+		.reloadable = true,
+	},
+	[KEY] = {
+		.name = "key",
+		.type = IRIS_OPT_STRING,
+		.optional = true,
+		.secret = true,
+		.max = 8,
+	},
+	[LEVEL] = {
+		.name = "level",
+		.type = IRIS_OPT_CHOICE,
+		.choices = levels,
+		.fallback = "info",
+	},
 	[NAMES] = { .name = "names", .type = IRIS_OPT_STRINGS, .optional = true, .max = 3 },
-	[LISTENERS] = { .name = "listeners", .type = IRIS_OPT_RECORDS, .fields = listener_fields, .optional = true },
+	[LISTENERS] = {
+		.name = "listeners",
+		.type = IRIS_OPT_RECORDS,
+		.fields = listener_fields,
+		.optional = true,
+	},
 	[FILE_] = { .name = "file", .type = IRIS_OPT_PATH, .fallback = "iris.db" },
 	[DEFAULTS] = { .name = "defaults", .type = IRIS_OPT_STRINGS, .fallback = "[a, b]" },
 	IRIS_OPTIONS_END
@@ -74,8 +101,9 @@ assert_values(const char *text, const char *const *lines)
 static void
 values_and_defaults(void **state)
 {
-	struct iris_config *config = parse("test:\n  port: 80\n  wait: 5 seconds\n  level: error\n  names: [x, 'y z']\n"
-		"  listeners:\n    - {port: 1}\n    - port: 2\n      role: s2s\n");
+	struct iris_config *config =
+		parse("test:\n  port: 80\n  wait: 5 seconds\n  level: error\n  names: [x, 'y z']\n"
+		      "  listeners:\n    - {port: 1}\n    - port: 2\n      role: s2s\n");
 	const struct iris_settings *s = settings_make(config, "test", options, &report);
 
 	assert_int_equal(report.error_count, 0);
@@ -100,19 +128,29 @@ values_and_defaults(void **state)
 static void
 all_errors_at_once(void **state)
 {
-	assert_values("test:\n  port: 70000\n  prot: 1\n  wait: soon\n  level: inf\n  host: [a]\n  names: x\n", (const char *const[]){
-		"iris.yaml:3: test: there is no option \"prot\", did you mean \"port\"?",
-		"iris.yaml:2: test.port: \"70000\" is out of range 1 … 65535",
-		"iris.yaml:6: test.host: one value is expected here",
-		"iris.yaml:4: test.wait: \"soon\" is not a duration: write a number with a unit (ms, seconds, minutes, "
+	assert_values(
+		"test:\n  port: 70000\n  prot: 1\n  wait: soon\n  level: inf\n"
+		"  host: [a]\n  names: x\n",
+		(const char *const[]){
+			"iris.yaml:3: test: there is no option \"prot\", did you mean \"port\"?",
+			"iris.yaml:2: test.port: \"70000\" is out of range 1 … 65535",
+			"iris.yaml:6: test.host: one value is expected here",
+			"iris.yaml:4: test.wait: \"soon\" is not a duration: write a number with "
+			"a unit (ms, seconds, minutes, "
 			"hours, days), such as \"10 minutes\"",
-		"iris.yaml:5: test.level: \"inf\" is not error or info, did you mean \"info\"?",
-		"iris.yaml:7: test.names: a list is expected, such as [a, b]", NULL });
-	assert_values("test:\n  port:\n  names: [a, b, c, d]\n  listeners: [{role: x}, 7]\n", (const char *const[]){
-		"iris.yaml:2: test.port: has no value",
-		"iris.yaml:3: test.names: 4 entries, but this is a list of strings, 0 … 3 entries",
-		"iris.yaml:4: test.listeners[1].port is required",
-		"iris.yaml:4: test.listeners: an entry with options is expected in this list", NULL });
+			"iris.yaml:5: test.level: \"inf\" is not error or info, "
+			"did you mean \"info\"?",
+			"iris.yaml:7: test.names: a list is expected, such as [a, b]", NULL });
+	assert_values(
+		"test:\n  port:\n  names: [a, b, c, d]\n  listeners: [{role: x}, 7]\n",
+		(const char *const[]){
+			"iris.yaml:2: test.port: has no value",
+			"iris.yaml:3: test.names: 4 entries, but this is a list of strings, "
+			"0 … 3 entries",
+			"iris.yaml:4: test.listeners[1].port is required",
+			"iris.yaml:4: test.listeners: an entry with options is expected "
+			"in this list",
+			NULL });
 }
 
 static void
@@ -134,20 +172,29 @@ errors_are_bounded(void **state)
 static void
 secrets_are_not_printed(void **state)
 {
-	assert_values("test:\n  key: correct horse battery\n", (const char *const[]){
-		"iris.yaml:2: test.key: the value has 21 bytes, but needs 0 … 8", NULL });
+	assert_values(
+		"test:\n  key: correct horse battery\n",
+		(const char *const[]){
+			"iris.yaml:2: test.key: the value has 21 bytes, but needs 0 … 8", NULL });
 }
 
 static void
 yaml_without_its_traps(void **state)
 {
-	assert_syntax("a:\n  b: 1\n  b: 2\n", "iris.yaml:3:3: \"b\" is here twice, first in line 2");
-	assert_syntax("a: {x: 1}\na: {y: 1}\n", "iris.yaml:2:1: \"a\" is here twice, first in line 1");
-	assert_syntax("a:\n  b: &x 1\n", "iris.yaml:2:6: anchors (&name) and tags (!name) are not used here");
-	assert_syntax("a:\n  b: !!str 1\n", "iris.yaml:2:6: anchors (&name) and tags (!name) are not used here");
-	assert_syntax("a:\n  b: *x\n", "iris.yaml:2:6: aliases (*name) are not used here: write it out");
-	assert_syntax("a:\n  <<: {b: 1}\n", "iris.yaml:2:3: merge keys (<<) are not used here: write it out");
-	assert_syntax("a: {b: 1}\n---\na: {c: 1}\n", "iris.yaml:2:1: a second document (---) in one file");
+	assert_syntax("a:\n  b: 1\n  b: 2\n",
+		      "iris.yaml:3:3: \"b\" is here twice, first in line 2");
+	assert_syntax("a: {x: 1}\na: {y: 1}\n",
+		      "iris.yaml:2:1: \"a\" is here twice, first in line 1");
+	assert_syntax("a:\n  b: &x 1\n",
+		      "iris.yaml:2:6: anchors (&name) and tags (!name) are not used here");
+	assert_syntax("a:\n  b: !!str 1\n",
+		      "iris.yaml:2:6: anchors (&name) and tags (!name) are not used here");
+	assert_syntax("a:\n  b: *x\n",
+		      "iris.yaml:2:6: aliases (*name) are not used here: write it out");
+	assert_syntax("a:\n  <<: {b: 1}\n",
+		      "iris.yaml:2:3: merge keys (<<) are not used here: write it out");
+	assert_syntax("a: {b: 1}\n---\na: {c: 1}\n",
+		      "iris.yaml:2:1: a second document (---) in one file");
 	assert_syntax("a: {[x]: 1}\n", "iris.yaml:1:5: here the name of an option is expected");
 	assert_syntax("- a\n", "iris.yaml:1: sections are expected");
 	assert_syntax("a: 7\n", "iris.yaml:1: a: a section with options is expected");
@@ -162,12 +209,14 @@ yaml_without_its_traps(void **state)
 static void
 nothing_is_an_empty_configuration(void **state)
 {
-	static const char *const texts[] = { "", "# only words\n", "---\n", "~\n", "test:\n", "test: {}\n" };
+	static const char *const texts[] = { "",    "# only words\n", "---\n",
+					     "~\n", "test:\n",	      "test: {}\n" };
 
 	for (size_t i = 0; i < IRIS_COUNT(texts); i++) {
 		struct iris_config *config = parse(texts[i]);
 		assert_non_null(config);
-		assert_int_equal(settings_int(settings_make(config, "test", options, &report), PORT), 5222);
+		assert_int_equal(
+			settings_int(settings_make(config, "test", options, &report), PORT), 5222);
 		assert_int_equal(report.error_count, 0);
 		config_free(&config);
 	}
@@ -187,15 +236,19 @@ environment(void **state)
 	setenv("IRIS_TEST_NAME", "juliet: [capulet]", 1);
 	setenv("IRIS_TEST_EMPTY", "", 1);
 	unsetenv("IRIS_TEST_NONE");
-	config = parse("test: {host: \"<${IRIS_TEST_NAME}|${IRIS_TEST_NONE:-none}|${IRIS_TEST_EMPTY:-empty}|$${x}|$1>\"}\n");
+	config = parse(
+		"test: {host: \"<${IRIS_TEST_NAME}|${IRIS_TEST_NONE:-none}|"
+		       "${IRIS_TEST_EMPTY:-empty}|$${x}|$1>\"}\n");
 	/* What a variable holds is text, never YAML. */
 	assert_true(str_is(host_of(config), "<juliet: [capulet]|none|empty|${x}|$1>"));
 	config_free(&config);
 	assert_syntax("test: {host: \"${IRIS_TEST_NONE}\"}\n",
 		      "iris.yaml:1:14: the environment variable IRIS_TEST_NONE is not set");
-	assert_syntax("test: {host: \"${IRIS\"}\n",
-		      "iris.yaml:1:14: \"${\" has no closing \"}\" (\"$${\" stands for \"${\" itself)");
-	assert_syntax("test: {host: \"${1x}\"}\n", "iris.yaml:1:14: \"${1x}\" is neither ${NAME} nor ${NAME:-default}");
+	assert_syntax(
+		"test: {host: \"${IRIS\"}\n",
+		"iris.yaml:1:14: \"${\" has no closing \"}\" (\"$${\" stands for \"${\" itself)");
+	assert_syntax("test: {host: \"${1x}\"}\n",
+		      "iris.yaml:1:14: \"${1x}\" is neither ${NAME} nor ${NAME:-default}");
 	/* In values only. */
 	config = parse("test: {}\n\"${IRIS_TEST_NAME}\": {}\n");
 	assert_non_null(config_section(config, IRIS_STR("${IRIS_TEST_NAME}")));
@@ -264,9 +317,11 @@ includes_that_are_refused(void **state)
 static void
 kept_values_are_copies(void **state)
 {
-	struct iris_config *old = parse("test: {port: 1, names: [a, b], key: old, listeners: [{port: 9}]}\n");
+	struct iris_config *old =
+		parse("test: {port: 1, names: [a, b], key: old, listeners: [{port: 9}]}\n");
 	const struct iris_settings *before = settings_make(old, "test", options, &report);
-	struct iris_config *new = parse("test: {port: 2, names: [a, c], key: new, listeners: [{port: 10}]}\n");
+	struct iris_config *new =
+		parse("test: {port: 2, names: [a, c], key: new, listeners: [{port: 10}]}\n");
 	struct iris_settings *after = settings_make(new, "test", options, &report);
 	static const unsigned changed[] = { PORT, KEY, NAMES, LISTENERS };
 
@@ -295,7 +350,8 @@ main(void)
 		cmocka_unit_test(nothing_is_an_empty_configuration),
 		cmocka_unit_test(environment),
 		cmocka_unit_test_setup_teardown(includes, scratch_setup, scratch_teardown),
-		cmocka_unit_test_setup_teardown(includes_that_are_refused, scratch_setup, scratch_teardown),
+		cmocka_unit_test_setup_teardown(includes_that_are_refused, scratch_setup,
+						scratch_teardown),
 		cmocka_unit_test(kept_values_are_copies),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

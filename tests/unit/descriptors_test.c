@@ -24,7 +24,8 @@ check_options(const struct iris_module *module, const struct iris_option *option
 			fail_msg("%s.%s has no help", module->name, options->name);
 		for (const char *c = options->name; *c; c++)
 			if (!((*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9') || *c == '-'))
-				fail_msg("%s.%s is no name of an option", module->name, options->name);
+				fail_msg("%s.%s is no name of an option", module->name,
+					 options->name);
 		if ((options->type == IRIS_OPT_CHOICE) != (options->choices != NULL))
 			fail_msg("%s.%s: choices", module->name, options->name);
 		if ((options->type == IRIS_OPT_RECORDS) != (options->fields != NULL))
@@ -49,7 +50,8 @@ descriptors_hold(void **state)
 		for (const struct iris_hook_handler *h = (*m)->hooks; h && h->fn; h++)
 			assert_true(h->id < IRIS_HOOK_COUNT && h->band <= IRIS_OBSERVE);
 		for (const struct iris_iq *iq = (*m)->iq; iq && iq->name; iq++)
-			if (!iq->ns || !iq->handle || !iq->targets || (iq->type != IRIS_GET && iq->type != IRIS_SET))
+			if (!iq->ns || !iq->handle || !iq->targets ||
+			    (iq->type != IRIS_GET && iq->type != IRIS_SET))
 				fail_msg("%s: iq %s", (*m)->name, iq->name);
 		for (const struct iris_command *const *c = (*m)->commands; c && *c; c++)
 			if (!(*c)->noun || !(*c)->verb || !(*c)->summary || !(*c)->run)
@@ -57,7 +59,7 @@ descriptors_hold(void **state)
 	}
 }
 
-/* Every default holds (asserted inside), every need is there; what remains is what only an operator knows. */
+/* Every default holds (asserted inside), every need is there; what is left, only operators know. */
 static void
 defaults_hold(void **state)
 {
@@ -67,7 +69,8 @@ defaults_hold(void **state)
 	const bool chosen = module_choose(modules_linked, config, choice, &report);
 	assert_int_equal(chosen, report.error_count == 0);
 	for (size_t i = 0; i < report.error_count; i++)
-		if (!strstr(report.errors[i], "is required") && !strstr(report.errors[i], "environment variable") &&
+		if (!strstr(report.errors[i], "is required") &&
+		    !strstr(report.errors[i], "environment variable") &&
 		    strncmp(report.errors[i], "modules: ", 9) == 0)
 			fail_msg("%s", report.errors[i]);
 	report_clear(&report);
@@ -78,9 +81,8 @@ defaults_hold(void **state)
 static void
 nobody_is_in_anothers_way(void **state)
 {
-	static const struct module_table *const tables[] = {
-		&hook_table, &iq_table, &element_table, &command_set, &feature_table
-	};
+	static const struct module_table *const tables[] = { &hook_table, &iq_table, &element_table,
+							     &command_set, &feature_table };
 	struct module_set *set = calloc(1, sizeof(*set));
 	struct iris_error error;
 
@@ -111,7 +113,7 @@ static void
 documents_can_be_read(void **state)
 {
 	char *sample = written(config_write_sample), *doap = written(modules_write_doap),
-		*manual = written(config_write_manual);
+	     *manual = written(config_write_manual);
 	struct iris_arena *arena = arena_new();
 	struct iris_config *config = config_parse("sample", str_from(sample), &report);
 	const char *element = strstr(doap, "<rdf:RDF");

@@ -31,7 +31,8 @@ static void
 build(const char *variable1, const char *variable2)
 {
 	char makefile[600], include[600], out[600];
-	const char *const arguments[] = { "make", "-s", "-f", makefile, include, out, variable1, variable2, NULL };
+	const char *const arguments[] = { "make", "-s",	     "-f",	makefile, include,
+					  out,	  variable1, variable2, NULL };
 	int status;
 	pid_t pid;
 
@@ -39,7 +40,8 @@ build(const char *variable1, const char *variable2)
 	snprintf(include, sizeof(include), "INCLUDE=%s/server", source_folder());
 	snprintf(out, sizeof(out), "OUT=%s", scratch_path("example.so"));
 	(void)remove(scratch_path("example.so"));
-	assert_int_equal(posix_spawnp(&pid, "make", NULL, NULL, (char *const *)arguments, environ), 0);
+	assert_int_equal(posix_spawnp(&pid, "make", NULL, NULL, (char *const *)arguments, environ),
+			 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
 }
@@ -52,7 +54,8 @@ select_(const char *sections)
 	bool ok;
 
 	report_clear(&report);
-	snprintf(yaml, sizeof(yaml), "modules: {load: [example], path: [%s]}\n%s", scratch_folder, sections);
+	snprintf(yaml, sizeof(yaml), "modules: {load: [example], path: [%s]}\n%s", scratch_folder,
+		 sections);
 	scratch_write("iris.yaml", yaml);
 	config = config_load(scratch_path("iris.yaml"), &report);
 	assert_non_null(config);
@@ -66,8 +69,12 @@ greet(const char *expected)
 {
 	const struct iris_module *module;
 	struct iris_arena *arena = arena_new();
-	struct iris_request request = { .arena = arena, .payload = element_new(arena, "greet", "urn:example:greet") };
-	const struct iris_iq *iq = iq_find(IRIS_TO_HOST, IRIS_GET, IRIS_STR("greet"), IRIS_STR("urn:example:greet"), &module);
+	struct iris_request request = {
+		.arena = arena,
+		.payload = element_new(arena, "greet", "urn:example:greet"),
+	};
+	const struct iris_iq *iq = iq_find(IRIS_TO_HOST, IRIS_GET, IRIS_STR("greet"),
+					   IRIS_STR("urn:example:greet"), &module);
 
 	assert_non_null(iq);
 	element_set(request.payload, "name", IRIS_STR("Juliet"));
@@ -103,7 +110,9 @@ static void
 sections_are_checked(void **state)
 {
 	assert_false(select_("example: {greetin: Good morrow}\n"));
-	assert_non_null(strstr(report.errors[0], "example: there is no option \"greetin\", did you mean \"greeting\"?"));
+	assert_non_null(
+		strstr(report.errors[0],
+		       "example: there is no option \"greetin\", did you mean \"greeting\"?"));
 }
 
 static void
@@ -122,7 +131,9 @@ strangers_are_refused(void **state)
 	build("CFLAGS=-Diris_module_example=iris_module_other", NULL);
 	assert_refused("there is no symbol iris_module_example in it");
 	/* As if the headers had been others. */
-	scratch_write("old.c", "#include <iris/module.h>\n#undef IRIS_MODULE_ABI\n#define IRIS_MODULE_ABI 77u\n"
+	scratch_write(
+		"old.c",
+		"#include <iris/module.h>\n#undef IRIS_MODULE_ABI\n#define IRIS_MODULE_ABI 77u\n"
 		"#include \"example.c\"\n");
 	snprintf(source, sizeof(source), "SOURCE=%s", scratch_path("old.c"));
 	snprintf(flags, sizeof(flags), "CFLAGS=-I%s/modules/example", source_folder());

@@ -30,9 +30,20 @@ note(const char *word)
 
 enum { GREETING, LIMIT, SECRET };
 static const struct iris_option base_options[] = {
-	[GREETING] = { .name = "greeting", .type = IRIS_OPT_STRING, .fallback = "hello", .reloadable = true },
+	[GREETING] = {
+		.name = "greeting",
+		.type = IRIS_OPT_STRING,
+		.fallback = "hello",
+		.reloadable = true,
+	},
 	[LIMIT] = { .name = "limit", .type = IRIS_OPT_INT, .fallback = "3", .min = 1, .max = 9 },
-	[SECRET] = { .name = "secret", .type = IRIS_OPT_STRING, .optional = true, .secret = true, .reloadable = true },
+	[SECRET] = {
+		.name = "secret",
+		.type = IRIS_OPT_STRING,
+		.optional = true,
+		.secret = true,
+		.reloadable = true,
+	},
 	IRIS_OPTIONS_END
 };
 
@@ -41,15 +52,36 @@ static struct iris_module_self base_self, upper_self, other_self;
 static bool
 base_check(const struct iris_settings *settings, struct iris_error *error)
 {
-	return !str_is(settings_str(settings, GREETING), "boo") || error_set(error, "boo is no greeting");
+	return !str_is(settings_str(settings, GREETING), "boo") ||
+	       error_set(error, "boo is no greeting");
 }
 
-static bool base_start(struct iris_error *error) { note("+base"); return true; }
-static void base_stop(void) { note("-base"); }
-static void base_reload(void) { note("~base"); }
-static bool upper_start(struct iris_error *error) { note("+upper"); return true; }
-static void upper_stop(void) { note("-upper"); }
-static bool failing_start(struct iris_error *error) { error_set(error, "it rains"); return error_hint(error, "none"); }
+static bool
+base_start(struct iris_error *error)
+{
+	note("+base");
+	return true;
+}
+#define NOTING_FUNCTION(name, word) \
+	static void name(void)      \
+	{                           \
+		note(word);         \
+	}
+NOTING_FUNCTION(base_stop, "-base")
+NOTING_FUNCTION(base_reload, "~base")
+static bool
+upper_start(struct iris_error *error)
+{
+	note("+upper");
+	return true;
+}
+NOTING_FUNCTION(upper_stop, "-upper")
+static bool
+failing_start(struct iris_error *error)
+{
+	error_set(error, "it rains");
+	return error_hint(error, "none");
+}
 
 static enum iris_verdict
 answer(struct iris_request *request)
@@ -65,43 +97,101 @@ on_element(struct iris_stream *stream, struct iris_element *element)
 }
 
 static enum iris_verdict verdict_of_base;
-static enum iris_verdict base_hook(struct iris_request *r) { note("base"); return verdict_of_base; }
-static enum iris_verdict upper_hook(struct iris_request *r) { note("upper"); return IRIS_PASS; }
-static enum iris_verdict upper_filter(struct iris_request *r) { note("filter"); return IRIS_PASS; }
-static enum iris_verdict upper_late(struct iris_request *r) { note("late"); return IRIS_PASS; }
-static enum iris_verdict upper_observe(struct iris_request *r) { note("observe"); return IRIS_REFUSE; }
 
-static void run_nothing(struct iris_command_call *call) { }
-static const struct iris_command base_command = { .noun = "base", .verb = "list", .summary = "x",
-	.role = IRIS_ROLE_OPERATOR, .run = run_nothing };
-static const struct iris_iq base_iq[] = {
-	{ IRIS_TO_HOST | IRIS_TO_ACCOUNT, IRIS_GET, "query", "urn:test", IRIS_ANYONE, answer }, { .name = NULL },
+#define NOTING_HOOK(name, word, verdict)                            \
+	static enum iris_verdict name(struct iris_request *request) \
+	{                                                           \
+		note(word);                                         \
+		return verdict;                                     \
+	}
+NOTING_HOOK(base_hook, "base", verdict_of_base)
+NOTING_HOOK(upper_hook, "upper", IRIS_PASS)
+NOTING_HOOK(upper_filter, "filter", IRIS_PASS)
+NOTING_HOOK(upper_late, "late", IRIS_PASS)
+NOTING_HOOK(upper_observe, "observe", IRIS_REFUSE)
+
+static void
+run_nothing(struct iris_command_call *call)
+{
+}
+static const struct iris_command base_command = {
+	.noun = "base",
+	.verb = "list",
+	.summary = "x",
+	.role = IRIS_ROLE_OPERATOR,
+	.run = run_nothing,
 };
-static const struct iris_stream_handler base_elements[] = { { "a", "urn:test", ~0u, on_element }, { .name = NULL } };
-static const struct iris_hook_handler base_hooks[] = { HOOK(stanza_out, IRIS_NEUTRAL, base_hook), HOOKS_END };
+static const struct iris_iq base_iq[] = {
+	{ IRIS_TO_HOST | IRIS_TO_ACCOUNT, IRIS_GET, "query", "urn:test", IRIS_ANYONE, answer },
+	{ .name = NULL },
+};
+static const struct iris_stream_handler base_elements[] = { { "a", "urn:test", ~0u, on_element },
+							    { .name = NULL } };
+static const struct iris_hook_handler base_hooks[] = { HOOK(stanza_out, IRIS_NEUTRAL, base_hook),
+						       HOOKS_END };
 static const struct iris_hook_handler upper_hooks[] = {
 	HOOK(stanza_out, IRIS_OBSERVE, upper_observe), HOOK(stanza_out, IRIS_LATE, upper_late),
-	HOOK(stanza_out, IRIS_NEUTRAL, upper_hook), HOOK(stanza_out, IRIS_FILTER, upper_filter), HOOKS_END
+	HOOK(stanza_out, IRIS_NEUTRAL, upper_hook), HOOK(stanza_out, IRIS_FILTER, upper_filter),
+	HOOKS_END
 };
-static const struct iris_feature base_features[] = { { IRIS_DISCO_HOST, "urn:z" }, { IRIS_DISCO_HOST, "urn:a" },
-	{ IRIS_DISCO_ACCOUNT, "urn:z" }, { .var = NULL } };
-static struct iris_metric base_metrics[] = { { .name = "iris_base_total", .kind = IRIS_COUNTER, .help = "x" }, { .name = NULL } };
+static const struct iris_feature base_features[] = { { IRIS_DISCO_HOST, "urn:z" },
+						     { IRIS_DISCO_HOST, "urn:a" },
+						     { IRIS_DISCO_ACCOUNT, "urn:z" },
+						     { .var = NULL } };
+static struct iris_metric base_metrics[] = {
+	{ .name = "iris_base_total", .kind = IRIS_COUNTER, .help = "x" },
+	{ .name = NULL },
+};
 static const struct iris_stream_role base_role = { .name = "test-role" };
 static const struct iris_accounts base_accounts = { .find = NULL };
 
-static const struct iris_module base = { IRIS_MODULE_HEAD, .name = "base", .summary = "Has it all", .xep = "XEP-9999 1.2",
-	.self = &base_self, .options = base_options, .features = base_features, .iq = base_iq, .elements = base_elements,
-	.hooks = base_hooks, .commands = (const struct iris_command *const[]){ &base_command, NULL },
-	.metrics = base_metrics, .accounts = &base_accounts,
+static const struct iris_module base = {
+	IRIS_MODULE_HEAD,
+	.name = "base",
+	.summary = "Has it all",
+	.xep = "XEP-9999 1.2",
+	.self = &base_self,
+	.options = base_options,
+	.features = base_features,
+	.iq = base_iq,
+	.elements = base_elements,
+	.hooks = base_hooks,
+	.commands = (const struct iris_command *const[]){ &base_command, NULL },
+	.metrics = base_metrics,
+	.accounts = &base_accounts,
 	.roles = (const struct iris_stream_role *const[]){ &base_role, NULL },
-	.check = base_check, .start = base_start, .stop = base_stop, .reload = base_reload };
-static const struct iris_module upper = { IRIS_MODULE_HEAD, .name = "an-upper", .summary = "Needs base",
-	.needs = IRIS_NAMES("base"), .self = &upper_self, .hooks = upper_hooks, .features = base_features,
-	.start = upper_start, .stop = upper_stop };
-static const struct iris_module failing = { IRIS_MODULE_HEAD, .name = "failing", .summary = "Fails",
-	.needs = IRIS_NAMES("an-upper"), .self = &other_self, .start = failing_start };
-static const struct iris_module optional = { IRIS_MODULE_HEAD, .name = "optional", .summary = "Off", .off_by_default = true,
-	.self = &other_self, .options = base_options };
+	.check = base_check,
+	.start = base_start,
+	.stop = base_stop,
+	.reload = base_reload
+};
+static const struct iris_module upper = {
+	IRIS_MODULE_HEAD,
+	.name = "an-upper",
+	.summary = "Needs base",
+	.needs = IRIS_NAMES("base"),
+	.self = &upper_self,
+	.hooks = upper_hooks,
+	.features = base_features,
+	.start = upper_start,
+	.stop = upper_stop,
+};
+static const struct iris_module failing = {
+	IRIS_MODULE_HEAD,
+	.name = "failing",
+	.summary = "Fails",
+	.needs = IRIS_NAMES("an-upper"),
+	.self = &other_self,
+	.start = failing_start,
+};
+static const struct iris_module optional = {
+	IRIS_MODULE_HEAD,
+	.name = "optional",
+	.summary = "Off",
+	.off_by_default = true,
+	.self = &other_self,
+	.options = base_options,
+};
 
 /* --- helpers --- */
 
@@ -142,7 +232,8 @@ assert_reported(const char *text)
 	for (size_t i = 0; i < report.error_count; i++)
 		if (strstr(report.errors[i], text))
 			return;
-	fail_msg("nobody says \"%s\", but: %s", text, report.error_count ? report.errors[0] : "nothing");
+	fail_msg("nobody says \"%s\", but: %s", text,
+		 report.error_count ? report.errors[0] : "nothing");
 }
 
 static void
@@ -171,10 +262,12 @@ descriptors_are_checked(void **state)
 	struct iris_module module = base;
 
 	module.magic = 7;
-	assert_not_selected(LIST(&module), "{}", "base: wrong magic 0x00000007: this is no module of Iris");
+	assert_not_selected(LIST(&module), "{}",
+			    "base: wrong magic 0x00000007: this is no module of Iris");
 	module = base;
 	module.abi = 99;
-	assert_not_selected(LIST(&module), "{}", "base: wrong ABI: the module has 99, this server 1");
+	assert_not_selected(LIST(&module), "{}",
+			    "base: wrong ABI: the module has 99, this server 1");
 	module = base;
 	module.size = 8;
 	assert_not_selected(LIST(&module), "{}", "base: wrong size: the descriptor has 8 bytes");
@@ -198,23 +291,44 @@ load_and_skip(void **state)
 	modules_stop();
 	assert_not_selected(LIST(&base), "modules: {load: [bsae]}\n",
 			    "there is no module \"bsae\", did you mean \"base\"?");
-	assert_not_selected(LIST(&base), "modules: {skip: [nobody]}\n", "there is no module \"nobody\"");
-	assert_not_selected(LIST(&base), "modules: {load: [base], skip: [base]}\n", "both in load and in skip");
-	assert_not_selected(LIST(&base), "bas: {limit: 3}\n", "iris.yaml:1: there is no module \"bas\", did you mean \"base\"?");
+	assert_not_selected(LIST(&base), "modules: {skip: [nobody]}\n",
+			    "there is no module \"nobody\"");
+	assert_not_selected(LIST(&base), "modules: {load: [base], skip: [base]}\n",
+			    "both in load and in skip");
+	assert_not_selected(LIST(&base), "bas: {limit: 3}\n",
+			    "iris.yaml:1: there is no module \"bas\", did you mean \"base\"?");
 }
 
 static void
 every_section_is_checked(void **state)
 {
-	assert_not_selected(LIST(&base, &optional), "optional: {limit: 12}\nbase: {limt: 1, limit: x, greeting: boo}\n",
+	assert_not_selected(LIST(&base, &optional),
+			    "optional: {limit: 12}\nbase: {limt: 1, limit: x, greeting: boo}\n",
 			    "optional.limit: \"12\" is out of range 1 … 9");
-	assert_not_selected(LIST(&base), "base:\n  limt: 1\n", "iris.yaml:2: base: there is no option \"limt\", did you mean \"limit\"?");
+	assert_not_selected(
+		LIST(&base), "base:\n  limt: 1\n",
+		"iris.yaml:2: base: there is no option \"limt\", did you mean \"limit\"?");
 	assert_not_selected(LIST(&base), "base:\n  greeting: boo\n", "base: boo is no greeting");
 }
 
-static const struct iris_module circle_a = { IRIS_MODULE_HEAD, .name = "a", .summary = "x", .needs = IRIS_NAMES("b") };
-static const struct iris_module circle_b = { IRIS_MODULE_HEAD, .name = "b", .summary = "x", .needs = IRIS_NAMES("c") };
-static const struct iris_module circle_c = { IRIS_MODULE_HEAD, .name = "c", .summary = "x", .needs = IRIS_NAMES("a") };
+static const struct iris_module circle_a = {
+	IRIS_MODULE_HEAD,
+	.name = "a",
+	.summary = "x",
+	.needs = IRIS_NAMES("b"),
+};
+static const struct iris_module circle_b = {
+	IRIS_MODULE_HEAD,
+	.name = "b",
+	.summary = "x",
+	.needs = IRIS_NAMES("c"),
+};
+static const struct iris_module circle_c = {
+	IRIS_MODULE_HEAD,
+	.name = "c",
+	.summary = "x",
+	.needs = IRIS_NAMES("a"),
+};
 
 static void
 order_follows_needs(void **state)
@@ -224,8 +338,10 @@ order_follows_needs(void **state)
 	modules_stop();
 	assert_string_equal(diary, "+base +upper -upper -base");
 	assert_not_selected(LIST(&upper), "{}", "an-upper needs base, which is not there");
-	assert_not_selected(LIST(&upper, &base), "modules: {skip: [base]}\n", "an-upper needs base, which is not loaded");
-	assert_not_selected(LIST(&base, &circle_a, &circle_b, &circle_c), "{}", "in a circle: a → b → c → a");
+	assert_not_selected(LIST(&upper, &base), "modules: {skip: [base]}\n",
+			    "an-upper needs base, which is not loaded");
+	assert_not_selected(LIST(&base, &circle_a, &circle_b, &circle_c), "{}",
+			    "in a circle: a → b → c → a");
 }
 
 /* --- registering --- */
@@ -244,18 +360,26 @@ everything_is_registered_and_undone(void **state)
 
 	run_modules(LIST(&base, &upper), "base: {greeting: hi}\n");
 	assert_true(str_is(option_str(&base_self, GREETING), "hi"));
-	assert_ptr_equal(iq_find(IRIS_TO_HOST, IRIS_GET, IRIS_STR("query"), IRIS_STR("urn:test"), &module), &base_iq[0]);
-	assert_ptr_equal(iq_find(IRIS_TO_ACCOUNT, IRIS_GET, IRIS_STR("query"), IRIS_STR("urn:test"), &module), &base_iq[0]);
+	assert_ptr_equal(
+		iq_find(IRIS_TO_HOST, IRIS_GET, IRIS_STR("query"), IRIS_STR("urn:test"), &module),
+		&base_iq[0]);
+	assert_ptr_equal(iq_find(IRIS_TO_ACCOUNT, IRIS_GET, IRIS_STR("query"), IRIS_STR("urn:test"),
+				 &module),
+			 &base_iq[0]);
 	assert_ptr_equal(module, &base);
-	assert_null(iq_find(IRIS_TO_HOST, IRIS_SET, IRIS_STR("query"), IRIS_STR("urn:test"), &module));
-	assert_null(iq_find(IRIS_TO_HOST, IRIS_GET, IRIS_STR("query"), IRIS_STR("urn:tesd"), &module));
+	assert_null(
+		iq_find(IRIS_TO_HOST, IRIS_SET, IRIS_STR("query"), IRIS_STR("urn:test"), &module));
+	assert_null(
+		iq_find(IRIS_TO_HOST, IRIS_GET, IRIS_STR("query"), IRIS_STR("urn:tesd"), &module));
 	assert_int_equal(iq_run(&base_iq[0], &base, &request), IRIS_DONE);
 	assert_true(request.is_self);
 	diary[0] = '\0';
-	stream_handler_run(stream_handler_find(IRIS_STR("a"), IRIS_STR("urn:test"), &module), module, NULL, NULL);
+	stream_handler_run(stream_handler_find(IRIS_STR("a"), IRIS_STR("urn:test"), &module),
+			   module, NULL, NULL);
 	feature_each(IRIS_DISCO_HOST, collect, NULL);
 	assert_string_equal(diary, "element urn:a urn:z"); /* sorted, each once */
-	assert_ptr_equal(command_find(IRIS_ROLE_OPERATOR, IRIS_STR("base"), IRIS_STR("list")), &base_command);
+	assert_ptr_equal(command_find(IRIS_ROLE_OPERATOR, IRIS_STR("base"), IRIS_STR("list")),
+			 &base_command);
 	assert_ptr_equal(stream_role_find(IRIS_STR("test-role")), &base_role);
 	assert_ptr_equal(accounts(), &base_accounts);
 	assert_true(hook_is_used(IRIS_HOOK_ID_stanza_out));
@@ -264,7 +388,8 @@ everything_is_registered_and_undone(void **state)
 	assert_int_equal(metric_value(&base_metrics[0]), 2);
 
 	modules_stop();
-	assert_null(iq_find(IRIS_TO_HOST, IRIS_GET, IRIS_STR("query"), IRIS_STR("urn:test"), &module));
+	assert_null(
+		iq_find(IRIS_TO_HOST, IRIS_GET, IRIS_STR("query"), IRIS_STR("urn:test"), &module));
 	assert_null(stream_handler_find(IRIS_STR("a"), IRIS_STR("urn:test"), &module));
 	assert_null(command_find(IRIS_ROLE_OPERATOR, IRIS_STR("base"), IRIS_STR("list")));
 	assert_null(stream_role_find(IRIS_STR("test-role")));
@@ -276,12 +401,19 @@ everything_is_registered_and_undone(void **state)
 static void
 conflicts_name_both(void **state)
 {
-	struct iris_module twin = { IRIS_MODULE_HEAD, .name = "twin", .summary = "x", .self = &other_self };
+	struct iris_module twin = {
+		IRIS_MODULE_HEAD,
+		.name = "twin",
+		.summary = "x",
+		.self = &other_self,
+	};
 
 	twin.iq = base_iq;
-	assert_not_started(LIST(&base, &twin, &upper), "the modules base and twin both handle <query xmlns='urn:test'/>");
+	assert_not_started(LIST(&base, &twin, &upper),
+			   "the modules base and twin both handle <query xmlns='urn:test'/>");
 	twin.iq = NULL, twin.elements = base_elements;
-	assert_not_started(LIST(&base, &twin), "the modules base and twin both handle <a xmlns='urn:test'/>");
+	assert_not_started(LIST(&base, &twin),
+			   "the modules base and twin both handle <a xmlns='urn:test'/>");
 	twin.elements = NULL, twin.commands = base.commands;
 	assert_not_started(LIST(&base, &twin), "both have the command \"base list\"");
 	twin.commands = NULL, twin.accounts = base.accounts;
@@ -294,7 +426,8 @@ conflicts_name_both(void **state)
 static void
 a_failing_start_stops_the_others(void **state)
 {
-	assert_not_started(LIST(&base, &upper, &failing), "the module failing did not start: it rains");
+	assert_not_started(LIST(&base, &upper, &failing),
+			   "the module failing did not start: it rains");
 	assert_string_equal(error.hint, "none");
 	assert_string_equal(diary, "+base +upper -upper -base");
 }
@@ -339,8 +472,13 @@ unload_upper(struct iris_request *request)
 static const struct iris_hook_handler changing_hooks[] = {
 	HOOK(stanza_out, IRIS_EARLY, unload_upper), HOOKS_END
 };
-static const struct iris_module changing = { IRIS_MODULE_HEAD, .name = "changing", .summary = "x", .self = &other_self,
-	.hooks = changing_hooks };
+static const struct iris_module changing = {
+	IRIS_MODULE_HEAD,
+	.name = "changing",
+	.summary = "x",
+	.self = &other_self,
+	.hooks = changing_hooks,
+};
 
 static void
 chains_may_change_under_a_run(void **state)
@@ -387,8 +525,14 @@ load_and_unload(void **state)
 static void
 load_refuses_conflicts(void **state)
 {
-	struct iris_module twin = { IRIS_MODULE_HEAD, .name = "twin", .summary = "x", .self = &other_self, .iq = base_iq,
-		.off_by_default = true };
+	struct iris_module twin = {
+		IRIS_MODULE_HEAD,
+		.name = "twin",
+		.summary = "x",
+		.self = &other_self,
+		.iq = base_iq,
+		.off_by_default = true,
+	};
 
 	run_modules(LIST(&base, &twin, &optional), "optional: {greeting: hi}\n");
 	assert_false(module_load(IRIS_STR("twin"), &error));
@@ -420,7 +564,8 @@ reload_keeps_what_is_fixed(void **state)
 	assert_true(str_is(option_str(&base_self, SECRET), "y"));
 	assert_int_equal(option_int(&base_self, LIMIT), 4);
 	assert_int_equal(report.restart_count, 1);
-	assert_non_null(strstr(report.restarts[0], "iris.yaml:1: base.limit has changed: it needs a restart"));
+	assert_non_null(strstr(report.restarts[0],
+			       "iris.yaml:1: base.limit has changed: it needs a restart"));
 	assert_true(reload("base: {greeting: three, limit: 4}\n"));
 	assert_int_equal(report.restart_count, 0);
 	assert_true(str_is(option_str(&base_self, GREETING), "three"));
@@ -451,7 +596,11 @@ static struct iris_command_call
 operate(struct iris_arena *arena, const char *verb, const char *name)
 {
 	struct iris_str values[] = { str_from(name) };
-	struct iris_command_call call = { .arena = arena, .role = IRIS_ROLE_OPERATOR, .values = values };
+	struct iris_command_call call = {
+		.arena = arena,
+		.role = IRIS_ROLE_OPERATOR,
+		.values = values,
+	};
 
 	assert_true(jid_parse(arena, IRIS_STR("operator@verona.example"), &call.from));
 	call.command = command_find(IRIS_ROLE_OPERATOR, IRIS_STR("module"), str_from(verb));
@@ -522,17 +671,28 @@ waiting_hook(struct iris_request *request)
 static enum iris_verdict
 waiting_answer(struct iris_request *request)
 {
-	return !fiber_sleep(1) || str_is(option_str(&waiting_self, GREETING), "hello") ? IRIS_DONE : IRIS_REFUSE;
+	return !fiber_sleep(1) || str_is(option_str(&waiting_self, GREETING), "hello")
+		       ? IRIS_DONE
+		       : IRIS_REFUSE;
 }
 
 static const struct iris_hook_handler waiting_hooks[] = {
-	HOOK(stanza_out, IRIS_EARLY, waiting_hook), HOOK(stanza_out, IRIS_LATE, waiting_hook), HOOKS_END
+	HOOK(stanza_out, IRIS_EARLY, waiting_hook), HOOK(stanza_out, IRIS_LATE, waiting_hook),
+	HOOKS_END
 };
 static const struct iris_iq waiting_iq[] = {
-	{ IRIS_TO_HOST, IRIS_SET, "wait", "urn:test", IRIS_ANYONE, waiting_answer }, { .name = NULL },
+	{ IRIS_TO_HOST, IRIS_SET, "wait", "urn:test", IRIS_ANYONE, waiting_answer },
+	{ .name = NULL },
 };
-static const struct iris_module waiting = { IRIS_MODULE_HEAD, .name = "waiting", .summary = "x", .self = &waiting_self,
-	.options = base_options, .hooks = waiting_hooks, .iq = waiting_iq };
+static const struct iris_module waiting = {
+	IRIS_MODULE_HEAD,
+	.name = "waiting",
+	.summary = "x",
+	.self = &waiting_self,
+	.options = base_options,
+	.hooks = waiting_hooks,
+	.iq = waiting_iq,
+};
 
 static void
 read_on_a_fiber(void *arg)
@@ -540,7 +700,8 @@ read_on_a_fiber(void *arg)
 	while (!atomic_load(&enough)) {
 		struct iris_request request = { .arena = NULL };
 		const struct iris_module *module;
-		const struct iris_iq *iq = iq_find(IRIS_TO_HOST, IRIS_SET, IRIS_STR("wait"), IRIS_STR("urn:test"), &module);
+		const struct iris_iq *iq = iq_find(IRIS_TO_HOST, IRIS_SET, IRIS_STR("wait"),
+						   IRIS_STR("urn:test"), &module);
 
 		if (iq)
 			assert_int_equal(iq_run(iq, module, &request), IRIS_DONE);
@@ -625,7 +786,7 @@ static void
 documents(void **state)
 {
 	char *manual = written(config_write_manual), *sample = written(config_write_sample),
-		*doap = written(modules_write_doap), *yaml = uncommented(sample);
+	     *doap = written(modules_write_doap), *yaml = uncommented(sample);
 
 	assert_says(manual, ".Ss base\n");
 	assert_says(manual, ".It Cm limit\n");

@@ -49,8 +49,18 @@ durations(void **state)
 	assert_int_equal(value_of(IRIS_OPT_DURATION, "2 weeks"), 1209600000);
 	assert_int_equal(value_of(IRIS_OPT_DURATION, "15s"), 15000);
 	assert_int_equal(value_of(IRIS_OPT_DURATION, "0"), 0);
-	const char *const wrong[] = { "", " ", "10", "ten minutes", "-1 s", "1.5 hours", "1 month", "10 m", "5 s 3",
-		"9223372036854775807 weeks", "99999999999999999999 ms", "1 KiB" };
+	const char *const wrong[] = { "",
+				      " ",
+				      "10",
+				      "ten minutes",
+				      "-1 s",
+				      "1.5 hours",
+				      "1 month",
+				      "10 m",
+				      "5 s 3",
+				      "9223372036854775807 weeks",
+				      "99999999999999999999 ms",
+				      "1 KiB" };
 	for (size_t i = 0; i < IRIS_COUNT(wrong); i++)
 		assert_refused(IRIS_OPT_DURATION, wrong[i]);
 }
@@ -84,10 +94,25 @@ plain_types(void **state)
 static void
 ranges_are_named(void **state)
 {
-	const struct iris_option port = { .name = "port", .type = IRIS_OPT_INT, .min = 1, .max = 65535 };
-	const struct iris_option age = { .name = "age", .type = IRIS_OPT_DURATION, .min = 1000, .max = 3600000 };
+	const struct iris_option port = {
+		.name = "port",
+		.type = IRIS_OPT_INT,
+		.min = 1,
+		.max = 65535,
+	};
+	const struct iris_option age = {
+		.name = "age",
+		.type = IRIS_OPT_DURATION,
+		.min = 1000,
+		.max = 3600000,
+	};
 	const struct iris_option more = { .name = "more", .type = IRIS_OPT_SIZE, .min = 1024 };
-	const struct iris_option name = { .name = "name", .type = IRIS_OPT_STRING, .min = 2, .max = 4 };
+	const struct iris_option name = {
+		.name = "name",
+		.type = IRIS_OPT_STRING,
+		.min = 2,
+		.max = 4,
+	};
 	int64_t number;
 
 	assert_true(parse(&port, "65535", &number));
@@ -107,7 +132,11 @@ static void
 choices_suggest(void **state)
 {
 	static const char *const choices[] = { "off", "optional", "required", NULL };
-	const struct iris_option option = { .name = "tls", .type = IRIS_OPT_CHOICE, .choices = choices };
+	const struct iris_option option = {
+		.name = "tls",
+		.type = IRIS_OPT_CHOICE,
+		.choices = choices,
+	};
 	int64_t number;
 
 	assert_true(parse(&option, "required", &number));
@@ -119,11 +148,20 @@ choices_suggest(void **state)
 static void
 values_are_written_as_they_are_read(void **state)
 {
-	static const struct { enum iris_option_type type; int64_t number; const char *text; } cases[] = {
-		{ IRIS_OPT_DURATION, 600000, "10 minutes" }, { IRIS_OPT_DURATION, 1500, "1500 ms" },
-		{ IRIS_OPT_DURATION, 3600000, "1 hour" }, { IRIS_OPT_DURATION, 0, "0 ms" },
-		{ IRIS_OPT_SIZE, 524288, "512 KiB" }, { IRIS_OPT_SIZE, 10000, "10 kB" }, { IRIS_OPT_SIZE, 7, "7 bytes" },
-		{ IRIS_OPT_SIZE, 1 << 30, "1 GiB" }, { IRIS_OPT_INT, -3, "-3" },
+	static const struct {
+		enum iris_option_type type;
+		int64_t number;
+		const char *text;
+	} cases[] = {
+		{ IRIS_OPT_DURATION, 600000, "10 minutes" },
+		{ IRIS_OPT_DURATION, 1500, "1500 ms" },
+		{ IRIS_OPT_DURATION, 3600000, "1 hour" },
+		{ IRIS_OPT_DURATION, 0, "0 ms" },
+		{ IRIS_OPT_SIZE, 524288, "512 KiB" },
+		{ IRIS_OPT_SIZE, 10000, "10 kB" },
+		{ IRIS_OPT_SIZE, 7, "7 bytes" },
+		{ IRIS_OPT_SIZE, 1 << 30, "1 GiB" },
+		{ IRIS_OPT_INT, -3, "-3" },
 	};
 	char buf[64];
 
@@ -137,9 +175,16 @@ values_are_written_as_they_are_read(void **state)
 static void
 guesses(void **state)
 {
-	static const struct { const char *wanted, *best; } cases[] = {
-		{ "prot", "port" }, { "por", "port" }, { "address", "address" }, { "adress", "address" },
-		{ "resume-timout", "resume-timeout" }, { "completely-else", NULL }, { "", NULL },
+	static const struct {
+		const char *wanted, *best;
+	} cases[] = {
+		{ "prot", "port" },
+		{ "por", "port" },
+		{ "address", "address" },
+		{ "adress", "address" },
+		{ "resume-timout", "resume-timeout" },
+		{ "completely-else", NULL },
+		{ "", NULL },
 	};
 
 	for (size_t i = 0; i < IRIS_COUNT(cases); i++) {

@@ -17,7 +17,8 @@ scratch_setup(void **state)
 {
 	const char *base = getenv("TMPDIR");
 
-	snprintf(scratch_folder, sizeof(scratch_folder), "%s/iris-test.XXXXXX", base ? base : "/tmp");
+	snprintf(scratch_folder, sizeof(scratch_folder), "%s/iris-test.XXXXXX",
+		 base ? base : "/tmp");
 	return mkdtemp(scratch_folder) ? 0 : -1;
 }
 
@@ -51,7 +52,8 @@ scratch_write(const char *name, const char *text)
 	FILE *file;
 
 	snprintf(path, sizeof(path), "%s", scratch_path(name));
-	for (char *slash = strchr(path + strlen(scratch_folder) + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+	for (char *slash = strchr(path + strlen(scratch_folder) + 1, '/'); slash;
+	     slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
 		mkdir(path, 0700);
 		*slash = '/';
