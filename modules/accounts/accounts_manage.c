@@ -69,17 +69,7 @@ wipe(struct iris_str secret)
 		OPENSSL_cleanse((void *)(uintptr_t)secret.base, secret.len);
 }
 
-/* Are the verifiers that are kept those that we would make today? */
-static bool
-is_outdated(const struct iris_credentials *credentials)
-{
-	for (size_t i = 0; i < credentials->scram_count; i++)
-		if (credentials->scram[i].iterations != accounts_iterations())
-			return true;
-	return false;
-}
-
-/* The count of iterations was changed since: the password is at hand only now. */
+/* The options were changed since it was set: the password is at hand only now. */
 static void
 renew(struct iris_arena *arena, const struct iris_jid *jid, struct iris_str prepared)
 {
@@ -96,16 +86,17 @@ check_prepared(struct iris_arena *arena, const struct iris_jid *jid, struct iris
 	       struct iris_account *account_r)
 {
 	struct iris_credentials credentials;
+	bool outdated;
 	struct hashing hashing = { .password = prepared, .hash = credential_hash_at(1) };
 
-	if (!accounts_credentials(arena, jid, &credentials))
+	if (!accounts_load(arena, jid, &credentials, &outdated))
 		return IRIS_AUTH_UNAVAILABLE;
 	hashing.scram = &credentials.scram[1]; /* SCRAM-SHA-256, which is always there */
 	pool_call("accounts: check password", check_on_pool, &hashing);
 	if (!hashing.ok || credentials.account.id == 0)
 		return IRIS_AUTH_WRONG;
 	*account_r = credentials.account;
-	if (is_outdated(&credentials))
+	if (outdated)
 		renew(arena, jid, prepared);
 	return account_r->locked ? IRIS_AUTH_LOCKED : IRIS_AUTH_OK;
 }

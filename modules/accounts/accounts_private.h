@@ -97,6 +97,9 @@ void accounts_throttle_free(void);
 extern struct iris_query *const accounts_queries[];
 
 bool accounts_find(const struct iris_jid *jid, struct iris_account *account_r);
+/* outdated_r: with today's options other verifiers would be made. */
+bool accounts_load(struct iris_arena *arena, const struct iris_jid *jid,
+		   struct iris_credentials *credentials_r, bool *outdated_r);
 bool accounts_credentials(struct iris_arena *arena, const struct iris_jid *jid,
 			  struct iris_credentials *credentials_r);
 /* New verifiers for the hashes wanted, or none of the account's rows. */

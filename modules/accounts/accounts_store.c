@@ -6,6 +6,7 @@
 #include <openssl/crypto.h>
 
 #include "accounts_private.h"
+#include "iris/sasl.h"
 
 /* The company that vault_init() makes; modules/company gives it meaning later. */
 #define OWNER_OF_REGION 1
@@ -194,14 +195,24 @@ stored_verifier(const struct iris_rows *rows, const struct credential_hash *hash
 	return false;
 }
 
+/* Would a verifier for this hash be made today, and is there none like it? */
+static bool
+is_outdated(const struct credential_hash *hash, bool is_stored, const struct iris_scram *scram)
+{
+	if (!is_stored)
+		return strcmp(hash->mechanism, "SCRAM-SHA-1") != 0 || sasl_wants_sha1();
+	return scram->iterations != accounts_iterations();
+}
+
 bool
-accounts_credentials(struct iris_arena *arena, const struct iris_jid *jid,
-		     struct iris_credentials *credentials_r)
+accounts_load(struct iris_arena *arena, const struct iris_jid *jid,
+	      struct iris_credentials *credentials_r, bool *outdated_r)
 {
 	struct iris_str seed = seed_of(arena, jid_bare(jid));
 	struct iris_rows rows;
 	iris_owner owner;
 
+	*outdated_r = false;
 	*credentials_r = (struct iris_credentials){ .scram_count = CREDENTIAL_HASHES };
 	if (!accounts_find(jid, &credentials_r->account))
 		return false;
@@ -212,14 +223,25 @@ accounts_credentials(struct iris_arena *arena, const struct iris_jid *jid,
 		return false;
 	for (size_t i = 0; i < CREDENTIAL_HASHES; i++) {
 		const struct credential_hash *hash = credential_hash_at(i);
-		struct iris_scram made_up;
+		struct iris_scram *scram = &credentials_r->scram[i], made_up;
+		bool is_stored = stored_verifier(&rows, hash, scram);
 
 		/* Made whether needed or not, for the same reason. */
 		credential_make_up(arena, hash, seed, accounts_iterations(), &made_up);
-		if (!stored_verifier(&rows, hash, &credentials_r->scram[i]))
-			credentials_r->scram[i] = made_up;
+		*outdated_r = *outdated_r || is_outdated(hash, is_stored, scram);
+		if (!is_stored)
+			*scram = made_up;
 	}
 	return true;
+}
+
+bool
+accounts_credentials(struct iris_arena *arena, const struct iris_jid *jid,
+		     struct iris_credentials *credentials_r)
+{
+	bool outdated;
+
+	return accounts_load(arena, jid, credentials_r, &outdated);
 }
 
 /* --- changes, at home --- */
@@ -314,9 +336,9 @@ lock_at_home(void *arg)
 	struct iris_account account;
 
 	if (change_begin(change, &account))
-		change->condition = condition_of(
-			vault_write(&query_lock, account.owner,
-				    VALUES(value_int(account.id), value_int(change->locked)), NULL));
+		change->condition = condition_of(vault_write(
+			&query_lock, account.owner,
+			VALUES(value_int(account.id), value_int(change->locked)), NULL));
 	change_end(change);
 }
 
