@@ -54,6 +54,18 @@ stamp_from(const struct iris_session *session, struct iris_stanza *stanza)
 	return true;
 }
 
+/* RFC 6120 §8.1.5: a stanza without a language has that of its stream. */
+static void
+stamp_lang(const struct iris_session *session, struct iris_stanza *stanza)
+{
+	struct iris_str lang = session->stream ? stream_lang(session->stream) : IRIS_STR_NONE;
+
+	if (str_is_none(lang) || !str_is_none(stanza->lang))
+		return;
+	element_set(stanza->root, "xml:lang", lang);
+	stanza->lang = element_lang(stanza->root);
+}
+
 static bool
 is_legal(const struct iris_stanza *stanza)
 {
@@ -129,6 +141,7 @@ receive_checked(struct iris_session *session, struct iris_stanza **stanza_p, str
 	};
 
 	metric_add(&c2s_metrics[stanza->kind], 1);
+	stamp_lang(session, stanza);
 	if (!is_legal(stanza)) {
 		session_refuse_with(session, stanza, IRIS_BAD_REQUEST);
 		return;
