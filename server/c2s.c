@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a client sends, at the home of its user, on the fiber of its stream: the sender is stamped and
- * checked (RFC 6120 §8.1.2.1), an absent recipient means the client's own account (§10.3), and
+ * What a client sends, at the home of its user, on the fiber of its stream: the sender is stamped
+ * and checked (RFC 6120 §8.1.2.1), an absent recipient means the client's own account (§10.3), and
  * each kind goes its way.  It runs the hooks stanza_out and message_out.
  */
 #include "im_private.h"
@@ -20,7 +20,8 @@ static struct iris_metric c2s_metrics[] = {
 enum { METRIC_REFUSALS = IRIS_IQ + 1 }; /* the kinds come first */
 
 void
-session_refuse(struct iris_session *session, const struct iris_stanza *stanza, const struct iris_refusal *refusal)
+session_refuse(struct iris_session *session, const struct iris_stanza *stanza,
+	       const struct iris_refusal *refusal)
 {
 	struct iris_stanza *error = stanza_error(stanza, refusal);
 
@@ -30,7 +31,8 @@ session_refuse(struct iris_session *session, const struct iris_stanza *stanza, c
 }
 
 static void
-session_refuse_with(struct iris_session *session, const struct iris_stanza *stanza, enum iris_condition condition)
+session_refuse_with(struct iris_session *session, const struct iris_stanza *stanza,
+		    enum iris_condition condition)
 {
 	session_refuse(session, stanza, &(struct iris_refusal){ .condition = condition });
 }
@@ -84,19 +86,25 @@ pass_hook(enum iris_verdict verdict, struct iris_request *request)
 }
 
 static void
-receive_message(struct iris_session *session, struct iris_request *request, struct iris_stanza **stanza_p)
+receive_message(struct iris_session *session, struct iris_request *request,
+		struct iris_stanza **stanza_p)
 {
 	if (jid_is_none(&(*stanza_p)->to)) /* RFC 6120 §10.3.1 */
 		stanza_set_to(*stanza_p, &session->user->jid);
 	stanza_freeze(*stanza_p); /* it is kept and copied as it is from here on */
-	if (hook_is_used(IRIS_HOOK_ID_message_out) && !pass_hook(hook_run_message_out(request), request))
+	if (hook_is_used(IRIS_HOOK_ID_message_out) &&
+	    !pass_hook(hook_run_message_out(request), request))
 		return;
 	route_stanza(stanza_p, request->ticket);
 }
 
-/* RFC 6120 §10.3.3: for the account itself. Nobody asked for a result that nobody waits for: swallowed. */
+/*
+ * RFC 6120 §10.3.3: for the account itself. Nobody asked for a result that nobody waits for:
+ * swallowed.
+ */
 static void
-receive_iq(struct iris_session *session, struct iris_request *request, struct iris_stanza **stanza_p)
+receive_iq(struct iris_session *session, struct iris_request *request,
+	   struct iris_stanza **stanza_p)
 {
 	struct iris_stanza *iq = *stanza_p;
 	bool own = jid_is_none(&iq->to) || jid_equal(&iq->to, &session->user->jid);
@@ -120,7 +128,8 @@ receive_iq(struct iris_session *session, struct iris_request *request, struct ir
 }
 
 static void
-receive_presence(struct iris_session *session, struct iris_stanza **stanza_p, struct iris_ticket *ticket)
+receive_presence(struct iris_session *session, struct iris_stanza **stanza_p,
+		 struct iris_ticket *ticket)
 {
 	if (session->closing)
 		return;
@@ -131,7 +140,8 @@ receive_presence(struct iris_session *session, struct iris_stanza **stanza_p, st
 }
 
 static void
-receive_checked(struct iris_session *session, struct iris_stanza **stanza_p, struct iris_ticket *ticket)
+receive_checked(struct iris_session *session, struct iris_stanza **stanza_p,
+		struct iris_ticket *ticket)
 {
 	struct iris_stanza *stanza = *stanza_p;
 	struct iris_request request = {
@@ -146,7 +156,8 @@ receive_checked(struct iris_session *session, struct iris_stanza **stanza_p, str
 		session_refuse_with(session, stanza, IRIS_BAD_REQUEST);
 		return;
 	}
-	if (hook_is_used(IRIS_HOOK_ID_stanza_out) && !pass_hook(hook_run_stanza_out(&request), &request))
+	if (hook_is_used(IRIS_HOOK_ID_stanza_out) &&
+	    !pass_hook(hook_run_stanza_out(&request), &request))
 		return;
 	switch (stanza->kind) {
 	case IRIS_MESSAGE:
@@ -162,7 +173,8 @@ receive_checked(struct iris_session *session, struct iris_stanza **stanza_p, str
 }
 
 void
-session_receive(struct iris_session *session, struct iris_stanza **stanza_p, struct iris_ticket *ticket)
+session_receive(struct iris_session *session, struct iris_stanza **stanza_p,
+		struct iris_ticket *ticket)
 {
 	struct iris_session *held = session_ref(session);
 

@@ -44,7 +44,10 @@ str_compare(struct iris_str a, struct iris_str b)
 	return order ? order : (a.len > b.len) - (a.len < b.len);
 }
 
-/* Keeps the `limit` smallest addresses, in order. Most of many sessions are turned away at the last one. */
+/*
+ * Keeps the `limit` smallest addresses, in order. Most of many sessions are turned away at the last
+ * one.
+ */
 static void
 page_insert(struct iris_session **page, size_t *count, size_t limit, struct iris_session *session)
 {
@@ -71,14 +74,16 @@ session_line_of(struct iris_arena *arena, const struct iris_session *session)
 {
 	struct session_line line = {
 		.jid = arena_copy_str(arena, jid_full(&session->jid)),
-		.state = str_from(session->stream ? (session->presence ? "available" : "connected") : "detached"),
+		.state = str_from(session->stream ? (session->presence ? "available" : "connected")
+						  : "detached"),
 		.priority = session->priority,
 		.since_ms = session->since_ms,
 		.worker = worker_index(),
 	};
 
 	if (session->presence)
-		line.show = arena_copy_str(arena, element_child_text(session->presence->root, "show", NS_CLIENT));
+		line.show = arena_copy_str(
+			arena, element_child_text(session->presence->root, "show", NS_CLIENT));
 	if (session->stream)
 		line.address = arena_copy_str(arena, stream_peer_address(session->stream));
 	return line;
@@ -88,7 +93,8 @@ static void
 list_here(void *arg)
 {
 	struct session_listing *listing = arg;
-	struct iris_session **page = iris_malloc((listing->limit + 1) * sizeof(struct iris_session *));
+	struct iris_session **page =
+		iris_malloc((listing->limit + 1) * sizeof(struct iris_session *));
 	size_t count = 0;
 
 	HASH_FOREACH(node, &im_home()->sessions) {
@@ -97,7 +103,8 @@ list_here(void *arg)
 		if (listing->bare.base && !str_equal(listing->bare, jid_bare(&session->jid)))
 			continue;
 		listing->total++;
-		if (!listing->after.base || str_compare(jid_full(&session->jid), listing->after) > 0)
+		if (!listing->after.base ||
+		    str_compare(jid_full(&session->jid), listing->after) > 0)
 			page_insert(page, &count, listing->limit, session);
 	}
 	for (size_t i = 0; i < count; i++)
@@ -108,13 +115,15 @@ list_here(void *arg)
 static int
 line_compare(const void *a, const void *b)
 {
-	return str_compare(((const struct session_line *)a)->jid, ((const struct session_line *)b)->jid);
+	return str_compare(((const struct session_line *)a)->jid,
+			   ((const struct session_line *)b)->jid);
 }
 
 static void
 list_write(struct iris_command_call *call, struct session_listing *listing)
 {
-	static const char *const columns[] = { "session", "state", "show", "priority", "address", "since", "worker", NULL };
+	static const char *const columns[] = { "session", "state", "show",   "priority",
+					       "address", "since", "worker", NULL };
 	size_t shown = listing->count < listing->limit ? listing->count : listing->limit;
 
 	qsort(listing->lines, listing->count, sizeof(*listing->lines), line_compare);
@@ -122,12 +131,16 @@ list_write(struct iris_command_call *call, struct session_listing *listing)
 	for (size_t i = 0; i < shown; i++) {
 		const struct session_line *line = &listing->lines[i];
 
-		command_row(call, (struct iris_str[]){ line->jid, line->state, line->show,
-			arena_printf(call->arena, "%lld", (long long)line->priority), line->address,
-			datetime_format(call->arena, line->since_ms), arena_printf(call->arena, "%d", line->worker) });
+		command_row(call,
+			    (struct iris_str[]){
+				    line->jid, line->state, line->show,
+				    arena_printf(call->arena, "%lld", (long long)line->priority),
+				    line->address, datetime_format(call->arena, line->since_ms),
+				    arena_printf(call->arena, "%d", line->worker) });
 	}
-	call->note = arena_printf(call->arena, "%zu of %zu sessions%s", shown, listing->total,
-				  listing->count > shown || shown == listing->limit ? "; go on with --after" : "");
+	call->note = arena_printf(
+		call->arena, "%zu of %zu sessions%s", shown, listing->total,
+		listing->count > shown || shown == listing->limit ? "; go on with --after" : "");
 }
 
 enum { LIST_USER, LIST_AFTER, LIST_LIMIT };
@@ -138,7 +151,8 @@ list_read(struct iris_command_call *call, struct session_listing *listing)
 	int64_t limit = PAGE_DEFAULT;
 	struct iris_jid user;
 
-	if (!str_is_empty(call->values[LIST_LIMIT]) && !str_to_int(call->values[LIST_LIMIT], 1, PAGE_MAX, &limit))
+	if (!str_is_empty(call->values[LIST_LIMIT]) &&
+	    !str_to_int(call->values[LIST_LIMIT], 1, PAGE_MAX, &limit))
 		return refuse(call, IRIS_BAD_REQUEST, "The limit is not a number from 1 to 1000");
 	listing->limit = (size_t)limit;
 	if (!str_is_empty(call->values[LIST_AFTER]))
@@ -158,7 +172,8 @@ run_session_list(struct iris_command_call *call)
 
 	if (!list_read(call, &listing))
 		return;
-	listing.lines = arena_alloc(call->arena, listing.limit * worker_count() * sizeof(*listing.lines));
+	listing.lines =
+		arena_alloc(call->arena, listing.limit * worker_count() * sizeof(*listing.lines));
 	for (int i = 0; i < (int)worker_count(); i++)
 		worker_call(worker_at(i), "session: list", list_here, &listing);
 	list_write(call, &listing);
@@ -252,7 +267,8 @@ announce_here(void *arg)
 {
 	struct announcement *what = arg;
 	struct iris_hash *sessions = &im_home()->sessions;
-	struct iris_session **all = iris_malloc((sessions->count + 1) * sizeof(struct iris_session *));
+	struct iris_session **all =
+		iris_malloc((sessions->count + 1) * sizeof(struct iris_session *));
 	struct iris_stanza *stanza = NULL;
 	size_t count = 0;
 	bool going = true;
@@ -275,7 +291,8 @@ enum { ANNOUNCE_TEXT, ANNOUNCE_SUBJECT };
 static void
 run_message_announce(struct iris_command_call *call)
 {
-	struct announcement what = { .body = call->values[ANNOUNCE_TEXT], .subject = call->values[ANNOUNCE_SUBJECT] };
+	struct announcement what = { .body = call->values[ANNOUNCE_TEXT],
+				     .subject = call->values[ANNOUNCE_SUBJECT] };
 
 	if (str_is_empty(what.body)) {
 		refuse(call, IRIS_BAD_REQUEST, "There is nothing to say");
@@ -287,14 +304,25 @@ run_message_announce(struct iris_command_call *call)
 }
 
 static const struct iris_command session_list = {
-	.noun = "session", .verb = "list", .summary = "List the sessions, in order of their addresses",
+	.noun = "session",
+	.verb = "list",
+	.summary = "List the sessions, in order of their addresses",
 	.role = IRIS_ROLE_SUPER_ADMIN,
-	.fields = (const struct iris_command_field[]){
-		[LIST_USER] = { .name = "user", .kind = IRIS_FIELD_JID, .positional = true, .label = "Only of this user" },
-		[LIST_AFTER] = { .name = "after", .kind = IRIS_FIELD_TEXT, .label = "Start behind this session" },
-		[LIST_LIMIT] = { .name = "limit", .kind = IRIS_FIELD_INT, .fallback = "100", .label = "At most so many" },
-		{ .name = NULL },
-	},
+	.fields =
+		(const struct iris_command_field[]){
+			[LIST_USER] = { .name = "user",
+					.kind = IRIS_FIELD_JID,
+					.positional = true,
+					.label = "Only of this user" },
+			[LIST_AFTER] = { .name = "after",
+					 .kind = IRIS_FIELD_TEXT,
+					 .label = "Start behind this session" },
+			[LIST_LIMIT] = { .name = "limit",
+					 .kind = IRIS_FIELD_INT,
+					 .fallback = "100",
+					 .label = "At most so many" },
+			{ .name = NULL },
+		},
 	.run = run_session_list,
 };
 
@@ -310,15 +338,23 @@ static const struct iris_command session_close_command = {
 };
 
 static const struct iris_command message_announce = {
-	.noun = "message", .verb = "announce", .summary = "Send a message to everybody who is online",
+	.noun = "message",
+	.verb = "announce",
+	.summary = "Send a message to everybody who is online",
 	.role = IRIS_ROLE_SUPER_ADMIN,
 	.dangerous = true,
-	.fields = (const struct iris_command_field[]){
-		[ANNOUNCE_TEXT] = { .name = "text", .kind = IRIS_FIELD_TEXTS, .required = true, .positional = true,
-			.label = "What to say" },
-		[ANNOUNCE_SUBJECT] = { .name = "subject", .kind = IRIS_FIELD_TEXT, .label = "Subject" },
-		{ .name = NULL },
-	},
+	.fields =
+		(const struct iris_command_field[]){
+			[ANNOUNCE_TEXT] = { .name = "text",
+					    .kind = IRIS_FIELD_TEXTS,
+					    .required = true,
+					    .positional = true,
+					    .label = "What to say" },
+			[ANNOUNCE_SUBJECT] = { .name = "subject",
+					       .kind = IRIS_FIELD_TEXT,
+					       .label = "Subject" },
+			{ .name = NULL },
+		},
 	.run = run_message_announce,
 };
 

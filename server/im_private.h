@@ -16,14 +16,15 @@ extern const struct iris_stream_role stream_role_c2s;
 
 /*
  * A resource is bound (fiber; may wait in the hook session_bound).  `user` is ready and held by the
- * caller (user_get), who releases it afterwards; `full` is not in use (session_find says so, the caller has
- * dealt with the conflict).  Links both ways (stream_set_session) before the hook runs.
+ * caller (user_get), who releases it afterwards; `full` is not in use (session_find says so, the
+ * caller has dealt with the conflict).  Links both ways (stream_set_session) before the hook runs.
  * NULL: refused, *refusal_r says why (too many sessions), or the session ended while it waited.
  */
-struct iris_session *session_create(struct iris_user *user, const struct iris_jid *full, struct iris_stream *stream,
-				    struct iris_refusal *refusal_r);
+struct iris_session *session_create(struct iris_user *user, const struct iris_jid *full,
+				    struct iris_stream *stream, struct iris_refusal *refusal_r);
 /* A stanza of the client, in order, on the stream's fiber; may wait. Takes the reference. */
-void session_receive(struct iris_session *session, struct iris_stanza **stanza_p, struct iris_ticket *ticket);
+void session_receive(struct iris_session *session, struct iris_stanza **stanza_p,
+		     struct iris_ticket *ticket);
 /*
  * The stream of a session has ended. Not orderly: the hook stream_lost may keep the session for
  * resumption; else it is closed. Nothing happens when the stream has no session.
@@ -82,10 +83,11 @@ struct iris_user_private {
 };
 
 /*
- * Something addressed to this (local) user arrived at its home; `to` is the recipient's address (bare
- * or full). Never waits: what comes while the user is loaded keeps its order.
+ * Something addressed to this (local) user arrived at its home; `to` is the recipient's address
+ * (bare or full). Never waits: what comes while the user is loaded keeps its order.
  */
-void user_receive(struct iris_stanza *stanza, const struct iris_jid *to, struct iris_ticket *ticket);
+void user_receive(struct iris_stanza *stanza, const struct iris_jid *to,
+		  struct iris_ticket *ticket);
 
 /* --- sessions (session.c) --- */
 
@@ -109,7 +111,8 @@ void **slots_get(void ***slots_p, unsigned index);
 void slots_free(void ***slots_p);
 
 /* The client's own stanza comes back to it as an error (c2s.c). */
-void session_refuse(struct iris_session *session, const struct iris_stanza *stanza, const struct iris_refusal *refusal);
+void session_refuse(struct iris_session *session, const struct iris_stanza *stanza,
+		    const struct iris_refusal *refusal);
 
 /* --- routing (router.c) --- */
 
@@ -129,10 +132,11 @@ void router_close_home(void); /* forgets what is pending: every fn gets NULL */
 void iq_answer(struct iris_request *request, enum iris_target target);
 /* Is it a legal iq (RFC 6120 §8.2.3)? */
 bool iq_is_legal(const struct iris_stanza *iq);
-/* An iq that was routed here: to a user of ours (session: the full JID's, or NULL), or to a host. */
-void iq_receive(struct iris_user *user, const struct iris_delivery *delivery, struct iris_session *session,
-		struct iris_ticket *ticket);
-void iq_receive_host(struct iris_host *host, const struct iris_delivery *delivery, struct iris_ticket *ticket);
+/* An iq routed here: to a user of ours (session: the one addressed, or NULL), or to a host. */
+void iq_receive(struct iris_user *user, const struct iris_delivery *delivery,
+		struct iris_session *session, struct iris_ticket *ticket);
+void iq_receive_host(struct iris_host *host, const struct iris_delivery *delivery,
+		     struct iris_ticket *ticket);
 
 /* --- messages (message.c; RFC 6121 §8.5) --- */
 
@@ -158,9 +162,11 @@ void message_receive_absent(const struct iris_delivery *delivery);
 /* The priority of an available presence; false: it has none that is legal (bad-request). */
 bool presence_priority(const struct iris_stanza *presence, int8_t *priority_r);
 /* From a client: to absent (broadcast), or directed. Subscription types do not come here. */
-void presence_send(struct iris_session *session, struct iris_stanza **stanza_p, struct iris_ticket *ticket);
+void presence_send(struct iris_session *session, struct iris_stanza **stanza_p,
+		   struct iris_ticket *ticket);
 /* Addressed to a user who is loaded. Subscription types do not come here. */
-void presence_receive(struct iris_user *user, const struct iris_delivery *delivery, struct iris_session *session);
+void presence_receive(struct iris_user *user, const struct iris_delivery *delivery,
+		      struct iris_session *session);
 /* The presence of all available sessions, or their unavailability, to one contact. */
 void presence_show(struct iris_user *user, const struct iris_jid *to, struct iris_ticket *ticket);
 void presence_hide(struct iris_user *user, const struct iris_jid *to, struct iris_ticket *ticket);
@@ -211,11 +217,14 @@ subscription_is_type(enum iris_stanza_type type)
 }
 
 /* From a client. */
-void subscription_send(struct iris_session *session, struct iris_stanza **stanza_p, struct iris_ticket *ticket);
+void subscription_send(struct iris_session *session, struct iris_stanza **stanza_p,
+		       struct iris_ticket *ticket);
 /* Addressed to a user who is ready. */
-void subscription_receive(struct iris_user *user, struct iris_stanza *stanza, struct iris_ticket *ticket);
+void subscription_receive(struct iris_user *user, struct iris_stanza *stanza,
+			  struct iris_ticket *ticket);
 /* The contact is taken out of the roster: what §2.5.2 asks to be sent. `before`: what it was. */
-void subscription_cancel(struct iris_user *user, const struct roster_change *before, struct iris_ticket *ticket);
+void subscription_cancel(struct iris_user *user, const struct roster_change *before,
+			 struct iris_ticket *ticket);
 /* The requests that wait for an answer, shown to a session that became available (§3.1.3). */
 void subscription_show_requests(struct iris_session *session);
 
@@ -242,32 +251,35 @@ struct roster_change {
 	struct iris_str name;
 	char *const *groups;
 	struct iris_str request;
-	bool visible;        /* set by roster_apply(): clients see a difference, roster_push() is due */
+	bool visible; /* set by roster_apply(): clients see a difference, roster_push() is due */
 };
 
 struct iris_roster *roster_new(void);
 void roster_free(struct iris_roster **roster_p);
 /* What it is now: the start of every change. A contact that is not there gives one of nothing. */
-struct roster_change roster_change_of(const struct iris_contact *contact, const struct iris_jid *bare);
+struct roster_change roster_change_of(const struct iris_contact *contact,
+				      const struct iris_jid *bare);
 /*
  * Keeps the change and makes it: posted first, then done in memory. Contacts found before are gone
  * afterwards. false: nothing was done; *condition_r is what the limits or the vault say.
  */
-IRIS_MUST_CHECK bool roster_apply(struct iris_user *user, struct roster_change *change, struct iris_ticket *ticket,
-				  enum iris_condition *condition_r);
+IRIS_MUST_CHECK bool roster_apply(struct iris_user *user, struct roster_change *change,
+				  struct iris_ticket *ticket, enum iris_condition *condition_r);
 /* Tells the interested sessions what the contact is now (§2.1.6), or that it is none any more. */
 void roster_push(struct iris_user *user, const struct iris_jid *bare);
 /* Memory only: for loading, and for roster_apply(). Nothing of it left: the contact goes. */
 void roster_put(struct iris_roster *roster, const struct roster_change *change);
 /* Does a client see a difference? */
-bool roster_is_visible_change(const struct roster_change *before, const struct roster_change *after);
+bool roster_is_visible_change(const struct roster_change *before,
+			      const struct roster_change *after);
 /* Fills the roster of a user who is loading (fiber, waits). false: the vault failed. */
 IRIS_MUST_CHECK bool roster_load(const struct iris_account *account, struct iris_roster *roster);
 /* A removed account's rows (fiber, waits). */
 void roster_erase(const struct iris_account *account);
 /* Posts the change with its version; BUSY and REFUSED as vault_post(). */
-enum iris_vault_result roster_post(const struct iris_account *account, const struct roster_change *change,
-				   int64_t version, struct iris_ticket *ticket);
+enum iris_vault_result roster_post(const struct iris_account *account,
+				   const struct roster_change *change, int64_t version,
+				   struct iris_ticket *ticket);
 
 /* The item of a roster set (§2.3, §2.5); `remove` for subscription='remove'. */
 struct roster_request {
@@ -277,7 +289,10 @@ struct roster_request {
 	bool remove;
 };
 
-/* Checks and reads the payload of a roster set: IRIS_NO_ERROR, or the condition RFC 6121 §2.3.3 names. */
+/*
+ * Checks and reads the payload of a roster set: IRIS_NO_ERROR, or the condition RFC 6121 §2.3.3
+ * names.
+ */
 enum iris_condition roster_parse_set(struct iris_arena *arena, const struct iris_element *query,
 				     size_t groups_max, struct roster_request *request_r);
 /* "ID.VERSION": an account that is made anew under the same address does not know the old one's. */

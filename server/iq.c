@@ -16,11 +16,17 @@ struct iq_job { /* a request on its way to a fiber */
 };
 
 static struct iris_metric iq_metrics[] = {
-	{ .name = "iris_iq_requests_total", .labels = "of=\"account\"", .kind = IRIS_COUNTER,
+	{ .name = "iris_iq_requests_total",
+	  .labels = "of=\"account\"",
+	  .kind = IRIS_COUNTER,
 	  .help = "Requests that were answered" },
-	{ .name = "iris_iq_requests_total", .labels = "of=\"host\"", .kind = IRIS_COUNTER,
+	{ .name = "iris_iq_requests_total",
+	  .labels = "of=\"host\"",
+	  .kind = IRIS_COUNTER,
 	  .help = "Requests that were answered" },
-	{ .name = "iris_iq_refusals_total", .kind = IRIS_COUNTER, .help = "Requests that were answered with an error" },
+	{ .name = "iris_iq_refusals_total",
+	  .kind = IRIS_COUNTER,
+	  .help = "Requests that were answered with an error" },
 	{ .name = NULL },
 };
 enum { METRIC_ACCOUNT, METRIC_HOST, METRIC_REFUSALS };
@@ -115,7 +121,11 @@ job_fiber(void *arg)
 {
 	struct iq_job *job = arg;
 	struct iris_request request = {
-		.arena = arena_new(), .stanza = job->stanza, .ticket = job->ticket, .user = job->user, .host = job->host,
+		.arena = arena_new(),
+		.stanza = job->stanza,
+		.ticket = job->ticket,
+		.user = job->user,
+		.host = job->host,
 		.payload = element_child(job->stanza->root, NULL, NULL),
 		.is_self = job->user && jid_bare_equal(&job->stanza->from, &job->user->jid),
 	};
@@ -136,8 +146,10 @@ job_start(struct iris_user *user, struct iris_host *host, const struct iris_deli
 		return;
 	}
 	job = iris_malloc(sizeof(*job));
-	*job = (struct iq_job){ .stanza = stanza_ref(delivery->stanza), .ticket = ticket_ref(ticket), .user = user,
-		.host = host };
+	*job = (struct iq_job){ .stanza = stanza_ref(delivery->stanza),
+				.ticket = ticket_ref(ticket),
+				.user = user,
+				.host = host };
 	if (user)
 		user_hold(user);
 	if (fiber_start("iq: answer", job_fiber, job))
@@ -153,15 +165,16 @@ delivery_to(const struct iris_delivery *delivery)
 }
 
 void
-iq_receive(struct iris_user *user, const struct iris_delivery *delivery, struct iris_session *session,
-	   struct iris_ticket *ticket)
+iq_receive(struct iris_user *user, const struct iris_delivery *delivery,
+	   struct iris_session *session, struct iris_ticket *ticket)
 {
 	bool bare = jid_is_bare(delivery_to(delivery));
 
 	if (session)
 		session_deliver(session, delivery);
 	else if (!bare)
-		route_error(delivery, IRIS_SERVICE_UNAVAILABLE); /* §8.5.3.2.3; nothing for results and errors */
+		/* §8.5.3.2.3; nothing for results and errors */
+		route_error(delivery, IRIS_SERVICE_UNAVAILABLE);
 	else if (iq_asks(delivery->stanza))
 		job_start(user, host_find(jid_domain(&user->jid)), delivery, ticket);
 	else
@@ -169,7 +182,8 @@ iq_receive(struct iris_user *user, const struct iris_delivery *delivery, struct 
 }
 
 void
-iq_receive_host(struct iris_host *host, const struct iris_delivery *delivery, struct iris_ticket *ticket)
+iq_receive_host(struct iris_host *host, const struct iris_delivery *delivery,
+		struct iris_ticket *ticket)
 {
 	if (!iq_asks(delivery->stanza))
 		route_take_reply(delivery->stanza);

@@ -23,7 +23,7 @@ enum message_row { /* the conditions of §8.5.4, for an account that exists */
 #define O MESSAGE_OFFLINE
 
 static const uint8_t message_rules[][ROW_COUNT] = {
-	/*                   bare: none, negative, some   full: match, no match: none, negative, some */
+	/* bare: none, negative, some · full: match, no match: none, negative, some */
 	[IRIS_NORMAL]    = { O, O, A, D, E, E, E },
 	[IRIS_CHAT]      = { O, O, A, D, O, O, A },
 	[IRIS_GROUPCHAT] = { E, E, E, D, E, E, E },
@@ -51,7 +51,8 @@ enum { METRIC_DELIVERED, METRIC_KEPT, METRIC_REFUSED };
 enum message_verdict
 message_judge(enum iris_stanza_type type, bool full, bool matches, enum message_resources resources)
 {
-	enum message_row row = matches ? ROW_FULL_MATCH : (full ? ROW_FULL_NOBODY : ROW_BARE_NOBODY) + resources;
+	enum message_row row =
+		matches ? ROW_FULL_MATCH : (full ? ROW_FULL_NOBODY : ROW_BARE_NOBODY) + resources;
 
 	return message_rules[type][row];
 }
@@ -86,7 +87,8 @@ deliver_to_all(struct iris_incoming *incoming)
 	struct iris_session *session, *next;
 
 	for (session = TAILQ_FIRST(&incoming->user->sessions); session; session = next) {
-		next = TAILQ_NEXT(session, link); /* a stream that fails now takes its session with it */
+		/* A stream that fails now takes its session with it. */
+		next = TAILQ_NEXT(session, link);
 		if (!session_takes_messages(session))
 			continue;
 		session_deliver(session, &incoming->delivery);
@@ -127,9 +129,11 @@ void
 message_receive(struct iris_incoming *incoming)
 {
 	const struct iris_delivery *delivery = &incoming->delivery;
-	const struct iris_jid *to = jid_is_none(&delivery->to) ? &delivery->stanza->to : &delivery->to;
-	enum message_verdict verdict = message_judge(delivery->stanza->type, !jid_is_bare(to), incoming->session != NULL,
-						     resources_of(incoming->user));
+	const struct iris_jid *to =
+		jid_is_none(&delivery->to) ? &delivery->stanza->to : &delivery->to;
+	enum message_verdict verdict =
+		message_judge(delivery->stanza->type, !jid_is_bare(to), incoming->session != NULL,
+			      resources_of(incoming->user));
 	enum iris_verdict heard = IRIS_PASS;
 
 	if (verdict == MESSAGE_IGNORE)

@@ -88,7 +88,8 @@ add_watched(const struct iris_contact *contact, void *arg)
 
 static void
 send_to_contacts(struct iris_user *user, struct iris_stanza *stanza,
-		 void (*add)(const struct iris_contact *contact, void *arg), struct iris_ticket *ticket)
+		 void (*add)(const struct iris_contact *contact, void *arg),
+		 struct iris_ticket *ticket)
 {
 	struct audience audience;
 
@@ -177,14 +178,17 @@ directed_end(struct iris_session *session, struct iris_stanza *unavailable, bool
 }
 
 static void
-send_directed(struct iris_session *session, struct iris_stanza **stanza_p, struct iris_ticket *ticket)
+send_directed(struct iris_session *session, struct iris_stanza **stanza_p,
+	      struct iris_ticket *ticket)
 {
 	const struct iris_stanza *stanza = *stanza_p;
 	bool known = session->presence && is_watcher(session->user, &stanza->to);
 
 	if (stanza->type == IRIS_AVAILABLE && !known && !directed_add(session, &stanza->to)) {
-		session_refuse(session, stanza, &(struct iris_refusal){ .condition = IRIS_RESOURCE_CONSTRAINT,
-			.text = "Too many addresses were shown this presence" });
+		session_refuse(session, stanza,
+			       &(struct iris_refusal){
+				       .condition = IRIS_RESOURCE_CONSTRAINT,
+				       .text = "Too many addresses were shown this presence" });
 		return;
 	}
 	if (stanza->type == IRIS_UNAVAILABLE)
@@ -238,8 +242,10 @@ send_available(struct iris_session *session, struct iris_stanza *stanza, struct 
 	int8_t priority;
 
 	if (!presence_priority(stanza, &priority)) {
-		session_refuse(session, stanza, &(struct iris_refusal){ .condition = IRIS_BAD_REQUEST,
-			.text = "The priority is not an integer from -128 to 127" });
+		session_refuse(session, stanza,
+			       &(struct iris_refusal){
+				       .condition = IRIS_BAD_REQUEST,
+				       .text = "The priority is not an integer from -128 to 127" });
 		return;
 	}
 	stanza_freeze(stanza);
@@ -256,7 +262,8 @@ send_available(struct iris_session *session, struct iris_stanza *stanza, struct 
 
 /* Also the end of a session that never was available: directed presence is cleaned up. */
 static void
-send_unavailable(struct iris_session *session, struct iris_stanza *stanza, struct iris_ticket *ticket)
+send_unavailable(struct iris_session *session, struct iris_stanza *stanza,
+		 struct iris_ticket *ticket)
 {
 	struct iris_delivery reflection = { .stanza = stanza, .to = session->jid };
 	bool was_available = session->presence != NULL;
@@ -277,11 +284,13 @@ keep_status(struct iris_session *session, const struct iris_stanza *stanza)
 	struct iris_str status = element_child_text(stanza->root, "status", NS_CLIENT);
 
 	free(session->private_->last_status);
-	session->private_->last_status = status.base && status.len <= LAST_STATUS_MAX ? str_dup(status) : NULL;
+	session->private_->last_status =
+		status.base && status.len <= LAST_STATUS_MAX ? str_dup(status) : NULL;
 }
 
 void
-presence_send(struct iris_session *session, struct iris_stanza **stanza_p, struct iris_ticket *ticket)
+presence_send(struct iris_session *session, struct iris_stanza **stanza_p,
+	      struct iris_ticket *ticket)
 {
 	struct iris_stanza *stanza = *stanza_p;
 
@@ -293,7 +302,8 @@ presence_send(struct iris_session *session, struct iris_stanza **stanza_p, struc
 		keep_status(session, stanza);
 		send_unavailable(session, stanza, ticket);
 	} else { /* a probe or an error, to nobody */
-		session_refuse(session, stanza, &(struct iris_refusal){ .condition = IRIS_BAD_REQUEST });
+		session_refuse(session, stanza,
+			       &(struct iris_refusal){ .condition = IRIS_BAD_REQUEST });
 	}
 }
 
@@ -362,7 +372,8 @@ presence_hide(struct iris_user *user, const struct iris_jid *to, struct iris_tic
  * there (P5.7); RFC 6121 would allow `unsubscribed`, which the three could not give alike.
  */
 static void
-answer_probe(struct iris_user *user, const struct iris_stanza *probe, struct iris_session *addressed, bool full)
+answer_probe(struct iris_user *user, const struct iris_stanza *probe,
+	     struct iris_session *addressed, bool full)
 {
 	const struct iris_jid *asker = &probe->from;
 	bool own = jid_bare_equal(asker, &user->jid);
@@ -393,7 +404,8 @@ deliver_to_available(struct iris_user *user, const struct iris_delivery *deliver
 }
 
 void
-presence_receive(struct iris_user *user, const struct iris_delivery *delivery, struct iris_session *session)
+presence_receive(struct iris_user *user, const struct iris_delivery *delivery,
+		 struct iris_session *session)
 {
 	const struct iris_stanza *stanza = delivery->stanza;
 	bool full = !jid_is_bare(jid_is_none(&delivery->to) ? &stanza->to : &delivery->to);
@@ -409,7 +421,8 @@ presence_receive(struct iris_user *user, const struct iris_delivery *delivery, s
 	case IRIS_ERROR:
 		if (!session)
 			break;
-		directed_remove(session, directed_find(session, &stanza->from)); /* it is not there (§4.6.3) */
+		/* It is not there (§4.6.3). */
+		directed_remove(session, directed_find(session, &stanza->from));
 		session_deliver(session, delivery);
 		break;
 	case IRIS_PROBE:

@@ -57,7 +57,8 @@ roster_find(const struct iris_user *user, struct iris_str bare)
 }
 
 void
-roster_each(const struct iris_user *user, void (*fn)(const struct iris_contact *contact, void *arg), void *arg)
+roster_each(const struct iris_user *user, void (*fn)(const struct iris_contact *contact, void *arg),
+	    void *arg)
 {
 	HASH_FOREACH(node, &user->roster->contacts)
 		fn(IRIS_CONTAINER(node, struct iris_contact, node), arg);
@@ -101,8 +102,8 @@ static struct iris_contact *
 contact_new(const struct roster_change *change)
 {
 	size_t groups = groups_count(change->groups);
-	struct contact_block *block = iris_calloc(1, sizeof(*block) + (groups + 1) * sizeof(char *) +
-						  change_text_size(change));
+	struct contact_block *block = iris_calloc(
+		1, sizeof(*block) + (groups + 1) * sizeof(char *) + change_text_size(change));
 	struct iris_contact *contact = &block->contact;
 	char *text = (char *)&block->groups[groups + 1];
 
@@ -115,9 +116,11 @@ contact_new(const struct roster_change *change)
 	contact->pending_in = change->pending_in;
 	contact->in_roster = change->in_roster;
 	if (change->name.base)
-		contact->name = (struct iris_str){ text_put(&text, change->name), change->name.len };
+		contact->name =
+			(struct iris_str){ text_put(&text, change->name), change->name.len };
 	if (change->request.base)
-		contact->request = (struct iris_str){ text_put(&text, change->request), change->request.len };
+		contact->request =
+			(struct iris_str){ text_put(&text, change->request), change->request.len };
 	for (size_t i = 0; i < groups; i++)
 		block->groups[i] = text_put(&text, str_from(change->groups[i]));
 	contact->groups = groups ? block->groups : NULL;
@@ -128,7 +131,8 @@ void
 roster_put(struct iris_roster *roster, const struct roster_change *change)
 {
 	struct iris_contact *before = contact_find(roster, jid_bare(&change->jid));
-	struct iris_contact *after = change->in_roster || change->pending_in ? contact_new(change) : NULL;
+	struct iris_contact *after =
+		change->in_roster || change->pending_in ? contact_new(change) : NULL;
 
 	if (before) /* only now: the change may borrow from it */
 		contact_remove(roster, before);
@@ -193,7 +197,8 @@ check_limits(const struct iris_roster *roster, const struct roster_change *befor
 	if (after->in_roster && !before->in_roster &&
 	    roster->item_count >= (size_t)roster_option(ROSTER_MAX_CONTACTS))
 		return IRIS_RESOURCE_CONSTRAINT;
-	if (is_request && !was_request && roster->request_count >= (size_t)roster_option(ROSTER_MAX_REQUESTS))
+	if (is_request && !was_request &&
+	    roster->request_count >= (size_t)roster_option(ROSTER_MAX_REQUESTS))
 		return IRIS_RESOURCE_CONSTRAINT;
 	return IRIS_NO_ERROR;
 }
@@ -219,16 +224,19 @@ roster_apply(struct iris_user *user, struct roster_change *change, struct iris_t
 	     enum iris_condition *condition_r)
 {
 	struct iris_roster *roster = user->roster;
-	struct roster_change before = roster_change_of(roster_find(user, jid_bare(&change->jid)), &change->jid);
+	struct roster_change before =
+		roster_change_of(roster_find(user, jid_bare(&change->jid)), &change->jid);
 
 	*condition_r = user->state == IRIS_USER_READY ? IRIS_NO_ERROR : IRIS_SERVICE_UNAVAILABLE;
 	change->visible = roster_is_visible_change(&before, change);
-	if (*condition_r == IRIS_NO_ERROR && !change->visible && before.pending_in == change->pending_in)
+	if (*condition_r == IRIS_NO_ERROR && !change->visible &&
+	    before.pending_in == change->pending_in)
 		return true;
 	if (*condition_r == IRIS_NO_ERROR)
 		*condition_r = check_limits(roster, &before, change);
 	if (*condition_r == IRIS_NO_ERROR)
-		*condition_r = condition_of(roster_post(&user->account, change, roster->version + change->visible, ticket));
+		*condition_r = condition_of(roster_post(&user->account, change,
+							roster->version + change->visible, ticket));
 	if (*condition_r != IRIS_NO_ERROR)
 		return false;
 	roster->version += change->visible;

@@ -59,7 +59,8 @@ push_new(struct iris_user *user, const struct iris_jid *bare)
 	const struct iris_contact *contact = roster_find(user, jid_bare(bare));
 	struct iris_element *item;
 
-	stanza_set_id(push, arena_printf(push->arena, "push-%llx", (unsigned long long)++im_home()->next_id));
+	stanza_set_id(push, arena_printf(push->arena, "push-%llx",
+					 (unsigned long long)++im_home()->next_id));
 	element_set(query, "ver", roster_version_text(push->arena, user));
 	if (contact && contact->in_roster) {
 		write_item(query, contact);
@@ -188,7 +189,8 @@ static enum iris_condition
 set_item(struct iris_request *request, const struct roster_request *asked)
 {
 	struct iris_user *user = request->user;
-	struct roster_change change = roster_change_of(roster_find(user, jid_bare(&asked->jid)), &asked->jid);
+	struct roster_change change =
+		roster_change_of(roster_find(user, jid_bare(&asked->jid)), &asked->jid);
 	enum iris_condition condition;
 
 	change.in_roster = true;
@@ -205,8 +207,8 @@ static enum iris_verdict
 roster_set(struct iris_request *request)
 {
 	struct roster_request asked;
-	enum iris_condition condition = roster_parse_set(request->arena, request->payload,
-							 (size_t)roster_option(ROSTER_MAX_GROUPS), &asked);
+	enum iris_condition condition = roster_parse_set(
+		request->arena, request->payload, (size_t)roster_option(ROSTER_MAX_GROUPS), &asked);
 
 	if (condition == IRIS_NO_ERROR && jid_equal(&asked.jid, &request->user->jid))
 		condition = IRIS_NOT_ALLOWED; /* §2.3.3 */
@@ -237,13 +239,28 @@ roster_account_removed(struct iris_account_removed *removed)
 }
 
 static const struct iris_option roster_options[] = {
-	[ROSTER_MAX_CONTACTS] = { .name = "max-contacts", .type = IRIS_OPT_INT, .fallback = "2000", .min = 1,
-		.max = 100000, .reloadable = true, .help = "Contacts of one user." },
-	[ROSTER_MAX_REQUESTS] = { .name = "max-requests", .type = IRIS_OPT_INT, .fallback = "200", .min = 1,
-		.max = 10000, .reloadable = true,
-		.help = "Subscription requests of people who are no contacts that wait for a user's answer." },
-	[ROSTER_MAX_GROUPS] = { .name = "max-groups", .type = IRIS_OPT_INT, .fallback = "64", .min = 0, .max = 1024,
-		.reloadable = true, .help = "Groups of one contact." },
+	[ROSTER_MAX_CONTACTS] = { .name = "max-contacts",
+				  .type = IRIS_OPT_INT,
+				  .fallback = "2000",
+				  .min = 1,
+				  .max = 100000,
+				  .reloadable = true,
+				  .help = "Contacts of one user." },
+	[ROSTER_MAX_REQUESTS] = { .name = "max-requests",
+				  .type = IRIS_OPT_INT,
+				  .fallback = "200",
+				  .min = 1,
+				  .max = 10000,
+				  .reloadable = true,
+				  .help = "Subscription requests of people who are no contacts "
+					  "that wait for a user's answer." },
+	[ROSTER_MAX_GROUPS] = { .name = "max-groups",
+				.type = IRIS_OPT_INT,
+				.fallback = "64",
+				.min = 0,
+				.max = 1024,
+				.reloadable = true,
+				.help = "Groups of one contact." },
 	IRIS_OPTIONS_END,
 };
 

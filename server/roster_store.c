@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rosters in the vault: who is whose contact, under what name, and what they asked is sealed under the
- * key of the owner's company; a row is found by the keyed hash of the contact's address.
+ * Rosters in the vault: who is whose contact, under what name, and what they asked is sealed under
+ * the key of the owner's company; a row is found by the keyed hash of the contact's address.
  */
 #include "im_private.h"
 
@@ -18,11 +18,16 @@ enum { LOAD_PEER, LOAD_STATE, LOAD_JID, LOAD_NAME, LOAD_GROUPS, LOAD_REQUEST };
 static struct iris_query load = {
 	.name = "roster.load",
 	.table = "roster",
-	.sql = "SELECT peer, state, jid, contact_name, contact_groups, request FROM roster WHERE account = $1",
+	.sql = "SELECT peer, state, jid, contact_name, contact_groups, request FROM roster WHERE "
+	       "account = $1",
 	.key = "account peer",
 	.params = { { "account", IRIS_INT } },
-	.columns = { { "peer", IRIS_INT }, { "state", IRIS_INT }, { "jid", IRIS_SEALED },
-		{ "contact_name", IRIS_SEALED }, { "contact_groups", IRIS_SEALED }, { "request", IRIS_SEALED } },
+	.columns = { { "peer", IRIS_INT },
+		     { "state", IRIS_INT },
+		     { "jid", IRIS_SEALED },
+		     { "contact_name", IRIS_SEALED },
+		     { "contact_groups", IRIS_SEALED },
+		     { "request", IRIS_SEALED } },
 };
 
 static struct iris_query load_version = {
@@ -36,14 +41,20 @@ static struct iris_query load_version = {
 static struct iris_query save = {
 	.name = "roster.save",
 	.table = "roster",
-	.sql = "INSERT INTO roster (account, peer, state, jid, contact_name, contact_groups, request) "
+	.sql = "INSERT INTO roster (account, peer, state, jid, contact_name, contact_groups, "
+	       "request) "
 	       "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (account, peer) DO UPDATE SET "
 	       "state = excluded.state, jid = excluded.jid, contact_name = excluded.contact_name, "
 	       "contact_groups = excluded.contact_groups, request = excluded.request",
 	.key = "account peer",
 	.write = true,
-	.params = { { "account", IRIS_INT }, { "peer", IRIS_INT }, { "state", IRIS_INT }, { "jid", IRIS_SEALED },
-		{ "contact_name", IRIS_SEALED }, { "contact_groups", IRIS_SEALED }, { "request", IRIS_SEALED } },
+	.params = { { "account", IRIS_INT },
+		    { "peer", IRIS_INT },
+		    { "state", IRIS_INT },
+		    { "jid", IRIS_SEALED },
+		    { "contact_name", IRIS_SEALED },
+		    { "contact_groups", IRIS_SEALED },
+		    { "request", IRIS_SEALED } },
 };
 
 static struct iris_query save_version = {
@@ -127,7 +138,8 @@ row_bytes(const struct iris_rows *rows, size_t row, unsigned column)
 }
 
 static void
-load_row(struct iris_arena *arena, const struct iris_rows *rows, size_t row, struct iris_roster *roster)
+load_row(struct iris_arena *arena, const struct iris_rows *rows, size_t row,
+	 struct iris_roster *roster)
 {
 	int64_t state = row_value(rows, row, LOAD_STATE)->number;
 	struct roster_change change = {
@@ -153,15 +165,13 @@ roster_load(const struct iris_account *account, struct iris_roster *roster)
 	struct iris_rows rows;
 	bool ok;
 
-	ok = vault_read(&load_version, 0, VALUES(value_int(account->id)), arena, &rows) == IRIS_VAULT_OK;
+	ok = vault_read(&load_version, 0, VALUES(value_int(account->id)), arena, &rows) ==
+	     IRIS_VAULT_OK;
 	if (ok && rows.count)
 		roster->version = row_value(&rows, 0, 0)->number;
-	/* SECURITY: as many reads for no account: time does not tell. It has no key to open rows with. */
-	if (account->id == 0)
-		ok = ok && vault_read(&load_version, 0, VALUES(value_int(0)), arena, &rows) == IRIS_VAULT_OK;
-	else
-		ok = ok && vault_read(&load, account->owner, VALUES(value_int(account->id)), arena, &rows) == IRIS_VAULT_OK;
-	for (size_t i = 0; ok && account->id != 0 && i < rows.count; i++)
+	ok = ok && vault_read(&load, account->owner, VALUES(value_int(account->id)), arena,
+			      &rows) == IRIS_VAULT_OK;
+	for (size_t i = 0; ok && i < rows.count; i++)
 		load_row(arena, &rows, i, roster);
 	arena_unref(&arena);
 	return ok;
@@ -173,7 +183,8 @@ static int64_t
 state_pack(const struct roster_change *change)
 {
 	return (int64_t)change->subscription | (change->ask ? STATE_ASK : 0) |
-	       (change->approved ? STATE_APPROVED : 0) | (change->pending_in ? STATE_PENDING_IN : 0) |
+	       (change->approved ? STATE_APPROVED : 0) |
+	       (change->pending_in ? STATE_PENDING_IN : 0) |
 	       (change->in_roster ? STATE_IN_ROSTER : 0);
 }
 
@@ -188,10 +199,11 @@ roster_post(const struct iris_account *account, const struct roster_change *chan
 	enum iris_vault_result result;
 
 	if (change->in_roster || change->pending_in)
-		batch_add(batch, &save, VALUES(id, peer, value_int(state_pack(change)),
-					       value_str(jid_bare(&change->jid)), value_str(change->name),
-					       value_str(groups_pack(arena, change->groups)),
-					       value_str(change->request)));
+		batch_add(batch, &save,
+			  VALUES(id, peer, value_int(state_pack(change)),
+				 value_str(jid_bare(&change->jid)), value_str(change->name),
+				 value_str(groups_pack(arena, change->groups)),
+				 value_str(change->request)));
 	else
 		batch_add(batch, &drop, VALUES(id, peer));
 	if (change->visible)

@@ -15,7 +15,8 @@ struct route_mail { /* one stanza to its own address */
 	struct iris_ticket *ticket;
 };
 
-struct fanout_mail { /* one stanza to many addresses of one worker; their text follows the addresses */
+struct fanout_mail { /* one stanza to many addresses of one worker; their text follows the addresses
+		      */
 	struct iris_mail mail;
 	struct iris_stanza *stanza;
 	struct iris_ticket *ticket;
@@ -39,11 +40,19 @@ static struct iris_module_self router_self;
 enum { ROUTER_MAX_REQUESTS };
 
 static struct iris_metric router_metrics[] = {
-	{ .name = "iris_routed_total", .labels = "to=\"here\"", .kind = IRIS_COUNTER, .help = "Stanzas routed" },
-	{ .name = "iris_routed_total", .labels = "to=\"other worker\"", .kind = IRIS_COUNTER,
+	{ .name = "iris_routed_total",
+	  .labels = "to=\"here\"",
+	  .kind = IRIS_COUNTER,
 	  .help = "Stanzas routed" },
-	{ .name = "iris_unroutable_total", .kind = IRIS_COUNTER, .help = "Stanzas for domains that are not known" },
-	{ .name = "iris_requests_timed_out_total", .kind = IRIS_COUNTER,
+	{ .name = "iris_routed_total",
+	  .labels = "to=\"other worker\"",
+	  .kind = IRIS_COUNTER,
+	  .help = "Stanzas routed" },
+	{ .name = "iris_unroutable_total",
+	  .kind = IRIS_COUNTER,
+	  .help = "Stanzas for domains that are not known" },
+	{ .name = "iris_requests_timed_out_total",
+	  .kind = IRIS_COUNTER,
 	  .help = "Requests of the server itself that nobody answered" },
 	{ .name = NULL },
 };
@@ -58,7 +67,8 @@ route_refusal(const struct iris_delivery *delivery, const struct iris_refusal *r
 
 	if (!error)
 		return;
-	if (!jid_is_none(&delivery->to)) /* one of many: the stanza's own `to` is another's, or none */
+	if (!jid_is_none(
+		    &delivery->to)) /* one of many: the stanza's own `to` is another's, or none */
 		stanza_set_from(error, &delivery->to);
 	route_stanza(&error, NULL);
 }
@@ -101,7 +111,8 @@ domain_route_remove(struct iris_domain_route *route)
 }
 
 static void
-deliver_to_domain(struct iris_host *host, const struct iris_delivery *delivery, struct iris_ticket *ticket)
+deliver_to_domain(struct iris_host *host, const struct iris_delivery *delivery,
+		  struct iris_ticket *ticket)
 {
 	bool is_one_of_many = !jid_is_none(&delivery->to);
 	const struct iris_jid *to = is_one_of_many ? &delivery->to : &delivery->stanza->to;
@@ -121,12 +132,14 @@ deliver_to_domain(struct iris_host *host, const struct iris_delivery *delivery, 
 		/* Presence to all contacts: their servers' absence is no news to the client. */
 		if (delivery->stanza->kind == IRIS_PRESENCE && is_one_of_many)
 			return;
-		route_error(delivery, host ? IRIS_SERVICE_UNAVAILABLE : IRIS_REMOTE_SERVER_NOT_FOUND);
+		route_error(delivery,
+			    host ? IRIS_SERVICE_UNAVAILABLE : IRIS_REMOTE_SERVER_NOT_FOUND);
 	}
 }
 
 static void
-deliver_to_host(struct iris_host *host, const struct iris_delivery *delivery, struct iris_ticket *ticket)
+deliver_to_host(struct iris_host *host, const struct iris_delivery *delivery,
+		struct iris_ticket *ticket)
 {
 	struct iris_stanza *stanza = delivery->stanza;
 
@@ -221,7 +234,8 @@ fanout_arrives(struct iris_mail *mail)
 static struct fanout_mail *
 fanout_new(struct iris_stanza *stanza, struct iris_ticket *ticket, size_t count, size_t text)
 {
-	struct fanout_mail *letter = iris_malloc(sizeof(*letter) + count * sizeof(letter->to[0]) + text);
+	struct fanout_mail *letter =
+		iris_malloc(sizeof(*letter) + count * sizeof(letter->to[0]) + text);
 
 	letter->mail.fn = fanout_arrives;
 	letter->stanza = stanza_ref(stanza);
@@ -250,7 +264,8 @@ struct fanout_share { /* of one worker */
 
 /* One letter for each other worker; what is at home here goes straight. */
 static void
-fanout(struct iris_stanza *stanza, const struct iris_jid *to, size_t count, struct iris_ticket *ticket)
+fanout(struct iris_stanza *stanza, const struct iris_jid *to, size_t count,
+       struct iris_ticket *ticket)
 {
 	struct fanout_share shares[WORKER_LIMIT] = { { .count = 0 } };
 	int8_t *homes = iris_malloc(count);
@@ -279,7 +294,8 @@ fanout(struct iris_stanza *stanza, const struct iris_jid *to, size_t count, stru
 }
 
 void
-route_many(struct iris_stanza **stanza_p, const struct iris_jid *to, size_t count, struct iris_ticket *ticket)
+route_many(struct iris_stanza **stanza_p, const struct iris_jid *to, size_t count,
+	   struct iris_ticket *ticket)
 {
 	struct iris_stanza *stanza = *stanza_p;
 
@@ -318,7 +334,8 @@ pending_timeout(void *arg)
 
 /* The id tells the worker that waits: answers to a host arrive anywhere. */
 static struct iq_pending *
-pending_new(const struct iris_stanza *request, void (*fn)(const struct iris_stanza *reply, void *arg), void *arg)
+pending_new(const struct iris_stanza *request,
+	    void (*fn)(const struct iris_stanza *reply, void *arg), void *arg)
 {
 	struct iq_pending *pending = iris_calloc(1, sizeof(*pending));
 
@@ -341,7 +358,8 @@ route_iq(struct iris_stanza **request_p, unsigned timeout_ms,
 	struct iq_pending *pending;
 
 	IRIS_ASSERT((*request_p)->kind == IRIS_IQ && !jid_is_none(&(*request_p)->to));
-	if (home->closing || home->pending.count >= (size_t)option_int(&router_self, ROUTER_MAX_REQUESTS)) {
+	if (home->closing ||
+	    home->pending.count >= (size_t)option_int(&router_self, ROUTER_MAX_REQUESTS)) {
 		stanza_unref(request_p);
 		fn(NULL, arg);
 		return;
@@ -375,7 +393,8 @@ reply_worker(struct iris_str id)
 	id.base += prefix.len;
 	id.len -= prefix.len;
 	dot = memchr(id.base, '.', id.len);
-	if (!dot || !str_to_int((struct iris_str){ id.base, (size_t)(dot - id.base) }, 0, worker_count(), &index))
+	if (!dot || !str_to_int((struct iris_str){ id.base, (size_t)(dot - id.base) }, 0,
+				worker_count(), &index))
 		return NULL;
 	return worker_at((int)index - 1);
 }
@@ -393,7 +412,8 @@ route_take_reply(struct iris_stanza *reply)
 	if (worker != worker_self()) {
 		stanza_freeze(reply);
 		letter = iris_malloc(sizeof(*letter));
-		*letter = (struct route_mail){ .mail.fn = reply_arrives, .stanza = stanza_ref(reply) };
+		*letter = (struct route_mail){ .mail.fn = reply_arrives,
+					       .stanza = stanza_ref(reply) };
 		worker_post(worker, &letter->mail);
 		return;
 	}
@@ -414,9 +434,14 @@ router_close_home(void)
 }
 
 static const struct iris_option router_options[] = {
-	[ROUTER_MAX_REQUESTS] = { .name = "max-requests", .type = IRIS_OPT_INT, .fallback = "10000", .min = 16,
-		.max = 1000000, .reloadable = true,
-		.help = "Requests of the server itself that wait for an answer, for each worker." },
+	[ROUTER_MAX_REQUESTS] = { .name = "max-requests",
+				  .type = IRIS_OPT_INT,
+				  .fallback = "10000",
+				  .min = 16,
+				  .max = 1000000,
+				  .reloadable = true,
+				  .help = "Requests of the server itself that wait for an answer, "
+					  "for each worker." },
 	IRIS_OPTIONS_END,
 };
 

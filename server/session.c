@@ -20,9 +20,15 @@ struct session_block { /* one allocation */
 #define SLOT_CHUNKS ((MODULES_MAX + SLOT_CHUNK - 1) / SLOT_CHUNK)
 
 static struct iris_metric session_metrics[] = {
-	{ .name = "iris_sessions", .kind = IRIS_GAUGE, .help = "Sessions of users, detached ones included" },
-	{ .name = "iris_sessions_detached", .kind = IRIS_GAUGE, .help = "Sessions that wait to be resumed" },
-	{ .name = "iris_deliveries_total", .kind = IRIS_COUNTER, .help = "Stanzas handed to a session" },
+	{ .name = "iris_sessions",
+	  .kind = IRIS_GAUGE,
+	  .help = "Sessions of users, detached ones included" },
+	{ .name = "iris_sessions_detached",
+	  .kind = IRIS_GAUGE,
+	  .help = "Sessions that wait to be resumed" },
+	{ .name = "iris_deliveries_total",
+	  .kind = IRIS_COUNTER,
+	  .help = "Stanzas handed to a session" },
 	{ .name = NULL },
 };
 enum { METRIC_SESSIONS, METRIC_DETACHED, METRIC_DELIVERIES };
@@ -76,7 +82,8 @@ session_find(struct iris_str full)
 static void
 session_free(struct iris_turn *turn)
 {
-	struct iris_session_private *private_ = IRIS_CONTAINER(turn, struct iris_session_private, free_turn);
+	struct iris_session_private *private_ =
+		IRIS_CONTAINER(turn, struct iris_session_private, free_turn);
 	struct iris_session *session = private_->session;
 
 	slots_free(&session->slots);
@@ -190,7 +197,8 @@ session_deliver(struct iris_session *session, const struct iris_delivery *delive
 	if (session->closing)
 		return;
 	metric_add(&session_metrics[METRIC_DELIVERIES], 1);
-	if (hook_is_used(IRIS_HOOK_ID_session_deliver) && hook_run_session_deliver(&event) != IRIS_PASS)
+	if (hook_is_used(IRIS_HOOK_ID_session_deliver) &&
+	    hook_run_session_deliver(&event) != IRIS_PASS)
 		return;
 	if (session->stream)
 		stream_send_delivery(session->stream, delivery);

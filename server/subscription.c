@@ -6,7 +6,8 @@
  */
 #include "im_private.h"
 
-#define REQUEST_MAX (8u * 1024u) /* bytes of a request's children that are kept to show them again */
+/* Bytes of a request's children that are kept to show them again. */
+#define REQUEST_MAX (8u * 1024u)
 
 struct rule {
 	uint8_t next;
@@ -25,44 +26,52 @@ static const struct rule rules[2][4][SUB_STATE_COUNT] = {
 		{ [SUB_NONE] = PASS(NONE_OUT), [SUB_NONE_OUT] = PASS(NONE_OUT),
 		  [SUB_NONE_IN] = PASS(NONE_OUT_IN), [SUB_NONE_OUT_IN] = PASS(NONE_OUT_IN),
 		  [SUB_TO] = PASS(TO), [SUB_TO_IN] = PASS(TO_IN),
-		  [SUB_FROM] = PASS(FROM_OUT), [SUB_FROM_OUT] = PASS(FROM_OUT), [SUB_BOTH] = PASS(BOTH) },
+		  [SUB_FROM] = PASS(FROM_OUT), [SUB_FROM_OUT] = PASS(FROM_OUT),
+		  [SUB_BOTH] = PASS(BOTH) },
 		/* A.2.3 subscribed */
 		{ [SUB_NONE] = STAY(NONE), [SUB_NONE_OUT] = STAY(NONE_OUT),
 		  [SUB_NONE_IN] = PASS(FROM), [SUB_NONE_OUT_IN] = PASS(FROM_OUT),
 		  [SUB_TO] = STAY(TO), [SUB_TO_IN] = PASS(BOTH),
-		  [SUB_FROM] = STAY(FROM), [SUB_FROM_OUT] = STAY(FROM_OUT), [SUB_BOTH] = STAY(BOTH) },
+		  [SUB_FROM] = STAY(FROM), [SUB_FROM_OUT] = STAY(FROM_OUT),
+		  [SUB_BOTH] = STAY(BOTH) },
 		/* A.2.2 unsubscribe */
 		{ [SUB_NONE] = PASS(NONE), [SUB_NONE_OUT] = PASS(NONE),
 		  [SUB_NONE_IN] = PASS(NONE_IN), [SUB_NONE_OUT_IN] = PASS(NONE_IN),
 		  [SUB_TO] = PASS(NONE), [SUB_TO_IN] = PASS(NONE_IN),
-		  [SUB_FROM] = PASS(FROM), [SUB_FROM_OUT] = PASS(FROM), [SUB_BOTH] = PASS(FROM) },
+		  [SUB_FROM] = PASS(FROM), [SUB_FROM_OUT] = PASS(FROM),
+		  [SUB_BOTH] = PASS(FROM) },
 		/* A.2.4 unsubscribed */
 		{ [SUB_NONE] = STAY(NONE), [SUB_NONE_OUT] = STAY(NONE_OUT),
 		  [SUB_NONE_IN] = PASS(NONE), [SUB_NONE_OUT_IN] = PASS(NONE_OUT),
 		  [SUB_TO] = STAY(TO), [SUB_TO_IN] = PASS(TO),
-		  [SUB_FROM] = PASS(NONE), [SUB_FROM_OUT] = PASS(NONE_OUT), [SUB_BOTH] = PASS(TO) },
+		  [SUB_FROM] = PASS(NONE), [SUB_FROM_OUT] = PASS(NONE_OUT),
+		  [SUB_BOTH] = PASS(TO) },
 	},
 	[SUB_INBOUND] = {
 		/* A.3.1 subscribe */
 		{ [SUB_NONE] = PASS(NONE_IN), [SUB_NONE_OUT] = PASS(NONE_OUT_IN),
 		  [SUB_NONE_IN] = STAY(NONE_IN), [SUB_NONE_OUT_IN] = STAY(NONE_OUT_IN),
 		  [SUB_TO] = PASS(TO_IN), [SUB_TO_IN] = STAY(TO_IN),
-		  [SUB_FROM] = ANSWER(FROM), [SUB_FROM_OUT] = ANSWER(FROM_OUT), [SUB_BOTH] = ANSWER(BOTH) },
+		  [SUB_FROM] = ANSWER(FROM), [SUB_FROM_OUT] = ANSWER(FROM_OUT),
+		  [SUB_BOTH] = ANSWER(BOTH) },
 		/* A.3.3 subscribed */
 		{ [SUB_NONE] = STAY(NONE), [SUB_NONE_OUT] = PASS(TO),
 		  [SUB_NONE_IN] = STAY(NONE_IN), [SUB_NONE_OUT_IN] = PASS(TO_IN),
 		  [SUB_TO] = STAY(TO), [SUB_TO_IN] = STAY(TO_IN),
-		  [SUB_FROM] = STAY(FROM), [SUB_FROM_OUT] = PASS(BOTH), [SUB_BOTH] = STAY(BOTH) },
+		  [SUB_FROM] = STAY(FROM), [SUB_FROM_OUT] = PASS(BOTH),
+		  [SUB_BOTH] = STAY(BOTH) },
 		/* A.3.2 unsubscribe */
 		{ [SUB_NONE] = STAY(NONE), [SUB_NONE_OUT] = STAY(NONE_OUT),
 		  [SUB_NONE_IN] = PASS(NONE), [SUB_NONE_OUT_IN] = PASS(NONE_OUT),
 		  [SUB_TO] = STAY(TO), [SUB_TO_IN] = PASS(TO),
-		  [SUB_FROM] = PASS(NONE), [SUB_FROM_OUT] = PASS(NONE_OUT), [SUB_BOTH] = PASS(TO) },
+		  [SUB_FROM] = PASS(NONE), [SUB_FROM_OUT] = PASS(NONE_OUT),
+		  [SUB_BOTH] = PASS(TO) },
 		/* A.3.4 unsubscribed */
 		{ [SUB_NONE] = STAY(NONE), [SUB_NONE_OUT] = PASS(NONE),
 		  [SUB_NONE_IN] = STAY(NONE_IN), [SUB_NONE_OUT_IN] = PASS(NONE_IN),
 		  [SUB_TO] = PASS(NONE), [SUB_TO_IN] = PASS(NONE_IN),
-		  [SUB_FROM] = STAY(FROM), [SUB_FROM_OUT] = PASS(FROM), [SUB_BOTH] = PASS(FROM) },
+		  [SUB_FROM] = STAY(FROM), [SUB_FROM_OUT] = PASS(FROM),
+		  [SUB_BOTH] = PASS(FROM) },
 	},
 };
 
@@ -90,7 +99,8 @@ static const struct {
 };
 
 struct sub_outcome
-subscription_judge(enum sub_direction direction, enum iris_stanza_type type, enum sub_state state, bool approved)
+subscription_judge(enum sub_direction direction, enum iris_stanza_type type, enum sub_state state,
+		   bool approved)
 {
 	struct rule rule = rules[direction][type - IRIS_SUBSCRIBE][state];
 	bool approved_after = approved;
@@ -101,8 +111,10 @@ subscription_judge(enum sub_direction direction, enum iris_stanza_type type, enu
 		approved_after = true;
 	if (direction == SUB_OUTBOUND && type == IRIS_UNSUBSCRIBED)
 		approved_after = false;
-	return (struct sub_outcome){ .next = rule.next, .approved = approved_after, .pass = rule.pass,
-		.answer = rule.answer };
+	return (struct sub_outcome){ .next = rule.next,
+				     .approved = approved_after,
+				     .pass = rule.pass,
+				     .answer = rule.answer };
 }
 
 enum sub_state
@@ -131,7 +143,8 @@ change_state(struct roster_change *change, const struct sub_outcome *outcome)
 
 /* The server's own, from bare to bare. */
 static void
-send_type(struct iris_user *user, const struct iris_jid *to, enum iris_stanza_type type, struct iris_ticket *ticket)
+send_type(struct iris_user *user, const struct iris_jid *to, enum iris_stanza_type type,
+	  struct iris_ticket *ticket)
 {
 	struct iris_stanza *stanza = stanza_new(IRIS_PRESENCE, type);
 
@@ -146,8 +159,10 @@ static bool
 is_addressed(struct iris_session *session, struct iris_stanza *stanza)
 {
 	if (jid_is_none(&stanza->to) || jid_bare_equal(&stanza->to, &session->user->jid)) {
-		session_refuse(session, stanza, &(struct iris_refusal){
-			.condition = jid_is_none(&stanza->to) ? IRIS_BAD_REQUEST : IRIS_NOT_ALLOWED });
+		session_refuse(session, stanza,
+			       &(struct iris_refusal){ .condition = jid_is_none(&stanza->to)
+									    ? IRIS_BAD_REQUEST
+									    : IRIS_NOT_ALLOWED });
 		return false;
 	}
 	if (!jid_is_bare(&stanza->to)) {
@@ -158,8 +173,9 @@ is_addressed(struct iris_session *session, struct iris_stanza *stanza)
 }
 
 static void
-outbound_effects(struct iris_user *user, struct iris_stanza **stanza_p, const struct roster_change *before,
-		 const struct sub_outcome *outcome, struct iris_ticket *ticket)
+outbound_effects(struct iris_user *user, struct iris_stanza **stanza_p,
+		 const struct roster_change *before, const struct sub_outcome *outcome,
+		 struct iris_ticket *ticket)
 {
 	enum iris_stanza_type type = (*stanza_p)->type;
 	struct iris_stanza *held = stanza_ref(*stanza_p); /* for its address */
@@ -175,7 +191,8 @@ outbound_effects(struct iris_user *user, struct iris_stanza **stanza_p, const st
 }
 
 void
-subscription_send(struct iris_session *session, struct iris_stanza **stanza_p, struct iris_ticket *ticket)
+subscription_send(struct iris_session *session, struct iris_stanza **stanza_p,
+		  struct iris_ticket *ticket)
 {
 	struct iris_user *user = session->user;
 	struct iris_stanza *stanza = *stanza_p;
@@ -186,9 +203,11 @@ subscription_send(struct iris_session *session, struct iris_stanza **stanza_p, s
 	if (!is_addressed(session, stanza))
 		return;
 	before = change = roster_change_of(roster_find(user, jid_bare(&stanza->to)), &stanza->to);
-	outcome = subscription_judge(SUB_OUTBOUND, stanza->type, subscription_state(&before), before.approved);
+	outcome = subscription_judge(SUB_OUTBOUND, stanza->type, subscription_state(&before),
+				     before.approved);
 	change_state(&change, &outcome);
-	if (stanza->type == IRIS_SUBSCRIBE || (stanza->type == IRIS_SUBSCRIBED && (outcome.pass || outcome.approved)))
+	if (stanza->type == IRIS_SUBSCRIBE ||
+	    (stanza->type == IRIS_SUBSCRIBED && (outcome.pass || outcome.approved)))
 		change.in_roster = true;
 	if (!roster_apply(user, &change, ticket, &condition)) {
 		session_refuse(session, stanza, &(struct iris_refusal){ .condition = condition });
@@ -200,7 +219,8 @@ subscription_send(struct iris_session *session, struct iris_stanza **stanza_p, s
 }
 
 void
-subscription_cancel(struct iris_user *user, const struct roster_change *before, struct iris_ticket *ticket)
+subscription_cancel(struct iris_user *user, const struct roster_change *before,
+		    struct iris_ticket *ticket)
 {
 	if ((before->subscription & IRIS_SUB_TO) || before->ask)
 		send_type(user, &before->jid, IRIS_UNSUBSCRIBE, ticket);
@@ -221,14 +241,16 @@ inbound_deliver(struct iris_user *user, struct iris_stanza *stanza)
 
 	for (session = TAILQ_FIRST(&user->sessions); session; session = next) {
 		next = TAILQ_NEXT(session, link);
-		if (stanza->type == IRIS_SUBSCRIBE ? session->presence != NULL : session->interested)
+		if (stanza->type == IRIS_SUBSCRIBE ? session->presence != NULL
+						   : session->interested)
 			session_deliver(session, &delivery);
 	}
 }
 
 static void
-inbound_effects(struct iris_user *user, struct iris_stanza *stanza, const struct roster_change *before,
-		const struct sub_outcome *outcome, struct iris_ticket *ticket)
+inbound_effects(struct iris_user *user, struct iris_stanza *stanza,
+		const struct roster_change *before, const struct sub_outcome *outcome,
+		struct iris_ticket *ticket)
 {
 	if (outcome->answer) {
 		send_type(user, &before->jid, IRIS_SUBSCRIBED, ticket);
@@ -249,11 +271,15 @@ subscription_receive(struct iris_user *user, struct iris_stanza *stanza, struct 
 	enum iris_condition condition;
 
 	before = change = roster_change_of(roster_find(user, jid_bare(&from)), &from);
-	outcome = subscription_judge(SUB_INBOUND, stanza->type, subscription_state(&before), before.approved);
+	outcome = subscription_judge(SUB_INBOUND, stanza->type, subscription_state(&before),
+				     before.approved);
 	change_state(&change, &outcome);
 	if (change.pending_in && !before.pending_in && stanza->inner.len <= REQUEST_MAX)
 		change.request = stanza->inner;
-	/* SECURITY: beyond the limit of unanswered requests, another one is as one that is never answered. */
+	/*
+	 * SECURITY: beyond the limit of unanswered requests, another one is as one that is never
+	 * answered.
+	 */
 	if (!jid_bare_equal(&from, &user->jid) && roster_apply(user, &change, ticket, &condition)) {
 		if (outcome.pass)
 			inbound_deliver(user, stanza);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Users at their home worker: loading (account, roster, what plug-ins keep), the inbox that keeps the
- * order of what comes meanwhile, and letting go of who is idle.  It does not judge what is
+ * Users at their home worker: loading (account, roster, what plug-ins keep), the inbox that keeps
+ * the order of what comes meanwhile, and letting go of who is idle.  It does not judge what is
  * delivered: message.c, presence.c, subscription.c and iq.c do.
  */
 #include <stdlib.h>
@@ -28,8 +28,11 @@ static struct iris_module_self user_self;
 
 static struct iris_metric user_metrics[] = {
 	{ .name = "iris_users", .kind = IRIS_GAUGE, .help = "Users in memory" },
-	{ .name = "iris_user_loads_total", .kind = IRIS_COUNTER, .help = "Users loaded from the vault" },
-	{ .name = "iris_user_load_failures_total", .kind = IRIS_COUNTER,
+	{ .name = "iris_user_loads_total",
+	  .kind = IRIS_COUNTER,
+	  .help = "Users loaded from the vault" },
+	{ .name = "iris_user_load_failures_total",
+	  .kind = IRIS_COUNTER,
 	  .help = "Loads that failed: the vault was not there, or too many users were" },
 	{ .name = NULL },
 };
@@ -231,21 +234,27 @@ user_take(struct iris_incoming *incoming)
 		break;
 	case IRIS_PRESENCE:
 		if (subscription_is_type(stanza->type))
-			subscription_receive(incoming->user, incoming->delivery.stanza, incoming->ticket);
+			subscription_receive(incoming->user, incoming->delivery.stanza,
+					     incoming->ticket);
 		else
 			presence_receive(incoming->user, &incoming->delivery, incoming->session);
 		break;
 	case IRIS_IQ:
-		iq_receive(incoming->user, &incoming->delivery, incoming->session, incoming->ticket);
+		iq_receive(incoming->user, &incoming->delivery, incoming->session,
+			   incoming->ticket);
 		break;
 	}
 }
 
 static void
-user_dispatch(struct iris_user *user, const struct iris_delivery *delivery, struct iris_ticket *ticket)
+user_dispatch(struct iris_user *user, const struct iris_delivery *delivery,
+	      struct iris_ticket *ticket)
 {
-	const struct iris_jid *to = jid_is_none(&delivery->to) ? &delivery->stanza->to : &delivery->to;
-	struct iris_request request = { .stanza = delivery->stanza, .user = user, .ticket = ticket };
+	const struct iris_jid *to =
+		jid_is_none(&delivery->to) ? &delivery->stanza->to : &delivery->to;
+	struct iris_request request = { .stanza = delivery->stanza,
+					.user = user,
+					.ticket = ticket };
 	struct iris_incoming incoming = {
 		.user = user, .request = &request, .ticket = ticket, .delivery = *delivery,
 		.session = jid_is_bare(to) ? NULL : session_find(jid_full(to)),
@@ -253,7 +262,10 @@ user_dispatch(struct iris_user *user, const struct iris_delivery *delivery, stru
 	enum iris_verdict verdict = IRIS_PASS;
 
 	user_hold(user); /* what follows may make room for another user */
-	/* The stanza's arena may be in use on other workers: what handlers allocate lies in one of its own. */
+	/*
+	 * The stanza's arena may be in use on other workers: what handlers allocate lies in one of
+	 * its own.
+	 */
 	request.arena = arena_new();
 	request.host = host_find(jid_domain(&user->jid));
 	if (hook_is_used(IRIS_HOOK_ID_stanza_in))
@@ -266,7 +278,10 @@ user_dispatch(struct iris_user *user, const struct iris_delivery *delivery, stru
 	user_release(&user);
 }
 
-/* An address without an account. SECURITY: what a stranger gets from one who may not be seen, too (P5.7). */
+/*
+ * An address without an account. SECURITY: what a stranger gets from one who may not be seen, too
+ * (P5.7).
+ */
 static void
 absent_dispatch(const struct iris_delivery *delivery)
 {
@@ -314,7 +329,10 @@ load_read(struct iris_user *user)
 {
 	if (!accounts()->find(&user->jid, &user->account))
 		return false;
-	/* SECURITY: all is read for an unknown account as well, so that time does not tell the two apart. */
+	/*
+	 * SECURITY: all is read for an unknown account as well, so that time does not tell the two
+	 * apart.
+	 */
 	if (user->account.id == 0)
 		user->account.owner = IRIS_OWNER_DEFAULT;
 	user->roster = roster_new();
@@ -399,7 +417,8 @@ is_worth_loading(const struct iris_stanza *stanza)
 void
 user_receive(struct iris_stanza *stanza, const struct iris_jid *to, struct iris_ticket *ticket)
 {
-	struct iris_delivery delivery = { .stanza = stanza, .to = to == &stanza->to ? IRIS_JID_NONE : *to };
+	struct iris_delivery delivery = { .stanza = stanza,
+					  .to = to == &stanza->to ? IRIS_JID_NONE : *to };
 	struct iris_user *user = user_lookup(jid_bare(to));
 	bool is_new = !user;
 
@@ -484,17 +503,43 @@ user_stop(void)
 }
 
 static const struct iris_option user_options[] = {
-	[USER_KEEP] = { .name = "keep", .type = IRIS_OPT_DURATION, .fallback = "60 seconds", .max = 86400000,
-		.reloadable = true, .help = "How long a user stays in memory after the last session has ended." },
-	[USER_MAX_USERS] = { .name = "max-users", .type = IRIS_OPT_INT, .fallback = "100000", .min = 16,
-		.max = 10000000, .reloadable = true, .help = "Users in memory, for each worker." },
-	[USER_INBOX] = { .name = "inbox", .type = IRIS_OPT_INT, .fallback = "256", .min = 1, .max = 65536,
-		.reloadable = true, .help = "Stanzas that wait while their recipient is loaded, for each user." },
-	[USER_MAX_SESSIONS] = { .name = "max-sessions", .type = IRIS_OPT_INT, .fallback = "32", .min = 1,
-		.max = 1024, .reloadable = true, .help = "Sessions of one user at a time." },
-	[USER_MAX_DIRECTED] = { .name = "max-directed", .type = IRIS_OPT_INT, .fallback = "1000", .min = 1,
-		.max = 100000, .reloadable = true,
-		.help = "Addresses that one session may show itself to by directed presence (RFC 6121 §4.6)." },
+	[USER_KEEP] = { .name = "keep",
+			.type = IRIS_OPT_DURATION,
+			.fallback = "60 seconds",
+			.max = 86400000,
+			.reloadable = true,
+			.help = "How long a user stays in memory after the last session has "
+				"ended." },
+	[USER_MAX_USERS] = { .name = "max-users",
+			     .type = IRIS_OPT_INT,
+			     .fallback = "100000",
+			     .min = 16,
+			     .max = 10000000,
+			     .reloadable = true,
+			     .help = "Users in memory, for each worker." },
+	[USER_INBOX] = { .name = "inbox",
+			 .type = IRIS_OPT_INT,
+			 .fallback = "256",
+			 .min = 1,
+			 .max = 65536,
+			 .reloadable = true,
+			 .help = "Stanzas that wait while their recipient is loaded, for each "
+				 "user." },
+	[USER_MAX_SESSIONS] = { .name = "max-sessions",
+				.type = IRIS_OPT_INT,
+				.fallback = "32",
+				.min = 1,
+				.max = 1024,
+				.reloadable = true,
+				.help = "Sessions of one user at a time." },
+	[USER_MAX_DIRECTED] = { .name = "max-directed",
+				.type = IRIS_OPT_INT,
+				.fallback = "1000",
+				.min = 1,
+				.max = 100000,
+				.reloadable = true,
+				.help = "Addresses that one session may show itself to by directed "
+					"presence (RFC 6121 §4.6)." },
 	IRIS_OPTIONS_END,
 };
 

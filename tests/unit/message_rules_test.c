@@ -9,9 +9,9 @@
 #include "im_private.h"
 
 /*
- * As in the RFC: S silently ignored or an error, E an error, D delivered to the one, A to all, O kept
- * or an error. Where the RFC leaves a choice ("M" one or all, "S"), the letter is what Iris chose:
- * all, i ignored, E.  Columns: normal, chat, groupchat, headline, error.
+ * As in the RFC: S silently ignored or an error, E an error, D delivered to the one, A to all, O
+ * kept or an error. Where the RFC leaves a choice ("M" one or all, "S"), the letter is what Iris
+ * chose: all, i ignored, E.  Columns: normal, chat, groupchat, headline, error.
  */
 static const struct {
 	const char *condition;
@@ -50,12 +50,13 @@ verdict_of(char letter)
 static void
 test_table_1(void **state)
 {
-	static const enum iris_stanza_type types[] = { IRIS_NORMAL, IRIS_CHAT, IRIS_GROUPCHAT, IRIS_HEADLINE, IRIS_ERROR };
+	static const enum iris_stanza_type types[] = { IRIS_NORMAL, IRIS_CHAT, IRIS_GROUPCHAT,
+						       IRIS_HEADLINE, IRIS_ERROR };
 
 	for (size_t i = 0; i < IRIS_COUNT(lines); i++)
 		for (size_t t = 0; t < IRIS_COUNT(types); t++) {
-			enum message_verdict verdict = message_judge(types[t], lines[i].full, lines[i].matches,
-								     lines[i].resources);
+			enum message_verdict verdict = message_judge(
+				types[t], lines[i].full, lines[i].matches, lines[i].resources);
 			if (verdict != verdict_of(lines[i].letters[t]))
 				fail_msg("%s, type %zu: %d", lines[i].condition, t, verdict);
 		}

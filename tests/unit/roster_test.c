@@ -23,7 +23,8 @@ parse(struct iris_arena *arena, const char *xml)
 static enum iris_condition
 parse_set(struct iris_arena *arena, const char *items, struct roster_request *request_r)
 {
-	struct iris_str xml = arena_printf(arena, "<query xmlns='jabber:iq:roster'>%s</query>", items);
+	struct iris_str xml =
+		arena_printf(arena, "<query xmlns='jabber:iq:roster'>%s</query>", items);
 
 	return roster_parse_set(arena, parse(arena, xml.base), GROUPS_MAX, request_r);
 }
@@ -34,15 +35,21 @@ test_set_is_read(void **state)
 	struct iris_arena *arena = arena_new();
 	struct roster_request request;
 
-	assert_int_equal(parse_set(arena, "<item jid='Nurse@example.com/x' name='Nurse' subscription='both' ask='subscribe'>"
-				   "<group>Servants</group><group>House</group></item>", &request), IRIS_NO_ERROR);
+	assert_int_equal(parse_set(arena,
+				   "<item jid='Nurse@example.com/x' name='Nurse' "
+				   "subscription='both' ask='subscribe'>"
+				   "<group>Servants</group><group>House</group></item>",
+				   &request),
+			 IRIS_NO_ERROR);
 	assert_true(str_is(jid_full(&request.jid), "nurse@example.com"));
 	assert_true(str_is(request.name, "Nurse"));
 	assert_false(request.remove);
 	assert_string_equal(request.groups[0], "Servants");
 	assert_string_equal(request.groups[1], "House");
 	assert_null(request.groups[2]);
-	assert_int_equal(parse_set(arena, "<item jid='nurse@example.com' subscription='remove'/>", &request), IRIS_NO_ERROR);
+	assert_int_equal(
+		parse_set(arena, "<item jid='nurse@example.com' subscription='remove'/>", &request),
+		IRIS_NO_ERROR);
 	assert_true(request.remove);
 	assert_int_equal(parse_set(arena, "<item jid='example.com'/>", &request), IRIS_NO_ERROR);
 	assert_null(request.groups);
@@ -65,8 +72,11 @@ test_set_is_refused(void **state)
 		{ "<item jid='@b.example'/>", IRIS_JID_MALFORMED },
 		{ "<item jid=''/>", IRIS_JID_MALFORMED },
 		{ "<item jid='a@b.example'><group/></item>", IRIS_NOT_ACCEPTABLE },
-		{ "<item jid='a@b.example'><group>x</group><group>x</group></item>", IRIS_BAD_REQUEST },
-		{ "<item jid='a@b.example'><group>1</group><group>2</group><group>3</group><group>4</group></item>",
+		{ "<item jid='a@b.example'><group>x</group><group>x</group></item>",
+		  IRIS_BAD_REQUEST },
+		{ "<item "
+		  "jid='a@b.example'><group>1</group><group>2</group><group>3</group><group>4</"
+		  "group></item>",
 		  IRIS_NOT_ACCEPTABLE },
 	};
 	struct iris_arena *arena = arena_new();
@@ -87,14 +97,28 @@ test_long_names_are_refused(void **state)
 
 	memset(name, 'x', sizeof(name));
 	name[ROSTER_NAME_MAX] = '\0';
-	assert_int_equal(parse_set(arena, arena_printf(arena, "<item jid='a@b.example' name='%s'><group>%s</group></item>",
-						       name, name).base, &request), IRIS_NO_ERROR);
+	assert_int_equal(
+		parse_set(arena,
+			  arena_printf(arena,
+				       "<item jid='a@b.example' name='%s'><group>%s</group></item>",
+				       name, name)
+				  .base,
+			  &request),
+		IRIS_NO_ERROR);
 	name[ROSTER_NAME_MAX] = 'x';
 	name[ROSTER_NAME_MAX + 1] = '\0';
-	assert_int_equal(parse_set(arena, arena_printf(arena, "<item jid='a@b.example' name='%s'/>", name).base, &request),
-			 IRIS_NOT_ACCEPTABLE);
-	assert_int_equal(parse_set(arena, arena_printf(arena, "<item jid='a@b.example'><group>%s</group></item>", name).base,
-				   &request), IRIS_NOT_ACCEPTABLE);
+	assert_int_equal(
+		parse_set(arena,
+			  arena_printf(arena, "<item jid='a@b.example' name='%s'/>", name).base,
+			  &request),
+		IRIS_NOT_ACCEPTABLE);
+	assert_int_equal(
+		parse_set(arena,
+			  arena_printf(arena, "<item jid='a@b.example'><group>%s</group></item>",
+				       name)
+				  .base,
+			  &request),
+		IRIS_NOT_ACCEPTABLE);
 	arena_unref(&arena);
 }
 
@@ -103,8 +127,11 @@ test_put_replaces_and_removes(void **state)
 {
 	char *groups[] = { "Friends", "Lovers", NULL };
 	struct iris_user user = { .roster = roster_new() };
-	struct roster_change change = { .jid = jid_from_prepared(IRIS_STR("romeo@example.net")), .in_roster = true,
-		.subscription = IRIS_SUB_TO, .name = IRIS_STR("Romeo"), .groups = groups };
+	struct roster_change change = { .jid = jid_from_prepared(IRIS_STR("romeo@example.net")),
+					.in_roster = true,
+					.subscription = IRIS_SUB_TO,
+					.name = IRIS_STR("Romeo"),
+					.groups = groups };
 	struct iris_contact *contact;
 
 	roster_put(user.roster, &change);
@@ -122,7 +149,9 @@ test_put_replaces_and_removes(void **state)
 	assert_int_equal(contact->subscription, IRIS_SUB_BOTH);
 	assert_string_equal(contact->groups[0], "Friends");
 	assert_int_equal(user.roster->item_count, 1);
-	change = (struct roster_change){ .jid = contact->jid, .pending_in = true, .request = IRIS_STR("<x/>") };
+	change = (struct roster_change){ .jid = contact->jid,
+					 .pending_in = true,
+					 .request = IRIS_STR("<x/>") };
 	roster_put(user.roster, &change);
 	assert_int_equal(user.roster->item_count, 0);
 	assert_int_equal(user.roster->request_count, 1);
@@ -138,7 +167,8 @@ static void
 test_visible_changes(void **state)
 {
 	char *one[] = { "A", NULL }, *other[] = { "B", NULL };
-	struct roster_change before = { .in_roster = true, .name = IRIS_STR("x"), .groups = one }, after = before;
+	struct roster_change before = { .in_roster = true, .name = IRIS_STR("x"), .groups = one },
+			     after = before;
 
 	assert_false(roster_is_visible_change(&before, &after));
 	after.pending_in = true; /* RFC 6121 Appendix A.1: never shown */
@@ -174,9 +204,15 @@ test_priorities(void **state)
 		const char *text;
 		int priority; /* 1000: refused */
 	} cases[] = {
-		{ "<priority>1</priority>", 1 }, { "<priority>-128</priority>", -128 }, { "<priority>127</priority>", 127 },
-		{ "", 0 }, { "<priority>128</priority>", 1000 }, { "<priority>-129</priority>", 1000 },
-		{ "<priority/>", 1000 }, { "<priority>1.5</priority>", 1000 }, { "<priority>high</priority>", 1000 },
+		{ "<priority>1</priority>", 1 },
+		{ "<priority>-128</priority>", -128 },
+		{ "<priority>127</priority>", 127 },
+		{ "", 0 },
+		{ "<priority>128</priority>", 1000 },
+		{ "<priority>-129</priority>", 1000 },
+		{ "<priority/>", 1000 },
+		{ "<priority>1.5</priority>", 1000 },
+		{ "<priority>high</priority>", 1000 },
 		{ "<priority xmlns='other'>high</priority>", 0 },
 	};
 
@@ -185,7 +221,8 @@ test_priorities(void **state)
 		struct iris_stanza *presence;
 		int8_t priority = 0;
 
-		(void)snprintf(xml, sizeof(xml), "<presence xmlns='jabber:client'>%s</presence>", cases[i].text);
+		(void)snprintf(xml, sizeof(xml), "<presence xmlns='jabber:client'>%s</presence>",
+			       cases[i].text);
 		presence = stanza_from(xml);
 		if (presence_priority(presence, &priority))
 			assert_int_equal(priority, cases[i].priority);
@@ -207,14 +244,19 @@ test_legal_iqs(void **state)
 		{ "<iq xmlns='jabber:client' id='1' type='set'><q xmlns='x'/></iq>", true },
 		{ "<iq xmlns='jabber:client' id='1' type='result'/>", true },
 		{ "<iq xmlns='jabber:client' id='1' type='result'><q xmlns='x'/></iq>", true },
-		{ "<iq xmlns='jabber:client' id='1' type='error'><q xmlns='x'/><error type='cancel'/></iq>", true },
+		{ "<iq xmlns='jabber:client' id='1' type='error'><q xmlns='x'/><error "
+		  "type='cancel'/></iq>",
+		  true },
 		{ "<iq xmlns='jabber:client' type='get'><q xmlns='x'/></iq>", false },
 		{ "<iq xmlns='jabber:client' id='' type='get'><q xmlns='x'/></iq>", false },
 		{ "<iq xmlns='jabber:client' id='1'><q xmlns='x'/></iq>", false },
 		{ "<iq xmlns='jabber:client' id='1' type='ask'><q xmlns='x'/></iq>", false },
 		{ "<iq xmlns='jabber:client' id='1' type='get'/>", false },
-		{ "<iq xmlns='jabber:client' id='1' type='set'><q xmlns='x'/><q xmlns='x'/></iq>", false },
-		{ "<iq xmlns='jabber:client' id='1' type='result'><q xmlns='x'/><q xmlns='x'/></iq>", false },
+		{ "<iq xmlns='jabber:client' id='1' type='set'><q xmlns='x'/><q xmlns='x'/></iq>",
+		  false },
+		{ "<iq xmlns='jabber:client' id='1' type='result'><q xmlns='x'/><q "
+		  "xmlns='x'/></iq>",
+		  false },
 	};
 
 	for (size_t i = 0; i < IRIS_COUNT(cases); i++) {

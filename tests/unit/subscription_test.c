@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * server/subscription.c: RFC 6121 Appendix A, written down a second time from the RFC's own tables, in
- * its words.  "push": a client of the user sees a difference in the item.
+ * server/subscription.c: RFC 6121 Appendix A, written down a second time from the RFC's own tables,
+ * in its words.  "push": a client of the user sees a difference in the item.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -145,9 +145,11 @@ check_line(const struct table *table, const struct line *line)
 	struct roster_change after = contact_in(line->next ? line->next : line->existing);
 	struct sub_outcome outcome;
 
-	outcome = subscription_judge(table->direction, table->type, subscription_state(&before), false);
+	outcome = subscription_judge(table->direction, table->type, subscription_state(&before),
+				     false);
 	if (outcome.pass != line->passes || outcome.next != subscription_state(&after))
-		fail_msg("%s, %s: pass %d, state %d", table->section, line->existing, outcome.pass, outcome.next);
+		fail_msg("%s, %s: pass %d, state %d", table->section, line->existing, outcome.pass,
+			 outcome.next);
 	assert_int_equal(roster_is_visible_change(&before, &after), line->push);
 }
 
@@ -169,11 +171,15 @@ test_inbound_request_answered_by_itself(void **state)
 
 	for (size_t i = 0; i < IRIS_COUNT(answered); i++) {
 		struct roster_change contact = contact_in(answered[i]);
-		assert_true(subscription_judge(SUB_INBOUND, IRIS_SUBSCRIBE, subscription_state(&contact), false).answer);
+		assert_true(subscription_judge(SUB_INBOUND, IRIS_SUBSCRIBE,
+					       subscription_state(&contact), false)
+				    .answer);
 	}
 	for (size_t i = 0; i < IRIS_COUNT(asked); i++) {
 		struct roster_change contact = contact_in(asked[i]);
-		assert_false(subscription_judge(SUB_INBOUND, IRIS_SUBSCRIBE, subscription_state(&contact), false).answer);
+		assert_false(subscription_judge(SUB_INBOUND, IRIS_SUBSCRIBE,
+						subscription_state(&contact), false)
+				     .answer);
 	}
 	for (int type = IRIS_SUBSCRIBED; type <= IRIS_UNSUBSCRIBED; type++)
 		for (int s = 0; s < SUB_STATE_COUNT; s++)
@@ -189,15 +195,21 @@ test_preapproval_is_noted(void **state)
 		const char *existing;
 		bool approved;
 	} lines[] = {
-		{ "None", true }, { "None + Pending Out", true }, { "To", true },
-		{ "None + Pending In", false }, { "None + Pending Out+In", false }, { "To + Pending In", false },
-		{ "From", false }, { "From + Pending Out", false }, { "Both", false },
+		{ "None", true },
+		{ "None + Pending Out", true },
+		{ "To", true },
+		{ "None + Pending In", false },
+		{ "None + Pending Out+In", false },
+		{ "To + Pending In", false },
+		{ "From", false },
+		{ "From + Pending Out", false },
+		{ "Both", false },
 	};
 
 	for (size_t i = 0; i < IRIS_COUNT(lines); i++) {
 		struct roster_change contact = contact_in(lines[i].existing);
-		struct sub_outcome outcome = subscription_judge(SUB_OUTBOUND, IRIS_SUBSCRIBED,
-								subscription_state(&contact), false);
+		struct sub_outcome outcome = subscription_judge(
+			SUB_OUTBOUND, IRIS_SUBSCRIBED, subscription_state(&contact), false);
 		assert_int_equal(outcome.approved, lines[i].approved);
 	}
 }
@@ -208,10 +220,13 @@ test_preapproval_answers_request(void **state)
 {
 	static const struct {
 		const char *existing, *next;
-	} lines[] = { { "None", "From" }, { "None + Pending Out", "From + Pending Out" }, { "To", "Both" } };
+	} lines[] = { { "None", "From" },
+		      { "None + Pending Out", "From + Pending Out" },
+		      { "To", "Both" } };
 
 	for (size_t i = 0; i < IRIS_COUNT(lines); i++) {
-		struct roster_change before = contact_in(lines[i].existing), after = contact_in(lines[i].next);
+		struct roster_change before = contact_in(lines[i].existing),
+				     after = contact_in(lines[i].next);
 		struct sub_outcome outcome = subscription_judge(SUB_INBOUND, IRIS_SUBSCRIBE,
 								subscription_state(&before), true);
 		assert_int_equal(outcome.next, subscription_state(&after));
@@ -227,10 +242,12 @@ test_preapproval_is_taken_back(void **state)
 	for (int s = 0; s < SUB_STATE_COUNT; s++)
 		for (int direction = SUB_OUTBOUND; direction <= SUB_INBOUND; direction++)
 			for (int type = IRIS_SUBSCRIBE; type <= IRIS_UNSUBSCRIBED; type++) {
-				bool takes_back = direction == SUB_OUTBOUND && type == IRIS_UNSUBSCRIBED;
+				bool takes_back =
+					direction == SUB_OUTBOUND && type == IRIS_UNSUBSCRIBED;
 				assert_int_equal(subscription_judge((enum sub_direction)direction,
 								    (enum iris_stanza_type)type,
-								    (enum sub_state)s, true).approved,
+								    (enum sub_state)s, true)
+							 .approved,
 						 !takes_back);
 			}
 }
