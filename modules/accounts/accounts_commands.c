@@ -127,6 +127,21 @@ struct import {
 	struct iris_wait done;
 };
 
+/* Anything else in its place is a password. */
+static bool
+is_verifier(struct iris_str secret)
+{
+	return secret.len > 10 && memcmp(secret.base, "SCRAM-SHA-", 10) == 0 &&
+		memchr(secret.base, '$', secret.len) != NULL;
+}
+
+static enum iris_condition
+import_account(const struct iris_jid *jid, struct iris_str secret, const char **text_r)
+{
+	return is_verifier(secret) ? accounts_adopt(jid, secret, IRIS_ROLE_USER, text_r)
+				   : accounts_create_as(jid, secret, IRIS_ROLE_USER, text_r);
+}
+
 static void
 import_line(struct import_line *line)
 {
@@ -136,8 +151,7 @@ import_line(struct import_line *line)
 	line->condition = IRIS_JID_MALFORMED;
 	line->text = "Not a line of the form \"address password\"";
 	if (line->password.len > 0 && jid_parse(arena, line->jid, &jid) && jid_is_bare(&jid))
-		line->condition = accounts_create_as(&jid, line->password, IRIS_ROLE_USER,
-						     &line->text);
+		line->condition = import_account(&jid, line->password, &line->text);
 	arena_unref(&arena);
 }
 
@@ -359,7 +373,7 @@ static const struct iris_command_field add_fields[] = {
 
 static const struct iris_command_field import_fields[] = {
 	{ .name = "accounts", .kind = IRIS_FIELD_TEXTS, .required = true,
-		.label = "Accounts, one a line: address, space, password" },
+		.label = "Accounts, one a line: address, space, password or SCRAM verifiers" },
 	{ .name = NULL },
 };
 

@@ -145,25 +145,85 @@ make_verifiers(struct iris_arena *arena, struct iris_str password,
 	return condition;
 }
 
+/* May there be an account of this address? */
+static enum iris_condition
+judge_address(struct iris_arena *arena, const struct iris_jid *jid, const char **text_r)
+{
+	struct iris_host *host = host_find(jid_domain(jid));
+	struct iris_str node;
+
+	*text_r = NULL;
+	if (jid->node_len == 0 || !jid_prepare_new_node(arena, jid_node(jid), &node) ||
+	    !str_equal(node, jid_node(jid))) {
+		*text_r = "The name is not allowed";
+		return IRIS_JID_MALFORMED;
+	}
+	if (!host || host->is_component) {
+		*text_r = "Accounts of this domain are not kept here";
+		return IRIS_NOT_ALLOWED;
+	}
+	return IRIS_NO_ERROR;
+}
+
 enum iris_condition
 accounts_create_as(const struct iris_jid *jid, struct iris_str password, enum iris_role role,
 		   const char **text_r)
 {
 	struct iris_arena *arena = arena_new();
 	struct accounts_verifiers verifiers;
-	struct iris_str node;
-	enum iris_condition condition;
+	enum iris_condition condition = judge_address(arena, jid, text_r);
 
-	*text_r = NULL;
-	if (jid->node_len == 0 || !jid_prepare_new_node(arena, jid_node(jid), &node) ||
-	    !str_equal(node, jid_node(jid))) {
-		*text_r = "The name is not allowed";
-		condition = IRIS_JID_MALFORMED;
-	} else if (!host_find(jid_domain(jid)) || host_find(jid_domain(jid))->is_component) {
-		condition = IRIS_NOT_ALLOWED;
-		*text_r = "Accounts of this domain are not kept here";
-	} else {
+	if (condition == IRIS_NO_ERROR)
 		condition = make_verifiers(arena, password, &verifiers, text_r);
+	if (condition == IRIS_NO_ERROR)
+		condition = accounts_insert(jid, role, &verifiers);
+	arena_unref(&arena);
+	return condition;
+}
+
+static bool
+has_verifier(const struct accounts_verifiers *verifiers, struct iris_str mechanism)
+{
+	for (size_t i = 0; i < verifiers->count; i++)
+		if (str_equal(verifiers->scram[i].mechanism, mechanism))
+			return true;
+	return false;
+}
+
+static bool
+parse_verifiers(struct iris_arena *arena, struct iris_str text, struct accounts_verifiers *verifiers_r)
+{
+	verifiers_r->count = 0;
+	while (text.len > 0) {
+		struct iris_scram *scram = &verifiers_r->scram[verifiers_r->count];
+		const char *space = memchr(text.base, ' ', text.len);
+		struct iris_str word = { text.base,
+					 space ? (size_t)(space - text.base) : text.len };
+
+		if (verifiers_r->count == CREDENTIAL_HASHES ||
+		    !credential_parse(arena, word, scram) ||
+		    has_verifier(verifiers_r, scram->mechanism))
+			return false;
+		verifiers_r->count++;
+		text.base += word.len + (space ? 1 : 0);
+		text.len -= word.len + (space ? 1 : 0);
+	}
+	return has_verifier(verifiers_r, IRIS_STR("SCRAM-SHA-512")) &&
+		has_verifier(verifiers_r, IRIS_STR("SCRAM-SHA-256"));
+}
+
+/* What the password behind them is like cannot be seen: whoever made them has judged it. */
+enum iris_condition
+accounts_adopt(const struct iris_jid *jid, struct iris_str text, enum iris_role role,
+	       const char **text_r)
+{
+	struct iris_arena *arena = arena_new();
+	struct accounts_verifiers verifiers;
+	enum iris_condition condition = judge_address(arena, jid, text_r);
+
+	if (condition == IRIS_NO_ERROR && !parse_verifiers(arena, text, &verifiers)) {
+		*text_r = "Not verifiers of RFC 5803 for SCRAM-SHA-512 and SCRAM-SHA-256";
+		condition = IRIS_NOT_ACCEPTABLE;
 	}
 	if (condition == IRIS_NO_ERROR)
 		condition = accounts_insert(jid, role, &verifiers);

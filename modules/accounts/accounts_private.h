@@ -52,6 +52,9 @@ bool credential_matches(const struct credential_hash *hash, const struct iris_sc
 struct iris_str credential_encode(struct iris_arena *arena, const struct iris_scram *scram);
 IRIS_MUST_CHECK bool credential_decode(struct iris_str bytes, const struct credential_hash *hash,
 				       struct iris_scram *scram_r);
+/* RFC 5803: "SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey", in base64; false: it is not. */
+IRIS_MUST_CHECK bool credential_parse(struct iris_arena *arena, struct iris_str text,
+				      struct iris_scram *scram_r);
 /*
  * The verifier of an account that is not there, or has none for this hash: always the same for the
  * same seed, not to be told from a real one by its look, and matched by no password.
@@ -132,6 +135,9 @@ enum iris_auth_result accounts_check_password(const struct iris_jid *jid, struct
 					      struct iris_account *account_r);
 enum iris_condition accounts_create_as(const struct iris_jid *jid, struct iris_str password,
 				       enum iris_role role, const char **text_r);
+/* The same with verifiers (RFC 5803, spaces between): SHA-512 and SHA-256, SHA-1 if there is one. */
+enum iris_condition accounts_adopt(const struct iris_jid *jid, struct iris_str verifiers,
+				   enum iris_role role, const char **text_r);
 enum iris_condition accounts_create(const struct iris_jid *jid, struct iris_str password,
 				    const char **text_r);
 enum iris_condition accounts_set_password(const struct iris_jid *jid, struct iris_str password,

@@ -151,6 +151,52 @@ credential_decode(struct iris_str bytes, const struct credential_hash *hash,
 	return true;
 }
 
+/* Takes what stands before the separator off the front of *rest; false: it does not occur. */
+static bool
+take_field(struct iris_str *rest, char separator, struct iris_str *field_r)
+{
+	const char *end = rest->len > 0 ? memchr(rest->base, separator, rest->len) : NULL;
+
+	if (!end)
+		return false;
+	*field_r = (struct iris_str){ rest->base, (size_t)(end - rest->base) };
+	*rest = (struct iris_str){ end + 1, rest->len - field_r->len - 1 };
+	return true;
+}
+
+static const struct credential_hash *
+hash_named(struct iris_str mechanism)
+{
+	for (size_t i = 0; i < CREDENTIAL_HASHES; i++)
+		if (str_is(mechanism, hashes[i].mechanism))
+			return &hashes[i];
+	return NULL;
+}
+
+bool
+credential_parse(struct iris_arena *arena, struct iris_str text, struct iris_scram *scram_r)
+{
+	struct iris_str scheme, iterations, salt, stored_key;
+	const struct credential_hash *hash;
+	int64_t count;
+
+	if (!take_field(&text, '$', &scheme) || !take_field(&text, ':', &iterations) ||
+	    !take_field(&text, '$', &salt) || !take_field(&text, ':', &stored_key))
+		return false;
+	hash = hash_named(scheme);
+	if (!hash ||
+	    !str_to_int(iterations, SCRAM_ITERATIONS_MIN, SCRAM_ITERATIONS_MAX, &count) ||
+	    !base64_decode(arena, salt, &scram_r->salt) ||
+	    !base64_decode(arena, stored_key, &scram_r->stored_key) ||
+	    !base64_decode(arena, text, &scram_r->server_key))
+		return false;
+	scram_r->mechanism = str_from(hash->mechanism);
+	scram_r->iterations = (unsigned)count;
+	return scram_r->salt.len > 0 && scram_r->salt.len <= UINT8_MAX &&
+		scram_r->stored_key.len == hash->key_size &&
+		scram_r->server_key.len == hash->key_size;
+}
+
 /* The digest of a stretch of the seed's space, named by `what`. */
 static struct iris_str
 stretch(struct iris_arena *arena, const struct credential_hash *hash, struct iris_str seed,

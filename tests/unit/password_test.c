@@ -138,6 +138,33 @@ test_made_up_verifiers(void **state)
 	arena_unref(&arena);
 }
 
+/* RFC 5803 §3; the keys are those of RFC 7677 §3. */
+static void
+test_parsed_verifiers(void **state)
+{
+	static const char good[] =
+		"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
+		":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+	static const char *const bad[] = {
+		"", "SCRAM-SHA-256", "SCRAM-SHA-256$4096:$:", "SCRAM-SHA-256$4096:W22Z$W22Z:W22Z",
+		"SCRAM-SHA-256$4095:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
+		":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=", /* fewer rounds than RFC 7677 asks */
+		"SCRAM-MD5$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
+		":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+		"SCRAM-SHA-1$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
+		":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=", /* keys of another length */
+	};
+	struct iris_arena *arena = arena_new();
+	struct iris_scram scram;
+
+	assert_true(credential_parse(arena, str_from(good), &scram));
+	assert_true(credential_matches(hash_named("SCRAM-SHA-256"), &scram, IRIS_STR("pencil")));
+	assert_false(credential_matches(hash_named("SCRAM-SHA-256"), &scram, IRIS_STR("pen")));
+	for (size_t i = 0; i < IRIS_COUNT(bad); i++)
+		assert_false(credential_parse(arena, str_from(bad[i]), &scram));
+	arena_unref(&arena);
+}
+
 int
 main(void)
 {
@@ -146,6 +173,7 @@ main(void)
 		cmocka_unit_test(test_derivation),
 		cmocka_unit_test(test_records),
 		cmocka_unit_test(test_made_up_verifiers),
+		cmocka_unit_test(test_parsed_verifiers),
 	};
 
 	return cmocka_run_group_tests_name("password", tests, NULL, NULL);

@@ -16,7 +16,8 @@
 
 #define NS_DATA "jabber:x:data"
 #define LINE_SIZE 2048
-#define LINES_A_CALL 500 /* of a text of many lines: what the server takes at once */
+#define LINES_A_CALL 500   /* of a text of many lines: what the server takes at once … */
+#define BYTES_A_CALL 60000 /* … of the 64 KiB it takes, without the last line */
 
 struct filling {
 	xmpp_ctx_t *context;
@@ -181,14 +182,17 @@ fill_lines(struct filling *filling, xmpp_stanza_t *field, xmpp_stanza_t *filled)
 {
 	const char *flag = take_flag(filling, field);
 	char line[LINE_SIZE];
+	size_t bytes = 0;
 	int next;
 
 	if (flag) {
 		add_value(filling->context, filled, flag);
 		return;
 	}
-	for (int count = 0; count < LINES_A_CALL && read_line(line, sizeof(line)); count++)
+	for (int count = 0; count < LINES_A_CALL && bytes < BYTES_A_CALL && read_line(line, sizeof(line)); count++) {
 		add_value(filling->context, filled, line);
+		bytes += strlen(line) + 1;
+	}
 	OPENSSL_cleanse(line, sizeof(line));
 	next = fgetc(stdin);
 	filling->more = next != EOF;
