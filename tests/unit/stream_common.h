@@ -221,7 +221,7 @@ test_start_server(unsigned workers, const char *more)
 {
 	struct iris_error error;
 
-	assert_non_null(mkdtemp(tls_dir));
+	tls_make_dir();
 	tls_make_identity("one", 86400 * 90);
 	tls_make_identity("two", 86400 * 90);
 	tls_make_identity("client", 86400 * 90);

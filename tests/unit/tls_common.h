@@ -4,6 +4,7 @@
 #define TESTS_TLS_COMMON_H
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <setjmp.h>
@@ -20,12 +21,12 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
-static char tls_dir[] = "/tmp/iris-test-XXXXXX";
+static char tls_dir[200]; /* of this run, in the folder that is built in */
 
 static inline const char *
 tls_path(char buf[static 256], const char *name)
 {
-	snprintf(buf, 256, "%s/%s", tls_dir, name);
+	snprintf(buf, 256, "%s/%.50s", tls_dir, name);
 	return buf;
 }
 
@@ -67,12 +68,27 @@ tls_make_identity(const char *name, long seconds)
 }
 
 static inline void
+tls_make_dir(void)
+{
+	const char *base = getenv("IRIS_BUILDDIR");
+
+	snprintf(tls_dir, sizeof(tls_dir), "%s/test-tls-XXXXXX", base ? base : ".");
+	assert_non_null(mkdtemp(tls_dir));
+}
+
+static inline void
 tls_remove_dir(void)
 {
-	char command[300];
+	DIR *dir = opendir(tls_dir);
+	struct dirent *entry;
+	char path[256];
 
-	snprintf(command, sizeof(command), "rm -r %s", tls_dir);
-	assert_int_equal(system(command), 0);
+	assert_non_null(dir);
+	while ((entry = readdir(dir)) != NULL)
+		if (entry->d_name[0] != '.')
+			assert_int_equal(unlink(tls_path(path, entry->d_name)), 0);
+	closedir(dir);
+	assert_int_equal(rmdir(tls_dir), 0);
 }
 
 /* --- a client that blocks, for at most ten seconds --- */
