@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Trees of elements: building, reading, copying.  One thread while a tree is built; any number once it
- * is frozen.  All reading functions accept NULL and find nothing in it, so that a chain of look-ups
- * needs one check at its end.  Recursion is bounded by STANZA_DEPTH_MAX: the parser refuses deeper
- * trees, and handlers nest what they received by a constant only.
+ * Trees of elements: building, reading, copying.  One thread while a tree is built; any number once
+ * it is frozen.  All reading functions accept NULL and find nothing in it, so that a chain of
+ * look-ups needs one check at its end.  Recursion is bounded by STANZA_DEPTH_MAX: the parser
+ * refuses deeper trees, and handlers nest what they received by a constant only.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -58,7 +58,8 @@ attribute_set(struct iris_element *element, const char *name, struct iris_str va
 	struct iris_str ns, local = attribute_split(name, &ns);
 	struct iris_attr *attr = attribute_find(element, local, ns);
 
-	IRIS_ASSERT(strcmp(name, "xmlns") != 0); /* a namespace is a field, the writer declares it */
+	/* A namespace is a field, the writer declares it. */
+	IRIS_ASSERT(strcmp(name, "xmlns") != 0);
 	if (str_is_none(value)) {
 		if (attr)
 			attribute_remove(element, attr);
@@ -114,11 +115,13 @@ element_new(struct iris_arena *arena, const char *name, const char *ns)
 struct iris_element *
 element_add(struct iris_element *parent, const char *name, const char *ns)
 {
-	return element_create(parent->arena, parent, str_from(name), ns ? str_from(ns) : parent->ns);
+	return element_create(parent->arena, parent, str_from(name),
+			      ns ? str_from(ns) : parent->ns);
 }
 
 struct iris_element *
-element_add_text(struct iris_element *parent, const char *name, const char *ns, struct iris_str text)
+element_add_text(struct iris_element *parent, const char *name, const char *ns,
+		 struct iris_str text)
 {
 	struct iris_element *child = element_add(parent, name, ns);
 
@@ -130,7 +133,8 @@ void
 element_append(struct iris_element *parent, struct iris_element *child)
 {
 	IRIS_ASSERT(child->parent == NULL && child->next == NULL);
-	IRIS_ASSERT(child->arena == parent->arena); /* or it would hang loose when the one arena goes */
+	/* Or it would hang loose when its arena goes. */
+	IRIS_ASSERT(child->arena == parent->arena);
 	element_link(parent, child);
 }
 
@@ -199,7 +203,8 @@ ns_copy(struct iris_arena *arena, const struct iris_element *parent, struct iris
 }
 
 static struct iris_element *
-copy_below(struct iris_arena *arena, struct iris_element *parent, const struct iris_element *element)
+copy_below(struct iris_arena *arena, struct iris_element *parent,
+	   const struct iris_element *element)
 {
 	struct iris_element *copy;
 

@@ -7,11 +7,12 @@
 
 /* The static string for a common name or namespace, else a copy in the arena. */
 struct iris_str element_intern(struct iris_arena *arena, struct iris_str name);
-/* As element_new() and element_add(), for names that are interned or in the arena. Parent may be NULL. */
+/* As element_new() and element_add(), for names that are interned or in the arena. */
 struct iris_element *element_create(struct iris_arena *arena, struct iris_element *parent,
 				    struct iris_str name, struct iris_str ns);
 /*
- * Joins the texts of mixed content everywhere below, so that element_get_text() never allocates again.
+ * Joins the texts of mixed content everywhere below, so that element_get_text() never allocates
+ * again.
  * SECURITY: a frozen tree is read by several threads, its arena is not for them.
  */
 void element_join_texts(struct iris_element *element);

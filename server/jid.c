@@ -20,7 +20,7 @@
 
 #include "iris/jid.h"
 
-/* SECURITY: preparation may shrink a part but costs time by its input; more is no address of anybody. */
+/* SECURITY: preparation may shrink a part but costs time by its input; more is nobody's address. */
 #define INPUT_MAX ((size_t)JID_PART_MAX * 3)
 #define DOMAIN_MAX 253 /* RFC 1035 §2.3.4, without the root's dot */
 #define LABEL_MAX 63
@@ -35,17 +35,17 @@ enum {
 #define SYMBOL (IN_NODE | IN_RESOURCE)
 #define LOWER (IN_NODE | IN_RESOURCE | IN_DOMAIN)
 
-/* Nodeprep prohibits " & ' / : < > @ and space; everything below space or above '~' takes the slow way. */
+/* Nodeprep prohibits " & ' / : < > @ and space; below space, above '~': the slow way. */
 static const uint8_t ascii_class[256] = {
 	[' '] = IN_RESOURCE, ['!'] = SYMBOL, ['"'] = IN_RESOURCE, ['#' ... '%'] = SYMBOL,
-	['&' ... '\''] = IN_RESOURCE, ['(' ... ','] = SYMBOL, ['-' ... '.'] = LOWER, ['/'] = IN_RESOURCE,
-	['0' ... '9'] = LOWER, [':'] = IN_RESOURCE, [';'] = SYMBOL, ['<'] = IN_RESOURCE, ['='] = SYMBOL,
-	['>'] = IN_RESOURCE, ['?'] = SYMBOL, ['@'] = IN_RESOURCE, ['A' ... 'Z'] = UPPER | IN_RESOURCE,
-	['[' ... '^'] = SYMBOL, ['_'] = LOWER, ['`'] = SYMBOL, ['a' ... 'z'] = LOWER,
-	['{' ... '~'] = SYMBOL,
+	['&' ... '\''] = IN_RESOURCE, ['(' ... ','] = SYMBOL, ['-' ... '.'] = LOWER,
+	['/'] = IN_RESOURCE, ['0' ... '9'] = LOWER, [':'] = IN_RESOURCE, [';'] = SYMBOL,
+	['<'] = IN_RESOURCE, ['='] = SYMBOL, ['>'] = IN_RESOURCE, ['?'] = SYMBOL,
+	['@'] = IN_RESOURCE, ['A' ... 'Z'] = UPPER | IN_RESOURCE, ['[' ... '^'] = SYMBOL,
+	['_'] = LOWER, ['`'] = SYMBOL, ['a' ... 'z'] = LOWER, ['{' ... '~'] = SYMBOL,
 };
 
-/* A part that the table can judge: lower-cased where the part wants it, into `out`. False: not by the table. */
+/* Into `out`, lower-cased where the part wants it. False: the table cannot tell. */
 static bool
 ascii_prepare(struct iris_str text, unsigned part, char *out)
 {
@@ -87,7 +87,8 @@ static bool
 domain_has_alabel(struct iris_str domain)
 {
 	for (size_t i = 0; i + 4 <= domain.len; i++) {
-		if ((i == 0 || domain.base[i - 1] == '.') && memcmp(domain.base + i, "xn--", 4) == 0)
+		if ((i == 0 || domain.base[i - 1] == '.') &&
+		    memcmp(domain.base + i, "xn--", 4) == 0)
 			return true;
 	}
 	return false;
@@ -141,7 +142,8 @@ profile_run(char *buf, const Stringprep_profile *profile, int flags)
 {
 	size_t len;
 
-	if (stringprep(buf, INPUT_MAX + 1, (Stringprep_profile_flags)flags, profile) != STRINGPREP_OK)
+	if (stringprep(buf, INPUT_MAX + 1, (Stringprep_profile_flags)flags, profile) !=
+	    STRINGPREP_OK)
 		return false;
 	len = strlen(buf);
 	return len > 0 && len <= JID_PART_MAX;
@@ -149,9 +151,9 @@ profile_run(char *buf, const Stringprep_profile *profile, int flags)
 
 /*
  * Prepares text by a profile of stringprep; the result is a malloc'ed string, or NULL.
- * SECURITY: what is not assigned in Unicode 3.2 passes the case mapping, but the normalisation after it
- * may know it (a squared letter A becomes "A"), and a second preparation would differ: two accounts
- * that are one.  So the result must be stable.
+ * SECURITY: what is not assigned in Unicode 3.2 passes the case mapping, but the normalisation
+ * after it may know it (a squared letter A becomes "A"), and a second preparation would differ: two
+ * accounts that are one.  So the result must be stable.
  */
 static char *
 stringprep_stable(struct iris_str text, const Stringprep_profile *profile, int flags)
@@ -233,12 +235,13 @@ jid_make_slow(struct iris_arena *arena, struct iris_str node, struct iris_str do
 {
 	char *n = node.base ? stringprep_stable(node, stringprep_xmpp_nodeprep, 0) : NULL;
 	char *d = domain_prepare(domain);
-	char *r = resource.base ? stringprep_stable(resource, stringprep_xmpp_resourceprep, 0) : NULL;
+	char *r = resource.base ? stringprep_stable(resource, stringprep_xmpp_resourceprep, 0)
+				: NULL;
 	bool valid = d && (n || !node.base) && (r || !resource.base);
 
 	if (valid) {
-		struct iris_str text = arena_printf(arena, "%s%s%s%s%s", n ? n : "", n ? "@" : "", d,
-			r ? "/" : "", r ? r : "");
+		struct iris_str text = arena_printf(arena, "%s%s%s%s%s", n ? n : "", n ? "@" : "",
+						    d, r ? "/" : "", r ? r : "");
 
 		*jid_r = (struct iris_jid){ text.base, (uint16_t)str_from(n).len,
 			(uint16_t)str_from(d).len, (uint16_t)str_from(r).len };
@@ -249,7 +252,7 @@ jid_make_slow(struct iris_arena *arena, struct iris_str node, struct iris_str do
 	return valid;
 }
 
-/* RFC 7622 §3.1: the resource begins after the first '/', what is before it is split at its first '@'. */
+/* RFC 7622 §3.1: the resource begins after the first '/', the domain after an '@' before it. */
 static void
 jid_split(struct iris_str text, struct iris_str *node_r, struct iris_str *domain_r,
 	  struct iris_str *resource_r)
@@ -262,7 +265,8 @@ jid_split(struct iris_str text, struct iris_str *node_r, struct iris_str *domain
 
 	*node_r = at ? (struct iris_str){ text.base, (size_t)(at - text.base) } : IRIS_STR_NONE;
 	*domain_r = (struct iris_str){ domain, (size_t)(bare_end - domain) };
-	*resource_r = slash ? (struct iris_str){ slash + 1, (size_t)(end - slash - 1) } : IRIS_STR_NONE;
+	*resource_r = slash ? (struct iris_str){ slash + 1, (size_t)(end - slash - 1) }
+			    : IRIS_STR_NONE;
 }
 
 bool
@@ -278,8 +282,8 @@ jid_parse(struct iris_arena *arena, struct iris_str text, struct iris_jid *jid_r
 }
 
 bool
-jid_make(struct iris_arena *arena, struct iris_str node, struct iris_str domain, struct iris_str resource,
-	 struct iris_jid *jid_r)
+jid_make(struct iris_arena *arena, struct iris_str node, struct iris_str domain,
+	 struct iris_str resource, struct iris_jid *jid_r)
 {
 	*jid_r = IRIS_JID_NONE;
 	if ((node.base && node.len == 0) || (resource.base && resource.len == 0) || domain.len == 0)
@@ -291,7 +295,8 @@ jid_make(struct iris_arena *arena, struct iris_str node, struct iris_str domain,
 bool
 jid_prepare_new_node(struct iris_arena *arena, struct iris_str text, struct iris_str *node_r)
 {
-	char *prepared = stringprep_stable(text, stringprep_xmpp_nodeprep, STRINGPREP_NO_UNASSIGNED);
+	char *prepared = stringprep_stable(text, stringprep_xmpp_nodeprep,
+					   STRINGPREP_NO_UNASSIGNED);
 
 	if (!prepared)
 		return false;
@@ -350,7 +355,8 @@ jid_from_prepared(struct iris_str text)
 	if (text.len == 0)
 		return IRIS_JID_NONE;
 	jid_split(text, &node, &domain, &resource);
-	IRIS_ASSERT(node.len <= JID_PART_MAX && domain.len <= JID_PART_MAX && resource.len <= JID_PART_MAX);
+	IRIS_ASSERT(node.len <= JID_PART_MAX && domain.len <= JID_PART_MAX &&
+		    resource.len <= JID_PART_MAX);
 	return (struct iris_jid){ text.base, (uint16_t)node.len, (uint16_t)domain.len,
 		(uint16_t)resource.len };
 }

@@ -117,7 +117,8 @@ struct iris_stanza *
 stanza_new(enum iris_stanza_kind kind, enum iris_stanza_type type)
 {
 	struct iris_arena *arena = arena_new();
-	struct iris_element *root = element_create(arena, NULL, kind_names[kind], IRIS_STR(NS_CLIENT));
+	struct iris_element *root = element_create(arena, NULL, kind_names[kind],
+						   IRIS_STR(NS_CLIENT));
 
 	if (type != IRIS_NORMAL && type != IRIS_AVAILABLE)
 		element_set(root, "type", str_from(stanza_type_name(type)));
@@ -177,7 +178,8 @@ stanza_unref(struct iris_stanza **stanza_p)
 }
 
 static void
-address_set(struct iris_stanza *stanza, const char *name, struct iris_jid *place, const struct iris_jid *jid)
+address_set(struct iris_stanza *stanza, const char *name, struct iris_jid *place,
+	    const struct iris_jid *jid)
 {
 	IRIS_ASSERT(!stanza->frozen);
 	*place = jid ? jid_copy(stanza->arena, jid) : IRIS_JID_NONE;
@@ -310,13 +312,14 @@ stanza_error(const struct iris_stanza *stanza, const struct iris_refusal *refusa
 	struct iris_element *error;
 
 	IRIS_ASSERT(refusal->condition != IRIS_NO_ERROR);
-	/* RFC 6120 §8.3.1: an error is never answered with an error, and a result asks for no answer. */
+	/* RFC 6120 §8.3.1: an error is not answered with one, and a result asks for no answer. */
 	if (stanza->type == IRIS_ERROR || stanza->type == IRIS_RESULT)
 		return NULL;
 	reply = reply_new(stanza, IRIS_ERROR);
 	error = element_add(reply->root, "error", NULL);
 	element_set(error, "type",
-		str_from(refusal->type ? refusal->type : condition_default_type(refusal->condition)));
+		    str_from(refusal->type ? refusal->type
+					   : condition_default_type(refusal->condition)));
 	element_add(error, condition_name(refusal->condition), NS_STANZAS);
 	if (refusal->text) {
 		struct iris_element *text =

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Small texts of the protocol: datetimes (XEP-0082, a profile of RFC 3339), random identifiers, base64
- * (RFC 4648).  Any thread.
+ * Small texts of the protocol: datetimes (XEP-0082, a profile of RFC 3339), random identifiers,
+ * base64 (RFC 4648).  Any thread.
  */
 #include <limits.h>
 #include <openssl/evp.h>
@@ -18,16 +18,18 @@ struct civil {
 	int year, month, day;
 };
 
-/* Days since 1970-01-01 of a date of the proleptic Gregorian calendar; years begin in March here. */
+/* Days since 1970-01-01 in the proleptic Gregorian calendar; years begin in March here. */
 static int64_t
 days_from_civil(struct civil date)
 {
 	int64_t year = date.month <= 2 ? date.year - 1 : date.year;
 	int64_t era = (year >= 0 ? year : year - 399) / 400;
 	int64_t year_of_era = year - era * 400;
-	int64_t day_of_year = (153 * (date.month + (date.month > 2 ? -3 : 9)) + 2) / 5 + date.day - 1;
+	int64_t day_of_year = (153 * (date.month + (date.month > 2 ? -3 : 9)) + 2) / 5 + date.day -
+			      1;
 
-	return era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719468;
+	return era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 +
+	       day_of_year - 719468;
 }
 
 static struct civil
@@ -38,7 +40,8 @@ civil_from_days(int64_t days)
 	int64_t day_of_era = shifted - era * 146097;
 	int64_t year_of_era =
 		(day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-	int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+	int64_t day_of_year = day_of_era -
+			      (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
 	int64_t month = (5 * day_of_year + 2) / 153;
 	struct civil date = {
 		.day = (int)(day_of_year - (153 * month + 2) / 5 + 1),
@@ -77,8 +80,9 @@ datetime_format(struct iris_arena *arena, int64_t unix_ms)
 	}
 	date = civil_from_days(days);
 	seconds = (int)(rest / 1000);
-	return arena_printf(arena, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", date.year, date.month, date.day,
-		seconds / 3600, seconds / 60 % 60, seconds % 60, (int)(rest % 1000));
+	return arena_printf(arena, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", date.year, date.month,
+			    date.day, seconds / 3600, seconds / 60 % 60, seconds % 60,
+			    (int)(rest % 1000));
 }
 
 /* Takes exactly `digits` digits and, unless it is '\0', the character after them. */
@@ -152,7 +156,8 @@ datetime_parse(struct iris_str text, int64_t *unix_ms_r)
 	int hour, minute, second, ms, zone;
 	struct civil date;
 
-	if (!take_number(&text, 4, '-', 9999, &date.year) || !take_number(&text, 2, '-', 12, &date.month) ||
+	if (!take_number(&text, 4, '-', 9999, &date.year) ||
+	    !take_number(&text, 2, '-', 12, &date.month) ||
 	    !take_number(&text, 2, 'T', 31, &date.day) || !take_number(&text, 2, ':', 23, &hour) ||
 	    !take_number(&text, 2, ':', 59, &minute) || !take_number(&text, 2, '\0', 59, &second) ||
 	    !take_fraction(&text, &ms) || !take_zone(&text, &zone))
@@ -173,7 +178,8 @@ base64_encode(struct iris_arena *arena, struct iris_str bytes)
 
 	IRIS_ASSERT(bytes.len <= INT_MAX / 2);
 	text = arena_alloc(arena, (bytes.len + 2) / 3 * 4 + 1);
-	len = EVP_EncodeBlock((unsigned char *)text, (const unsigned char *)bytes.base, (int)bytes.len);
+	len = EVP_EncodeBlock((unsigned char *)text, (const unsigned char *)bytes.base,
+			      (int)bytes.len);
 	return (struct iris_str){ text, (size_t)len };
 }
 
@@ -191,12 +197,12 @@ base64_decode(struct iris_arena *arena, struct iris_str text, struct iris_str *b
 		padding++;
 	bytes = arena_alloc(arena, text.len / 4 * 3 + 1);
 	if (text.len > 0 &&
-	    EVP_DecodeBlock((unsigned char *)bytes, (const unsigned char *)text.base, (int)text.len) !=
-		    (int)(text.len / 4 * 3))
+	    EVP_DecodeBlock((unsigned char *)bytes, (const unsigned char *)text.base,
+			    (int)text.len) != (int)(text.len / 4 * 3))
 		return false;
 	*bytes_r = (struct iris_str){ bytes, text.len / 4 * 3 - padding };
 	bytes[bytes_r->len] = '\0';
-	/* OpenSSL is lenient about spaces and the bits below the padding: the one canonical form only. */
+	/* OpenSSL is lenient about spaces and the bits below the padding; we are not. */
 	again = base64_encode(arena, *bytes_r);
 	return str_equal(again, text);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One expat parser of a stream or document: the tree, the limits, the restrictions of RFC 6120 §11.1.
- * The thread of its stream.  It judges no stanza and sends nothing.
+ * One expat parser of a stream or document: the tree, the limits, the restrictions of RFC 6120
+ * §11.1. The thread of its stream.  It judges no stanza and sends nothing.
  *
- * expat's handlers run below XML_Parse, and XML_StopParser does not stop at once: each handler looks at
- * `stopped` first, and none of them frees or feeds a parser.
+ * expat's handlers run below XML_Parse, and XML_StopParser does not stop at once: each handler
+ * looks at `stopped` first, and none of them frees or feeds a parser.
  */
 #include <stdlib.h>
 #include <strings.h>
@@ -17,8 +17,8 @@
 #define NS_SERVER "jabber:server"
 #define SEPARATOR '\x01' /* between the parts of expat's names; no character of XML */
 /*
- * SECURITY: expat never forgets a name. A stream of fresh names would grow by 200 bytes for each, so
- * an engine over this size is replaced between two stanzas.
+ * SECURITY: expat never forgets a name. A stream of fresh names would grow by 200 bytes for each,
+ * so an engine over this size is replaced between two stanzas.
  */
 #define MEMORY_LARGE ((size_t)64 * 1024)
 #define HEADER_MAX 2048 /* bytes kept for replaying */
@@ -33,7 +33,7 @@ struct xml_engine {
 	bool in_expat, replaying, stopped;
 	/* Positions count the bytes fed to this engine, the replayed header included. */
 	size_t fed, consumed, start; /* start: of the element that is being built */
-	size_t slice, rest;          /* bytes of the current call, and those left over when stopped */
+	size_t slice, rest; /* bytes of the current call, and those left over when stopped */
 	bool flush_due;              /* the unfinished rest may hold a complete tag */
 	unsigned forced_left;
 	unsigned depth;        /* open elements, the header included */
@@ -202,7 +202,8 @@ header_keep(struct xml_engine *engine, const struct xml_name *name)
 	struct iris_strbuf buf = STRBUF_INIT(engine->arena);
 	struct iris_str text, ns = engine->default_ns;
 
-	strbuf_printf(&buf, "<%.*s%sstream xmlns='", IRIS_STR_FMT(name->prefix), name->prefix.len ? ":" : "");
+	strbuf_printf(&buf, "<%.*s%sstream xmlns='", IRIS_STR_FMT(name->prefix),
+		      name->prefix.len ? ":" : "");
 	xml_escape(&buf, ns);
 	strbuf_add_char(&buf, '\'');
 	strbuf_add(&buf, strbuf_str(&engine->prefixes));
@@ -289,8 +290,9 @@ tree_start(struct xml_engine *engine, const struct xml_name *name, const XML_Cha
 	}
 	if (!count_node(engine))
 		return;
-	engine->open = element_create(engine->arena, parent, element_intern(engine->arena, name->local),
-		tree_ns(engine, parent, name->ns));
+	engine->open = element_create(engine->arena, parent,
+				      element_intern(engine->arena, name->local),
+				      tree_ns(engine, parent, name->ns));
 	take_attributes(engine, engine->open, attrs);
 	engine->text = NULL;
 }
@@ -351,7 +353,8 @@ on_namespace(void *arg, const XML_Char *prefix, const XML_Char *uri)
 	if (engine->stopped || engine->replaying)
 		return;
 	engine->declarations++;
-	if (engine->declarations > engine->stream->limits.attributes || name.len > max || ns.len > max)
+	if (engine->declarations > engine->stream->limits.attributes || name.len > max ||
+	    ns.len > max)
 		fail_limit(engine, "too many namespaces, or too long ones");
 	else if (engine->depth < base_depth(engine))
 		header_declare(engine, name, ns);
@@ -416,7 +419,7 @@ on_text(void *arg, const XML_Char *base, int len)
 		text_append(engine, text);
 		return;
 	}
-	/* RFC 6120 §4.6.1: whitespace between stanzas keeps the connection alive, more it may not be. */
+	/* RFC 6120 §4.6.1: whitespace between stanzas keeps the connection alive; that is all. */
 	for (size_t i = 0; i < text.len; i++) {
 		if (!memchr(" \t\r\n", text.base[i], 4)) {
 			engine_fail(engine, "invalid-xml", "text between stanzas");
@@ -426,8 +429,8 @@ on_text(void *arg, const XML_Char *base, int len)
 }
 
 /*
- * Between stanzas not even an empty section: expat would be in its middle without an unfinished byte, and
- * whoever replaced the parser there would let the peer's data become elements.
+ * Between stanzas not even an empty section: expat would be in its middle without an unfinished
+ * byte, and whoever replaced the parser there would let the peer's data become elements.
  */
 static void XMLCALL
 on_section(void *arg)
@@ -462,7 +465,8 @@ on_instruction(void *arg, const XML_Char *target, const XML_Char *data)
 }
 
 static void XMLCALL
-on_doctype(void *arg, const XML_Char *name, const XML_Char *sysid, const XML_Char *pubid, int internal)
+on_doctype(void *arg, const XML_Char *name, const XML_Char *sysid, const XML_Char *pubid,
+	   int internal)
 {
 	fail_restricted(arg);
 }
@@ -486,7 +490,8 @@ fail_expat(struct xml_engine *engine)
 	case XML_ERROR_RESERVED_PREFIX_XML:
 	case XML_ERROR_RESERVED_PREFIX_XMLNS:
 	case XML_ERROR_RESERVED_NAMESPACE_URI:
-		engine_fail(engine, "bad-namespace-prefix", "a prefix is not declared, or reserved");
+		engine_fail(engine, "bad-namespace-prefix",
+			    "a prefix is not declared, or reserved");
 		return;
 	case XML_ERROR_UNKNOWN_ENCODING:
 	case XML_ERROR_INCORRECT_ENCODING:
@@ -604,7 +609,7 @@ xml_engine_new(struct xml_stream *stream)
 	xml_memory_enter(before);
 	IRIS_ASSERT(engine->expat != NULL);
 	XML_SetUserData(engine->expat, engine);
-	/* SECURITY: unknown to peers; the process's own key spares a getrandom() for each parser. */
+	/* SECURITY: unknown to peers; the process's own key spares a getrandom() each time. */
 	XML_SetHashSalt(engine->expat, hash_bytes("expat", 5));
 	XML_SetReturnNSTriplet(engine->expat, 1);
 	handlers_set(engine->expat);
@@ -652,7 +657,8 @@ xml_engine_feed(struct xml_engine *engine, struct iris_str bytes)
 		}
 	}
 	check_limits(engine);
-	return engine->stopped && !engine->stream->error.condition ? bytes.len - engine->rest : bytes.len;
+	return engine->stopped && !engine->stream->error.condition ? bytes.len - engine->rest
+								   : bytes.len;
 }
 
 void

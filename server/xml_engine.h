@@ -20,7 +20,7 @@ struct xml_item {
 
 struct xml_stream {
 	struct xml_limits limits;
-	struct iris_str header;     /* to be replayed into the next engine; none before it was read */
+	struct iris_str header; /* to be replayed into the next engine; none before it was read */
 	struct iris_str content_ns; /* its default namespace */
 	bool maps_content_ns;       /* ... is another name for jabber:client */
 	char *header_memory;        /* holds both, unless they are static */
@@ -43,7 +43,8 @@ void xml_engine_free(struct xml_engine **engine_p);
 size_t xml_engine_feed(struct xml_engine *engine, struct iris_str bytes);
 void xml_engine_finish(struct xml_engine *engine); /* the end of a document */
 bool xml_engine_is_at_boundary(const struct xml_engine *engine);
-bool xml_engine_is_large(const struct xml_engine *engine); /* worth replacing at the next boundary */
+/* Worth replacing at the next boundary. */
+bool xml_engine_is_large(const struct xml_engine *engine);
 bool xml_engine_wants_tick(const struct xml_engine *engine);
 void xml_engine_tick(struct xml_engine *engine);
 size_t xml_engine_memory(const struct xml_engine *engine);

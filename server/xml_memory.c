@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * expat's allocator (xml_memory.h).  Free blocks wait in lists of their size class, one set per thread,
- * bounded; what is larger or over the bound goes to malloc.  A block may be freed on another thread
- * than it came from (a stream that moves): it then waits there.
+ * expat's allocator (xml_memory.h).  Free blocks wait in lists of their size class, one set per
+ * thread, bounded; what is larger or over the bound goes to malloc.  A block may be freed on
+ * another thread than it came from (a stream that moves): it then waits there.
  */
 #include <pthread.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The parser of a stream: the queue of what was found, the engines that come and go below it, and
- * whole documents.  The thread of its stream.  See xml_parser.h for the model, xml_engine.c for the XML.
+ * whole documents.  The thread of its stream.  See xml_parser.h
+ * for the model, xml_engine.c for the XML.
  */
 #include <stdlib.h>
 
@@ -54,7 +55,7 @@ is_over(const struct xml_parser *parser)
 	return parser->stream.closed || parser->stream.error.condition != NULL;
 }
 
-/* Gives one slice to the engine, the bytes it needs to begin included; returns what was used of it. */
+/* Gives one slice to the engine, which begins with the first tag; returns what was used of it. */
 static size_t
 feed_slice(struct xml_parser *parser, struct iris_str slice)
 {
@@ -204,7 +205,8 @@ xml_parser_feed(struct xml_parser *parser, struct iris_str bytes)
 }
 
 enum xml_event
-xml_parser_next(struct xml_parser *parser, struct iris_arena **arena_r, struct iris_element **element_r)
+xml_parser_next(struct xml_parser *parser, struct iris_arena **arena_r,
+		struct iris_element **element_r)
 {
 	struct xml_item *item;
 

@@ -50,12 +50,13 @@ struct xml_parser;
 struct xml_parser *xml_parser_new(const struct xml_limits *limits); /* the limits are copied */
 void xml_parser_free(struct xml_parser **parser_p);
 void xml_parser_set_limits(struct xml_parser *parser, const struct xml_limits *limits);
-/* Forgets all that was read, queued elements too: a new stream header is expected (after TLS, SASL). */
+/* Forgets all that was read, queued elements too: a new header comes (after TLS, SASL). */
 void xml_parser_restart(struct xml_parser *parser);
 
 /*
- * The bytes are used up when it returns.  Whoever feeds fetches all events, and handles them, before
- * he reads more from the peer: of many tiny stanzas only a batch is made into trees at a time.
+ * The bytes are used up when it returns.  Whoever feeds fetches all events, and handles them,
+ * before he reads more from the peer: of many tiny stanzas only a batch is made into trees at a
+ * time.
  */
 void xml_parser_feed(struct xml_parser *parser, struct iris_str bytes);
 /*
@@ -78,9 +79,9 @@ bool xml_parser_is_at_boundary(const struct xml_parser *parser);
 void xml_parser_rest(struct xml_parser *parser);
 
 /*
- * Rarely, whether a tag is complete is not looked at with each read (SECURITY: a tag of many '>' sent
- * byte by byte would cost quadratic time).  Then wants_tick is true, and xml_parser_tick() must be
- * called 50 ms later; events may follow from it.
+ * Rarely, whether a tag is complete is not looked at with each read (SECURITY: a tag of many '>'
+ * sent byte by byte would cost quadratic time).  Then wants_tick is true, and xml_parser_tick()
+ * must be called 50 ms later; events may follow from it.
  */
 bool xml_parser_wants_tick(const struct xml_parser *parser);
 void xml_parser_tick(struct xml_parser *parser);

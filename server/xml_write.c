@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Trees to text.  Any thread.  What is written stands by itself: every namespace that is not in force
- * around it is declared where it is used, so that it can be put into any stream, archive or envelope.
- * Elements use the default namespace, with two exceptions: those of the stream namespace are written
- * with the prefix "stream", which many clients take for a part of the name, and those of the namespace
- * "xml", which no declaration may name, with that prefix.
+ * Trees to text.  Any thread.  What is written stands by itself: every namespace that is not in
+ * force around it is declared where it is used, so that it can be put into any stream, archive or
+ * envelope.  Elements use the default namespace, with two exceptions: those of the stream namespace
+ * are written with the prefix "stream", which many clients take for a part of the name, and those
+ * of the namespace "xml", which no declaration may name, with that prefix.
  */
 #include "element_private.h"
 
 enum byte_class {
 	PLAIN,
-	SPECIAL, /* '&' '<' '>' everywhere, and the carriage return, which parsers would normalise */
+	SPECIAL,  /* '&' '<' '>', and the carriage return, which parsers would normalise */
 	IN_VALUE, /* in attribute values only: quotes, tab, newline */
-	LEAD, /* begins a sequence of UTF-8, perhaps */
-	NEVER, /* no character of XML 1.0, or no beginning of one */
+	LEAD,     /* begins a sequence of UTF-8, perhaps */
+	NEVER,    /* no character of XML 1.0, or no beginning of one */
 };
 
 static const uint8_t byte_class[256] = {
-	[0x00 ... 0x08] = NEVER, ['\t'] = IN_VALUE, ['\n'] = IN_VALUE, [0x0b ... 0x0c] = NEVER,
-	['\r'] = SPECIAL, [0x0e ... 0x1f] = NEVER, ['"'] = IN_VALUE, ['&'] = SPECIAL, ['\''] = IN_VALUE,
-	['<'] = SPECIAL, ['>'] = SPECIAL, [0x80 ... 0xc1] = NEVER, [0xc2 ... 0xf4] = LEAD,
-	[0xf5 ... 0xff] = NEVER,
+	[0x00 ... 0x08] = NEVER, ['\t'] = IN_VALUE,       ['\n'] = IN_VALUE,
+	[0x0b ... 0x0c] = NEVER, ['\r'] = SPECIAL,        [0x0e ... 0x1f] = NEVER,
+	['"'] = IN_VALUE,        ['&'] = SPECIAL,         ['\''] = IN_VALUE,
+	['<'] = SPECIAL,         ['>'] = SPECIAL,         [0x80 ... 0xc1] = NEVER,
+	[0xc2 ... 0xf4] = LEAD,  [0xf5 ... 0xff] = NEVER,
 };
 
 static struct iris_str
@@ -83,7 +84,8 @@ escape(struct iris_strbuf *buf, struct iris_str text, bool is_value)
 		uint8_t class = byte_class[s[i]];
 		size_t len = class == LEAD ? character_length(s + i, text.len - i) : 1;
 
-		if (class == PLAIN || (class == IN_VALUE && !is_value) || (class == LEAD && len > 0)) {
+		if (class == PLAIN || (class == IN_VALUE && !is_value) ||
+		    (class == LEAD && len > 0)) {
 			i += len;
 			continue;
 		}
@@ -123,7 +125,8 @@ write_foreign_attribute(struct iris_strbuf *buf, const struct iris_attr *attr, u
 }
 
 void
-element_write_attributes(struct iris_strbuf *buf, const struct iris_element *element, const char *except)
+element_write_attributes(struct iris_strbuf *buf, const struct iris_element *element,
+			 const char *except)
 {
 	unsigned foreign = 0;
 

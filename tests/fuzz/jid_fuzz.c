@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Addresses and passwords from any bytes.  Oracle: what was prepared is prepared again to the same, is
- * split the same way without preparing, and made of its own parts.
+ * Addresses and passwords from any bytes.  Oracle: what was prepared is prepared again to the same,
+ * is split the same way without preparing, and made of its own parts.
  */
 #include "iris/jid.h"
 
@@ -12,7 +12,8 @@ check_prepared(struct iris_arena *arena, const struct iris_jid *jid)
 {
 	struct iris_jid again;
 
-	IRIS_ASSERT(jid->domain_len > 0 && jid->node_len <= JID_PART_MAX && jid->resource_len <= JID_PART_MAX);
+	IRIS_ASSERT(jid->domain_len > 0 && jid->node_len <= JID_PART_MAX &&
+		    jid->resource_len <= JID_PART_MAX);
 	IRIS_ASSERT(jid_parse(arena, jid_full(jid), &again));
 	IRIS_ASSERT(jid_equal(jid, &again) && jid->domain_len == again.domain_len);
 	again = jid_from_prepared(jid_full(jid));
@@ -37,7 +38,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		IRIS_ASSERT(str_equal(jid_node(&jid), prepared));
 	}
 	if (password_prepare(arena, text, &prepared))
-		IRIS_ASSERT(password_prepare(arena, prepared, &again) && str_equal(prepared, again));
+		IRIS_ASSERT(password_prepare(arena, prepared, &again) &&
+			    str_equal(prepared, again));
 	arena_unref(&arena);
 	return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Trees and stanzas from any bytes.  Oracle: the written tree is parsed to the same tree, which is written
- * to the same bytes; a delivery is one element; what is escaped comes back; an error is never answered.
+ * Trees and stanzas from any bytes.  Oracle: the written tree is parsed to the same tree, which is
+ * written to the same bytes; a delivery is one element; what is escaped comes back; an error is
+ * never answered.
  */
 #include "element_private.h"
 
@@ -11,7 +12,8 @@ static bool
 attributes_equal(const struct iris_attr *a, const struct iris_attr *b)
 {
 	for (; a && b; a = a->next, b = b->next) {
-		if (!str_equal(a->name, b->name) || !str_equal(a->ns, b->ns) || !str_equal(a->value, b->value))
+		if (!str_equal(a->name, b->name) || !str_equal(a->ns, b->ns) ||
+		    !str_equal(a->value, b->value))
 			return false;
 	}
 	return a == b;
@@ -62,8 +64,9 @@ check_delivery(struct iris_stanza *stanza)
 {
 	struct iris_arena *arena = arena_new();
 	struct iris_strbuf buf = STRBUF_INIT(arena);
-	struct iris_delivery delivery = { .stanza = stanza, .to = jid_from_prepared(IRIS_STR("a@b/c")),
-		.extra = IRIS_STR("<extra/>") };
+	struct iris_delivery delivery = { .stanza = stanza,
+					  .to = jid_from_prepared(IRIS_STR("a@b/c")),
+					  .extra = IRIS_STR("<extra/>") };
 	struct iris_element *again;
 
 	strbuf_add(&buf, IRIS_STR("<x xmlns='" NS_CLIENT "'>"));
@@ -72,7 +75,8 @@ check_delivery(struct iris_stanza *stanza)
 	again = element_parse(arena, strbuf_str(&buf));
 	/* One level more than the stanza's own may be one too many. */
 	if (again) {
-		IRIS_ASSERT(again->first == again->last && str_equal(again->first->name, stanza->root->name));
+		IRIS_ASSERT(again->first == again->last &&
+			    str_equal(again->first->name, stanza->root->name));
 		IRIS_ASSERT(str_is(element_get(again->first, "to"), "a@b/c"));
 	}
 	arena_unref(&arena);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A stream of any bytes.  Oracle: fed whole, or cut in pieces with the parser resting and ticking in
- * between, it gives the same elements and the same end; and memory stays within the limits.
- * The first byte of the input chooses the pieces.
+ * A stream of any bytes.  Oracle: fed whole, or cut in pieces with the parser resting and ticking
+ * in between, it gives the same elements and the same end; and memory stays within the limits. The
+ * first byte of the input chooses the pieces.
  */
 #include "xml_parser.h"
 
@@ -11,7 +11,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define HEADER "<stream:stream xmlns='jabber:client' xmlns:stream='" NS_STREAM "'>"
 
 static const struct xml_limits limits = {
-	.stanza_bytes = 2048, .token_bytes = 1024, .name_bytes = 64, .depth = 8, .attributes = 8, .nodes = 64,
+	.stanza_bytes = 2048,
+	.token_bytes = 1024,
+	.name_bytes = 64,
+	.depth = 8,
+	.attributes = 8,
+	.nodes = 64,
 };
 
 struct outcome {
@@ -66,7 +71,8 @@ run(struct iris_arena *arena, struct iris_str input, unsigned seed)
 		xml_parser_feed(parser, IRIS_STR(HEADER));
 	drain(parser, &transcript);
 	while (at < input.len) {
-		size_t len = seed < 2 ? input.len : 1 + (seed = seed * 1103515245u + 12345u) / 65536u % 32;
+		size_t len = seed < 2 ? input.len
+				      : 1 + (seed = seed * 1103515245u + 12345u) / 65536u % 32;
 
 		if (len > input.len - at)
 			len = input.len - at;
@@ -96,14 +102,15 @@ is_limited(const struct outcome *outcome)
 }
 
 /*
- * When two faults lie close together, it depends on the pieces which is seen first; when one of them is a
- * limit, the other may lie behind further elements.
+ * When two faults lie close together, it depends on the pieces which is seen first; when one of
+ * them is a limit, the other may lie behind further elements.
  */
 static bool
 outcomes_agree(struct outcome a, struct outcome b)
 {
 	if (is_limited(&a) || is_limited(&b))
-		a.events.len = b.events.len = a.events.len < b.events.len ? a.events.len : b.events.len;
+		a.events.len = b.events.len = a.events.len < b.events.len ? a.events.len
+									  : b.events.len;
 	else if ((a.condition == NULL) != (b.condition == NULL))
 		return false;
 	return str_equal(a.events, b.events);

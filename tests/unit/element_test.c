@@ -57,7 +57,8 @@ test_build_and_write(void **state)
 	assert_string_equal(written(message, NS_CLIENT),
 		"<message to='a@b' xml:lang='en' n='-5'><body>1 &lt; 2 &amp; 'x'\n</body>"
 		"<x xmlns='urn:x'><y/><z xmlns='jabber:client'/></x></message>");
-	assert_string_equal(written(x, NULL), "<x xmlns='urn:x'><y/><z xmlns='jabber:client'/></x>");
+	assert_string_equal(written(x, NULL),
+			    "<x xmlns='urn:x'><y/><z xmlns='jabber:client'/></x>");
 	element_set(message, "to", IRIS_STR("c@d"));
 	element_set(message, "n", IRIS_STR_NONE);
 	element_set(message, "xml:lang", IRIS_STR_NONE);
@@ -94,14 +95,16 @@ test_stream_namespace(void **state)
 
 	element_add(features, "bind", NS_BIND);
 	assert_string_equal(written(features, NS_CLIENT),
-		"<stream:features xmlns:stream='" NS_STREAM "'><bind xmlns='" NS_BIND "'/></stream:features>");
+			    "<stream:features xmlns:stream='" NS_STREAM "'><bind xmlns='" NS_BIND
+			    "'/></stream:features>");
 }
 
 /* SECURITY: declaring this namespace would end the recipient's stream. */
 static void
 test_xml_namespace(void **state)
 {
-	struct iris_element *a = element_parse(arena, IRIS_STR("<xml:a xmlns='urn:x'><b/><xml:c/></xml:a>"));
+	struct iris_element *a = element_parse(
+		arena, IRIS_STR("<xml:a xmlns='urn:x'><b/><xml:c/></xml:a>"));
 
 	assert_non_null(a);
 	assert_string_equal(written(a, NULL), "<xml:a><b xmlns='urn:x'/><xml:c/></xml:a>");
@@ -110,7 +113,8 @@ test_xml_namespace(void **state)
 static void
 test_foreign_attributes(void **state)
 {
-	struct iris_str xml = IRIS_STR("<a xmlns='urn:a' xmlns:p='urn:p' p:x='1' x='2' xml:lang='de' p:y='3'/>");
+	struct iris_str xml = IRIS_STR(
+		"<a xmlns='urn:a' xmlns:p='urn:p' p:x='1' x='2' xml:lang='de' p:y='3'/>");
 	struct iris_element *a = element_parse(arena, xml);
 	const char *expected = "<a xmlns='urn:a' xmlns:a1='urn:p' a1:x='1' x='2' xml:lang='de' "
 		"xmlns:a2='urn:p' a2:y='3'/>";
@@ -128,7 +132,8 @@ test_foreign_attributes(void **state)
 static void
 test_no_namespace(void **state)
 {
-	struct iris_element *a = element_parse(arena, IRIS_STR("<a xmlns='urn:a'><b xmlns=''><c/></b></a>"));
+	struct iris_element *a = element_parse(
+		arena, IRIS_STR("<a xmlns='urn:a'><b xmlns=''><c/></b></a>"));
 
 	assert_non_null(a);
 	assert_true(str_is_empty(element_child(a, "b", NULL)->ns));
@@ -157,8 +162,10 @@ test_read_missing(void **state)
 static void
 test_foreach_and_texts(void **state)
 {
-	struct iris_element *a = element_parse(arena,
-		IRIS_STR("<a xmlns='u'>one<b/>two<c xmlns='v'/><b n='2'/>&amp;<![CDATA[<3>]]></a>"));
+	struct iris_element *a = element_parse(
+		arena,
+		IRIS_STR(
+			"<a xmlns='u'>one<b/>two<c xmlns='v'/><b n='2'/>&amp;<![CDATA[<3>]]></a>"));
 	unsigned count = 0;
 
 	assert_non_null(a);
@@ -169,13 +176,15 @@ test_foreach_and_texts(void **state)
 	assert_true(str_is(element_get_text(a), "onetwo&<3>"));
 	element_text(a, IRIS_STR("!"));
 	assert_true(str_is(element_get_text(a), "onetwo&<3>!"));
-	assert_true(str_is(element_get(element_next(element_child(a, "b", NULL), "b", "u"), "n"), "2"));
+	assert_true(
+		str_is(element_get(element_next(element_child(a, "b", NULL), "b", "u"), "n"), "2"));
 }
 
 static void
 test_copy(void **state)
 {
-	const char *xml = "<a xmlns='u' xmlns:a1='urn:p' a1:x='1' y='&lt;'>t<b xmlns='v'><c>d</c></b>u</a>";
+	const char *xml =
+		"<a xmlns='u' xmlns:a1='urn:p' a1:x='1' y='&lt;'>t<b xmlns='v'><c>d</c></b>u</a>";
 	struct iris_element *a = element_parse(arena, str_from(xml)), *copy;
 	struct iris_arena *other = arena_new();
 
@@ -194,7 +203,8 @@ test_copy(void **state)
 static void
 test_escape(void **state)
 {
-	assert_string_equal(escaped(IRIS_STR("a<b>&\"'\t\n\r")), "a&lt;b&gt;&amp;&quot;&apos;&#9;&#10;&#13;");
+	assert_string_equal(escaped(IRIS_STR("a<b>&\"'\t\n\r")),
+			    "a&lt;b&gt;&amp;&quot;&apos;&#9;&#10;&#13;");
 	assert_string_equal(escaped(IRIS_STR("\x01\x0b" "a\0\x1f" "b\x7f")), "ab\x7f");
 	assert_string_equal(escaped(IRIS_STR("\xc3\xa5\xe2\x82\xac\xf0\x9f\x98\x80")),
 		"\xc3\xa5\xe2\x82\xac\xf0\x9f\x98\x80");
@@ -202,7 +212,8 @@ test_escape(void **state)
 	assert_string_equal(escaped(IRIS_STR("\xc3")), "");
 	assert_string_equal(escaped(IRIS_STR("x\xe2\x82")), "x");
 	assert_string_equal(escaped(IRIS_STR("\xc0\xafx\xe0\x80\xafy\xf0\x80\x80\x80z")), "xyz");
-	assert_string_equal(escaped(IRIS_STR("\xed\xa0\x80x\xf4\x90\x80\x80y\xef\xbf\xbez")), "xyz");
+	assert_string_equal(escaped(IRIS_STR("\xed\xa0\x80x\xf4\x90\x80\x80y\xef\xbf\xbez")),
+			    "xyz");
 	assert_string_equal(escaped(IRIS_STR("\x80x\xffy")), "xy");
 	assert_string_equal(escaped(IRIS_STR("\xc3<")), "&lt;");
 	assert_string_equal(escaped(IRIS_STR_NONE), "");
@@ -212,9 +223,25 @@ static void
 test_parse_refuses(void **state)
 {
 	static const char *const texts[] = {
-		"", " ", "x", "<a>", "<a></b>", "<a/><b/>", "<a/>x", "<a", "<!-- --><a/>", "<a><!-- --></a>",
-		"<a>&foo;</a>", "<!DOCTYPE a><a/>", "<a><?pi?></a>", "<p:a/>", "\xef\xbb\xbf<a/>", "<a x='1' x='2'/>",
-		"<a>\x01</a>", "<a>\xff</a>", "<a>&#0;</a>",
+		"",
+		" ",
+		"x",
+		"<a>",
+		"<a></b>",
+		"<a/><b/>",
+		"<a/>x",
+		"<a",
+		"<!-- --><a/>",
+		"<a><!-- --></a>",
+		"<a>&foo;</a>",
+		"<!DOCTYPE a><a/>",
+		"<a><?pi?></a>",
+		"<p:a/>",
+		"\xef\xbb\xbf<a/>",
+		"<a x='1' x='2'/>",
+		"<a>\x01</a>",
+		"<a>\xff</a>",
+		"<a>&#0;</a>",
 	};
 
 	for (size_t i = 0; i < IRIS_COUNT(texts); i++)

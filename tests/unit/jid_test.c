@@ -62,7 +62,8 @@ test_ascii(void **state)
 	expect_jid("example.org/a@b/c", NULL, "example.org", "a@b/c");
 	expect_jid("a@example.org/ x y ", "a", "example.org", " x y ");
 	expect_jid("a@example.org.", "a", "example.org", NULL);
-	expect_jid("a.b-c_d!#$%*+=?^`{|}~;(),@x_y.example", "a.b-c_d!#$%*+=?^`{|}~;(),", "x_y.example", NULL);
+	expect_jid("a.b-c_d!#$%*+=?^`{|}~;(),@x_y.example", "a.b-c_d!#$%*+=?^`{|}~;(),",
+		   "x_y.example", NULL);
 }
 
 static void
@@ -96,12 +97,46 @@ static void
 test_malformed(void **state)
 {
 	static const char *const texts[] = {
-		"", "@", "/", "@example.org", "a@", "a@/r", "example.org/", "a@example.org/", "a@b@c", "a b@c",
-		"a\"b@c", "a&b@c", "a'b@c", "a:b@c", "a<b@c", "a>b@c", "a\x01@c", "a\x7f@c", "a@b c", "a@.b",
-		"a@b..c", "a@b..", ".", "a@-b.c", "a@b-.c", "a@b/\x01", "a@b/x\ny", "a@b:5222", "a@b\\c",
-		"\xff@c", "a\xc3@c", "a@\xff.c", "a@c/\xff", "a@\xe2\x99\xa5.example", "a@xn--\x2d.example",
-		"\xc2\xad@example.org" /* nothing is left */, "g\xef\xb9\xabh@c" /* a small '@' */,
-		"\xef\xbc\xa0@c" /* a wide one */, "a@c/\xee\x80\x80" /* private use */, "a\xe3\x80\x80@c",
+		"",
+		"@",
+		"/",
+		"@example.org",
+		"a@",
+		"a@/r",
+		"example.org/",
+		"a@example.org/",
+		"a@b@c",
+		"a b@c",
+		"a\"b@c",
+		"a&b@c",
+		"a'b@c",
+		"a:b@c",
+		"a<b@c",
+		"a>b@c",
+		"a\x01@c",
+		"a\x7f@c",
+		"a@b c",
+		"a@.b",
+		"a@b..c",
+		"a@b..",
+		".",
+		"a@-b.c",
+		"a@b-.c",
+		"a@b/\x01",
+		"a@b/x\ny",
+		"a@b:5222",
+		"a@b\\c",
+		"\xff@c",
+		"a\xc3@c",
+		"a@\xff.c",
+		"a@c/\xff",
+		"a@\xe2\x99\xa5.example",
+		"a@xn--\x2d.example",
+		"\xc2\xad@example.org" /* nothing is left */,
+		"g\xef\xb9\xabh@c" /* a small '@' */,
+		"\xef\xbc\xa0@c" /* a wide one */,
+		"a@c/\xee\x80\x80" /* private use */,
+		"a\xe3\x80\x80@c",
 	};
 
 	for (size_t i = 0; i < IRIS_COUNT(texts); i++)
@@ -176,7 +211,8 @@ test_make_and_copy(void **state)
 {
 	struct iris_jid jid, other, none = IRIS_JID_NONE;
 
-	assert_true(jid_make(arena, IRIS_STR("Romeo"), IRIS_STR("Example.net"), IRIS_STR_NONE, &jid));
+	assert_true(
+		jid_make(arena, IRIS_STR("Romeo"), IRIS_STR("Example.net"), IRIS_STR_NONE, &jid));
 	assert_true(str_is(jid_full(&jid), "romeo@example.net"));
 	assert_true(jid_is_bare(&jid));
 	other = jid_with_resource(arena, &jid, IRIS_STR("orchard"));

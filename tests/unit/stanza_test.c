@@ -66,7 +66,8 @@ test_types(void **state)
 	expect_type("<message xmlns='jabber:client' type='error'/>", IRIS_MESSAGE, IRIS_ERROR);
 	expect_type("<presence xmlns='jabber:client'/>", IRIS_PRESENCE, IRIS_AVAILABLE);
 	expect_type("<presence xmlns='jabber:client' type='probe'/>", IRIS_PRESENCE, IRIS_PROBE);
-	expect_type("<presence xmlns='jabber:client' type='available'/>", IRIS_PRESENCE, IRIS_TYPE_UNKNOWN);
+	expect_type("<presence xmlns='jabber:client' type='available'/>", IRIS_PRESENCE,
+		    IRIS_TYPE_UNKNOWN);
 	expect_type("<iq xmlns='jabber:client' type='set'/>", IRIS_IQ, IRIS_SET);
 	expect_type("<iq xmlns='jabber:client'/>", IRIS_IQ, IRIS_TYPE_UNKNOWN);
 	expect_type("<iq xmlns='jabber:client' type='chat'/>", IRIS_IQ, IRIS_TYPE_UNKNOWN);
@@ -93,8 +94,8 @@ test_no_stanza(void **state)
 static void
 test_addresses(void **state)
 {
-	struct iris_stanza *stanza = stanza_of(
-		"<message xmlns='jabber:client' to='A@B.example/R' from='c@d' id='1' xml:lang='de'/>");
+	struct iris_stanza *stanza = stanza_of("<message xmlns='jabber:client' to='A@B.example/R' "
+					       "from='c@d' id='1' xml:lang='de'/>");
 	struct iris_jid to;
 
 	assert_true(str_is(jid_full(&stanza->to), "a@b.example/R"));
@@ -112,12 +113,15 @@ test_addresses(void **state)
 static void
 test_delivery(void **state)
 {
-	struct iris_stanza *stanza = stanza_of("<p:message xmlns:p='jabber:client' type='chat' to='a@b' "
-		"from='c@d/e'><p:body>Hi &amp; bye</p:body><x xmlns='urn:x'><p:y/></x></p:message>");
+	struct iris_stanza *stanza = stanza_of(
+		"<p:message xmlns:p='jabber:client' type='chat' to='a@b' "
+		"from='c@d/e'><p:body>Hi &amp; bye</p:body><x "
+		"xmlns='urn:x'><p:y/></x></p:message>");
 	struct iris_arena *arena = arena_new();
 	struct iris_strbuf buf = STRBUF_INIT(arena);
-	struct iris_delivery delivery = { .stanza = stanza, .to = jid_from_prepared(IRIS_STR("a@b/r")),
-		.extra = IRIS_STR("<s xmlns='urn:s'/>") };
+	struct iris_delivery delivery = { .stanza = stanza,
+					  .to = jid_from_prepared(IRIS_STR("a@b/r")),
+					  .extra = IRIS_STR("<s xmlns='urn:s'/>") };
 
 	stanza_freeze(stanza);
 	stanza_freeze(stanza);
@@ -126,16 +130,17 @@ test_delivery(void **state)
 		"<message to='a@b/r' type='chat' from='c@d/e'><body>Hi &amp; bye</body>"
 		"<x xmlns='urn:x'><y xmlns='jabber:client'/></x><s xmlns='urn:s'/></message>");
 	arena_unref(&arena);
-	expect_delivered(stanza, "<message type='chat' to='a@b' from='c@d/e'><body>Hi &amp; bye</body>"
-		"<x xmlns='urn:x'><y xmlns='jabber:client'/></x></message>");
+	expect_delivered(stanza,
+			 "<message type='chat' to='a@b' from='c@d/e'><body>Hi &amp; bye</body>"
+			 "<x xmlns='urn:x'><y xmlns='jabber:client'/></x></message>");
 	stanza_unref(&stanza);
 }
 
 static void
 test_freeze_joins_texts(void **state)
 {
-	struct iris_stanza *stanza =
-		stanza_of("<message xmlns='jabber:client'><body>a<x xmlns='urn:x'/>b</body></message>");
+	struct iris_stanza *stanza = stanza_of(
+		"<message xmlns='jabber:client'><body>a<x xmlns='urn:x'/>b</body></message>");
 	size_t size;
 
 	stanza_freeze(stanza);
@@ -182,15 +187,17 @@ test_new(void **state)
 static void
 test_error(void **state)
 {
-	struct iris_stanza *stanza = stanza_of("<iq xmlns='jabber:client' type='get' to='a@b' from='c@d/e' "
+	struct iris_stanza *stanza = stanza_of(
+		"<iq xmlns='jabber:client' type='get' to='a@b' from='c@d/e' "
 		"id='&lt;1'><q xmlns='urn:q'/></iq>");
 	struct iris_refusal refusal = { .condition = IRIS_FORBIDDEN, .text = "Not you" };
 	struct iris_stanza *error = stanza_error(stanza, &refusal), *again;
 
 	expect_delivered(error,
-		"<iq type='error' from='a@b' to='c@d/e' id='&lt;1'><error type='auth'>"
-		"<forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
-		"<text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='en'>Not you</text></error></iq>");
+			 "<iq type='error' from='a@b' to='c@d/e' id='&lt;1'><error type='auth'>"
+			 "<forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
+			 "<text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='en'>Not "
+			 "you</text></error></iq>");
 	again = stanza_error(error, &refusal);
 	assert_null(again);
 	stanza_unref(&error);
@@ -200,15 +207,16 @@ test_error(void **state)
 static void
 test_error_with_application_condition(void **state)
 {
-	struct iris_stanza *stanza = stanza_of("<message xmlns='jabber:client' type='chat' from='c@d'/>");
+	struct iris_stanza *stanza = stanza_of(
+		"<message xmlns='jabber:client' type='chat' from='c@d'/>");
 	struct iris_refusal refusal = { .condition = IRIS_CONFLICT, .type = "wait",
 		.app = element_new(stanza->arena, "odd", "urn:odd") };
 	struct iris_stanza *error = stanza_error(stanza, &refusal);
 
 	stanza_unref(&stanza); /* the error has a copy */
-	expect_delivered(error,
-		"<message type='error' to='c@d'><error type='wait'><conflict "
-		"xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><odd xmlns='urn:odd'/></error></message>");
+	expect_delivered(error, "<message type='error' to='c@d'><error type='wait'><conflict "
+				"xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><odd "
+				"xmlns='urn:odd'/></error></message>");
 	stanza_unref(&error);
 }
 

@@ -53,13 +53,33 @@ static void
 test_datetime_refuses(void **state)
 {
 	static const char *const texts[] = {
-		"", "2002-09-10", "2002-09-10T23:41:07", "2002-09-10 23:41:07Z", "2002-09-10t23:41:07z",
-		"20020910T23:41:07", "2002-9-10T23:41:07Z", "2002-09-10T24:00:00Z", "2002-09-10T23:60:07Z",
-		"2002-09-10T23:41:60Z", "2002-13-10T23:41:07Z", "2002-00-10T23:41:07Z", "2002-09-31T23:41:07Z",
-		"2002-09-00T23:41:07Z", "2023-02-29T00:00:00Z", "1900-02-29T00:00:00Z", "2002-09-10T23:41:07.Z",
-		"2002-09-10T23:41:07Zx", "2002-09-10T23:41:07+1:00", "2002-09-10T23:41:07+15:00",
-		"2002-09-10T23:41:07+14:01", "2002-09-10T23:41:07+0100", "2002-09-10T23:41:07,1Z",
-		"0000-01-01T00:00:00Z", "-2002-09-10T23:41:07Z", " 2002-09-10T23:41:07Z", "2002-09-10T23:41:+7Z",
+		"",
+		"2002-09-10",
+		"2002-09-10T23:41:07",
+		"2002-09-10 23:41:07Z",
+		"2002-09-10t23:41:07z",
+		"20020910T23:41:07",
+		"2002-9-10T23:41:07Z",
+		"2002-09-10T24:00:00Z",
+		"2002-09-10T23:60:07Z",
+		"2002-09-10T23:41:60Z",
+		"2002-13-10T23:41:07Z",
+		"2002-00-10T23:41:07Z",
+		"2002-09-31T23:41:07Z",
+		"2002-09-00T23:41:07Z",
+		"2023-02-29T00:00:00Z",
+		"1900-02-29T00:00:00Z",
+		"2002-09-10T23:41:07.Z",
+		"2002-09-10T23:41:07Zx",
+		"2002-09-10T23:41:07+1:00",
+		"2002-09-10T23:41:07+15:00",
+		"2002-09-10T23:41:07+14:01",
+		"2002-09-10T23:41:07+0100",
+		"2002-09-10T23:41:07,1Z",
+		"0000-01-01T00:00:00Z",
+		"-2002-09-10T23:41:07Z",
+		" 2002-09-10T23:41:07Z",
+		"2002-09-10T23:41:+7Z",
 	};
 	int64_t ms;
 
@@ -88,8 +108,13 @@ test_datetime_round_trip(void **state)
 static void
 test_base64(void **state)
 {
-	static const char *const pairs[][2] = { { "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" },
-		{ "foo", "Zm9v" }, { "foob", "Zm9vYg==" }, { "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" } };
+	static const char *const pairs[][2] = { { "", "" },
+						{ "f", "Zg==" },
+						{ "fo", "Zm8=" },
+						{ "foo", "Zm9v" },
+						{ "foob", "Zm9vYg==" },
+						{ "fooba", "Zm9vYmE=" },
+						{ "foobar", "Zm9vYmFy" } };
 	struct iris_str bytes;
 
 	for (size_t i = 0; i < IRIS_COUNT(pairs); i++) {
@@ -104,8 +129,9 @@ test_base64(void **state)
 static void
 test_base64_refuses(void **state)
 {
-	static const char *const texts[] = { "Z", "Zg", "Zg=", "Zh==", "Zm9=", "=Zg=", "====", "Zg==Zg==",
-		" Zg==", "Zg==\n", "Zm 9v", "Zm-_", "Zm9v=", "A===", "Zm9v\n\n\n\n" };
+	static const char *const texts[] = { "Z",     "Zg",   "Zg=",      "Zh==",  "Zm9=",
+					     "=Zg=",  "====", "Zg==Zg==", " Zg==", "Zg==\n",
+					     "Zm 9v", "Zm-_", "Zm9v=",    "A===",  "Zm9v\n\n\n\n" };
 	struct iris_str bytes;
 
 	for (size_t i = 0; i < IRIS_COUNT(texts); i++) {
@@ -125,7 +151,8 @@ test_random_id(void **state)
 		struct iris_str id = random_id(arena, 8 * (1 + i % 64));
 
 		for (size_t at = 0; at < id.len; at++)
-			assert_non_null(strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
+			assert_non_null(strchr(
+				"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
 				id.base[at]));
 	}
 }

@@ -101,8 +101,11 @@ expect(const char *input, const char *expected)
 	struct iris_str text = str_from(input);
 
 	for (size_t piece = 1; piece <= 3; piece++)
-		assert_string_equal(transcript_of(text, &xml_limits_authenticated, piece, piece == 2), expected);
-	assert_string_equal(transcript_of(text, &xml_limits_authenticated, text.len, false), expected);
+		assert_string_equal(
+			transcript_of(text, &xml_limits_authenticated, piece, piece == 2),
+			expected);
+	assert_string_equal(transcript_of(text, &xml_limits_authenticated, text.len, false),
+			    expected);
 }
 
 /* The condition that ends a stream in which `input` follows the header. */
@@ -119,13 +122,17 @@ expect_error(const char *input, const char *condition)
 static void
 test_stream(void **state)
 {
-	expect("<?xml version='1.0'?>" HEADER "<message to='a@b'><body>Hi</body></message> \n <presence/>"
+	expect("<?xml version='1.0'?>" HEADER
+	       "<message to='a@b'><body>Hi</body></message> \n <presence/>"
 	       "<iq xmlns='urn:x'/></stream:stream>",
-		SEEN_HEADER "E<message to='a@b'><body>Hi</body></message>\nE<presence/>\nE<iq xmlns='urn:x'/>\nC\n");
-	expect("\n\n <?xml version='1.0' encoding='utf-8' standalone='yes'?>\n" HEADER "<presence/>",
-		SEEN_HEADER "E<presence/>\n");
+	       SEEN_HEADER "E<message to='a@b'><body>Hi</body></message>\nE<presence/>\nE<iq "
+			   "xmlns='urn:x'/>\nC\n");
+	expect("\n\n <?xml version='1.0' encoding='utf-8' standalone='yes'?>\n" HEADER
+	       "<presence/>",
+	       SEEN_HEADER "E<presence/>\n");
 	expect(HEADER "</stream:stream>  garbage <", SEEN_HEADER "C\n");
-	expect("<stream:stream xmlns:stream='" NS_STREAM "'/>", "H<stream:stream xmlns:stream='" NS_STREAM "'/>\nC\n");
+	expect("<stream:stream xmlns:stream='" NS_STREAM "'/>",
+	       "H<stream:stream xmlns:stream='" NS_STREAM "'/>\nC\n");
 }
 
 static void
@@ -142,12 +149,13 @@ test_content(void **state)
 static void
 test_header_prefixes(void **state)
 {
-	expect("<s:stream xmlns:s='" NS_STREAM "' xmlns:p='urn:&lt;p' xmlns='jabber:client'><p:x p:y='1'/>"
+	expect("<s:stream xmlns:s='" NS_STREAM
+	       "' xmlns:p='urn:&lt;p' xmlns='jabber:client'><p:x p:y='1'/>"
 	       "<message><p:z/></message><s:features/></s:stream>",
-		"H<stream:stream xmlns:stream='" NS_STREAM "'/>\n"
-		"E<x xmlns='urn:&lt;p' xmlns:a1='urn:&lt;p' a1:y='1'/>\n"
-		"E<message><z xmlns='urn:&lt;p'/></message>\n"
-		"H<stream:features xmlns:stream='" NS_STREAM "'/>\nC\n");
+	       "H<stream:stream xmlns:stream='" NS_STREAM "'/>\n"
+	       "E<x xmlns='urn:&lt;p' xmlns:a1='urn:&lt;p' a1:y='1'/>\n"
+	       "E<message><z xmlns='urn:&lt;p'/></message>\n"
+	       "H<stream:features xmlns:stream='" NS_STREAM "'/>\nC\n");
 	expect("<stream xmlns='" NS_STREAM "'><message xmlns='jabber:client'/></stream>",
 		"H<stream:stream xmlns:stream='" NS_STREAM "'/>\nE<message/>\nC\n");
 }
@@ -158,7 +166,8 @@ test_content_namespace(void **state)
 	struct xml_parser *parser = xml_parser_new(&xml_limits_authenticated);
 
 	assert_true(str_is_none(xml_parser_content_ns(parser)));
-	xml_parser_feed(parser, IRIS_STR("<stream:stream xmlns='" NS_COMPONENT "' xmlns:stream='" NS_STREAM "'>"));
+	xml_parser_feed(parser, IRIS_STR("<stream:stream xmlns='" NS_COMPONENT
+					 "' xmlns:stream='" NS_STREAM "'>"));
 	assert_true(str_is(xml_parser_content_ns(parser), NS_COMPONENT));
 	assert_true(drain(parser));
 	xml_parser_rest(parser);
@@ -214,7 +223,8 @@ test_conditions_of_the_header(void **state)
 	expect("GET / HTTP/1.1\r\n", "Xnot-well-formed\n");
 	expect("\x16\x03\x01", "Xnot-well-formed\n");
 	expect("<stream xmlns='jabber:client'>", "Xinvalid-namespace\n");
-	expect("<stream:stream xmlns:stream='http://etherx.jabber.org/stream'>", "Xinvalid-namespace\n");
+	expect("<stream:stream xmlns:stream='http://etherx.jabber.org/stream'>",
+	       "Xinvalid-namespace\n");
 	expect("<stream:streams xmlns:stream='" NS_STREAM "'>", "Xbad-format\n");
 	expect("<stream:stream>", "Xbad-namespace-prefix\n");
 	expect("</stream:stream>", "Xnot-well-formed\n");
@@ -258,8 +268,12 @@ expect_limit(const struct xml_limits *limits, const char *before, const char *un
 static void
 test_limits(void **state)
 {
-	struct xml_limits limits = { .stanza_bytes = 20000, .token_bytes = 10000, .name_bytes = 40, .depth = 5,
-		.attributes = 4, .nodes = 50 };
+	struct xml_limits limits = { .stanza_bytes = 20000,
+				     .token_bytes = 10000,
+				     .name_bytes = 40,
+				     .depth = 5,
+				     .attributes = 4,
+				     .nodes = 50 };
 
 	/* <a></a> is 7 bytes. */
 	expect_limit(&limits, "<a>", "x", 19993, "</a>", false);
@@ -278,7 +292,8 @@ test_limits(void **state)
 	expect_limit(&limits, "<a><b><c><d>", "<e/>", 1, "</d></c></b></a>", false);
 	expect_limit(&limits, "<a><b><c><d><e>", "<f/>", 1, "</e></d></c></b></a>", true);
 	expect_limit(&limits, "<a xmlns:p='1' xmlns:q='2' p:b='1' q:c='2'", "", 0, "/>", false);
-	expect_limit(&limits, "<a xmlns:p='1' xmlns:q='2' p:b='1' q:c='2'", " x='1'", 1, "/>", true);
+	expect_limit(&limits, "<a xmlns:p='1' xmlns:q='2' p:b='1' q:c='2'", " x='1'", 1, "/>",
+		     true);
 	expect_limit(&limits, "<a>", "<b/>", 49, "</a>", false);
 	expect_limit(&limits, "<a>", "<b/>", 50, "</a>", true);
 	expect_limit(&limits, "<a>", "x<b/>", 25, "</a>", true);
@@ -303,12 +318,14 @@ test_header_limits(void **state)
 		strbuf_add(&buf, IRIS_STR("'"));
 	}
 	strbuf_add(&buf, IRIS_STR(">"));
-	assert_string_equal(transcript_of(strbuf_str(&buf), &xml_limits_unauthenticated, 1000, false),
+	assert_string_equal(
+		transcript_of(strbuf_str(&buf), &xml_limits_unauthenticated, 1000, false),
 		"Xpolicy-violation\n");
 	buf = STRBUF_INIT(arena);
 	strbuf_add(&buf, IRIS_STR("<stream:stream to='"));
 	fill(&buf, "x", 40000);
-	assert_string_equal(transcript_of(strbuf_str(&buf), &xml_limits_unauthenticated, 1000, false),
+	assert_string_equal(
+		transcript_of(strbuf_str(&buf), &xml_limits_unauthenticated, 1000, false),
 		"Xpolicy-violation\n");
 }
 
@@ -316,7 +333,8 @@ test_header_limits(void **state)
 static void
 test_no_tag_is_late(void **state)
 {
-	static const char stanza[] = "<message to='a@b' type='chat'><body>Hello &amp; so</body></message>";
+	static const char stanza[] =
+		"<message to='a@b' type='chat'><body>Hello &amp; so</body></message>";
 	struct xml_parser *parser = xml_parser_new(&xml_limits_authenticated);
 	const char *expected =
 		"E<message to='a@b' type='chat'><body>Hello &amp; so</body></message>\n";
@@ -329,7 +347,8 @@ test_no_tag_is_late(void **state)
 		assert_true(drain(parser));
 		assert_false(xml_parser_is_at_boundary(parser));
 		xml_parser_rest(parser); /* must not do harm */
-		xml_parser_feed(parser, (struct iris_str){ stanza + cut, sizeof(stanza) - 1 - cut });
+		xml_parser_feed(parser,
+				(struct iris_str) { stanza + cut, sizeof(stanza) - 1 - cut });
 		assert_true(drain(parser));
 		assert_string_equal(seen(), expected);
 		assert_true(xml_parser_is_at_boundary(parser));
@@ -404,12 +423,14 @@ expect_bounded(bool never_at_boundary)
 		if (never_at_boundary && i > 0)
 			len += snprintf(text, sizeof(text), "/>");
 		for (unsigned k = 0; k < 50; k++)
-			len += snprintf(text + len, sizeof(text) - (size_t)len, "<n%u a%u='' xmlns='u%u'%s", i + k,
-				i + k, i + k, never_at_boundary && k == 49 ? "" : "/>");
+			len += snprintf(text + len, sizeof(text) - (size_t)len,
+					"<n%u a%u='' xmlns='u%u'%s", i + k, i + k, i + k,
+					never_at_boundary && k == 49 ? "" : "/>");
 		xml_parser_feed(parser, (struct iris_str){ text, (size_t)len });
 		if (xml_parser_memory(parser) > peak)
 			peak = xml_parser_memory(parser);
-		for (; xml_parser_next(parser, &mine, &element) <= XML_EVENT_ELEMENT && mine; stanzas++)
+		for (; xml_parser_next(parser, &mine, &element) <= XML_EVENT_ELEMENT && mine;
+		     stanzas++)
 			arena_unref(&mine);
 	}
 	assert_int_equal(stanzas, 1 + 100000 - never_at_boundary);
@@ -541,8 +562,9 @@ test_random_pieces(void **state)
 			strbuf_add(&buf, IRIS_STR("<a></b>"));
 		whole = transcript_of(strbuf_str(&buf), &xml_limits_authenticated, buf.len, false);
 		for (unsigned i = 0; i < 4; i++)
-			assert_string_equal(
-				transcript_of(strbuf_str(&buf), &xml_limits_authenticated, 0, i % 2), whole);
+			assert_string_equal(transcript_of(strbuf_str(&buf),
+							  &xml_limits_authenticated, 0, i % 2),
+					    whole);
 	}
 }
 
@@ -585,15 +607,18 @@ test_document(void **state)
 
 	assert_true(element_is(open, "open", "urn:ietf:params:xml:ns:xmpp-framing"));
 	assert_null(error.condition);
-	assert_null(xml_parse_document(arena, IRIS_STR("<a><b></a>"), &xml_limits_authenticated, &error));
+	assert_null(xml_parse_document(arena, IRIS_STR("<a><b></a>"), &xml_limits_authenticated,
+				       &error));
 	assert_string_equal(error.condition, "not-well-formed");
-	assert_null(xml_parse_document(arena, IRIS_STR("<a/>x"), &xml_limits_authenticated, &error));
+	assert_null(
+		xml_parse_document(arena, IRIS_STR("<a/>x"), &xml_limits_authenticated, &error));
 	assert_string_equal(error.condition, "not-well-formed");
 	assert_null(xml_parse_document(arena, IRIS_STR("<a"), &xml_limits_authenticated, &error));
 	assert_string_equal(error.condition, "not-well-formed");
 	assert_null(xml_parse_document(arena, IRIS_STR(""), &xml_limits_authenticated, &error));
 	assert_string_equal(error.condition, "not-well-formed");
-	assert_null(xml_parse_document(arena, IRIS_STR("<!-- --><a/>"), &xml_limits_authenticated, &error));
+	assert_null(xml_parse_document(arena, IRIS_STR("<!-- --><a/>"), &xml_limits_authenticated,
+				       &error));
 	assert_string_equal(error.condition, "restricted-xml");
 }
 
