@@ -312,7 +312,7 @@ stanza_error(const struct iris_stanza *stanza, const struct iris_refusal *refusa
 	struct iris_element *error;
 
 	IRIS_ASSERT(refusal->condition != IRIS_NO_ERROR);
-	/* RFC 6120 §8.3.1: an error is not answered with one, and a result asks for no answer. */
+	/* RFC 6120 §8.3.1: neither an error nor a result is answered with an error. */
 	if (stanza->type == IRIS_ERROR || stanza->type == IRIS_RESULT)
 		return NULL;
 	reply = reply_new(stanza, IRIS_ERROR);
