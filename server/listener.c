@@ -23,6 +23,8 @@
 enum { OPT_LISTENERS, OPT_STRANGERS, OPT_STRANGERS_PER_ADDRESS, OPT_ACCEPT_BUDGET };
 enum { FIELD_ADDRESS, FIELD_PORT, FIELD_ROLE, FIELD_TLS, FIELD_PROXY, FIELD_TRUSTED, FIELD_BACKLOG };
 
+#define WARNING_PAUSE_MS 10000
+
 struct listener_socket {
 	const struct listener *listener;
 	int fd;
@@ -71,18 +73,36 @@ listener_take(const struct listener *listener, int fd, const struct sockaddr *pe
 }
 
 static void
-listener_out_of_descriptors(int fd)
+listener_warn_of_descriptors(void)
+{
+	static _Thread_local int64_t warned_ms = -WARNING_PAUSE_MS;
+	struct iris_error error;
+
+	metric_add(&listen_metrics[METRIC_NO_DESCRIPTOR], 1);
+	if (worker_now_ms() - warned_ms < WARNING_PAUSE_MS)
+		return;
+	warned_ms = worker_now_ms();
+	error_set(&error, "no file descriptor is left: connections are turned away");
+	error_hint(&error, "raise LimitNOFILE of the service");
+	log_error(IRIS_LOG_ERROR, "listen", "no-descriptor", &error);
+}
+
+/* False: nobody waits. (accept4() wants a descriptor before it looks, so it fails either way.) */
+static bool
+listener_turn_away(int fd)
 {
 	int victim;
 
-	metric_add(&listen_metrics[METRIC_NO_DESCRIPTOR], 1);
 	if (reserve_fd < 0)
-		return;
+		return false;
 	close(reserve_fd);
 	victim = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-	if (victim >= 0)
+	if (victim >= 0) {
 		close(victim);
+		listener_warn_of_descriptors();
+	}
 	reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return victim >= 0;
 }
 
 static void
@@ -90,6 +110,8 @@ listener_on_event(int fd, short what, void *arg)
 {
 	const struct listener_socket *socket_ = arg;
 
+	if (reserve_fd < 0)
+		reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	for (int64_t budget = option_int(&listen_self, OPT_ACCEPT_BUDGET); budget > 0; budget--) {
 		struct sockaddr_storage peer;
 		socklen_t len = sizeof(peer);
@@ -97,9 +119,7 @@ listener_on_event(int fd, short what, void *arg)
 
 		if (accepted >= 0)
 			listener_take(socket_->listener, accepted, (struct sockaddr *)&peer);
-		else if (errno == EMFILE || errno == ENFILE)
-			listener_out_of_descriptors(fd);
-		else if (errno == EAGAIN)
+		else if (errno == EAGAIN || ((errno == EMFILE || errno == ENFILE) && !listener_turn_away(fd)))
 			return;
 	}
 }
