@@ -12,7 +12,6 @@
 #include "accounts_private.h"
 #include "iris/sasl.h"
 
-#define OPERATOR_NODE "irisctl"
 #define OPERATOR_PASSWORD_BITS 240 /* 40 characters */
 
 struct hashing {

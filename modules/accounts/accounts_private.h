@@ -17,6 +17,8 @@ enum accounts_option {
 extern struct iris_module_self accounts_self;
 unsigned accounts_iterations(void); /* of new verifiers */
 
+#define OPERATOR_NODE "irisctl" /* of the account that irisctl init makes */
+
 /* --- passwords: password.c --- */
 
 #define PASSWORD_LENGTH_MAX 64 /* characters, P3.2 */

@@ -84,6 +84,16 @@ forgive(enum kind kind, struct iris_str key, bool all)
 		home_call(key, "accounts: attempt succeeded", forgive_at_home, &call);
 }
 
+/*
+ * SECURITY: the operator's account is not locked by wrong passwords, or anybody could lock the
+ * operators out. Its password is 240 random bits; sources are counted all the same.
+ */
+static bool
+is_counted(const struct iris_jid *jid)
+{
+	return !jid_is_none(jid) && !str_is(jid_node(jid), OPERATOR_NODE);
+}
+
 enum iris_auth_result
 accounts_attempt(const struct iris_jid *jid, struct iris_str address)
 {
@@ -91,7 +101,7 @@ accounts_attempt(const struct iris_jid *jid, struct iris_str address)
 	int64_t delay = begin(BY_ADDRESS, throttle_address_key(arena, address));
 
 	arena_unref(&arena);
-	if (delay != THROTTLE_LOCKED && !jid_is_none(jid))
+	if (delay != THROTTLE_LOCKED && is_counted(jid))
 		delay = begin(BY_ACCOUNT, jid_bare(jid));
 	if (delay == THROTTLE_LOCKED)
 		return IRIS_AUTH_THROTTLED;
@@ -114,7 +124,7 @@ accounts_attempt_result(const struct iris_jid *jid, struct iris_str address, boo
 	arena = arena_new();
 	forgive(BY_ADDRESS, throttle_address_key(arena, address), false);
 	arena_unref(&arena);
-	if (!jid_is_none(jid))
+	if (is_counted(jid))
 		forgive(BY_ACCOUNT, jid_bare(jid), true);
 }
 
