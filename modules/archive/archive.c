@@ -127,6 +127,8 @@ archive_message_out(struct iris_request *request)
 	if (option_int(&archive_self, OPT_KEEP) != KEEP_ALL || !request->session ||
 	    !archive_is_storable(request->stanza))
 		return IRIS_PASS;
+	if (jid_bare_equal(&request->stanza->to, &request->session->jid))
+		return IRIS_PASS; /* to oneself: one entry, when it is received */
 	result = archive_append(request->session->user, &delivery, ARCHIVE_SENT, request->ticket, &id);
 	return result == IRIS_VAULT_OK ? IRIS_PASS : archive_refuse(request, result);
 }
