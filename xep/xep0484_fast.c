@@ -183,6 +183,7 @@ find_token(const struct fast_check *check, const struct iris_rows *rows, struct 
 {
 	bool found = false;
 
+	*token_r = (struct fast_token){ .slot = SLOT_CURRENT };
 	for (size_t row = 0; row < rows->count; row++) {
 		struct fast_token token = {
 			.slot = row_value(rows, row, 0)->number,
