@@ -312,7 +312,6 @@ static const struct iris_command session_list = {
 		(const struct iris_command_field[]){
 			[LIST_USER] = { .name = "user",
 					.kind = IRIS_FIELD_JID,
-					.positional = true,
 					.label = "Only of this user" },
 			[LIST_AFTER] = { .name = "after",
 					 .kind = IRIS_FIELD_TEXT,
@@ -348,7 +347,6 @@ static const struct iris_command message_announce = {
 			[ANNOUNCE_TEXT] = { .name = "text",
 					    .kind = IRIS_FIELD_TEXTS,
 					    .required = true,
-					    .positional = true,
 					    .label = "What to say" },
 			[ANNOUNCE_SUBJECT] = { .name = "subject",
 					       .kind = IRIS_FIELD_TEXT,
