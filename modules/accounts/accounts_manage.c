@@ -190,7 +190,8 @@ has_verifier(const struct accounts_verifiers *verifiers, struct iris_str mechani
 }
 
 static bool
-parse_verifiers(struct iris_arena *arena, struct iris_str text, struct accounts_verifiers *verifiers_r)
+parse_verifiers(struct iris_arena *arena, struct iris_str text,
+		struct accounts_verifiers *verifiers_r)
 {
 	verifiers_r->count = 0;
 	while (text.len > 0) {

@@ -137,7 +137,8 @@ enum iris_auth_result accounts_check_password(const struct iris_jid *jid, struct
 					      struct iris_account *account_r);
 enum iris_condition accounts_create_as(const struct iris_jid *jid, struct iris_str password,
 				       enum iris_role role, const char **text_r);
-/* The same with verifiers (RFC 5803, spaces between): SHA-512 and SHA-256, SHA-1 if there is one. */
+/* The same with verifiers (RFC 5803, spaces between): SHA-512 and SHA-256, SHA-1 if there is one.
+ */
 enum iris_condition accounts_adopt(const struct iris_jid *jid, struct iris_str verifiers,
 				   enum iris_role role, const char **text_r);
 enum iris_condition accounts_create(const struct iris_jid *jid, struct iris_str password,
