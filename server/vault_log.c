@@ -25,7 +25,8 @@
 #define INDEX_ENTRIES 131072 /* in the tail: then the index is filled … */
 #define INDEX_SECONDS 60     /* … or after this time, whichever comes first */
 #define INDEX_SLICE 500      /* rows of one transaction: larger ones are felt by those who wait for a commit */
-#define INDEX_SLICES 8       /* handed over together, so that the engine has the next one when it has time */
+#define INDEX_SLICES 32      /* handed over together, so that the engine has the next ones when it has time */
+#define TAIL_MAX (1 << 22)    /* 40 bytes each: a store so slow that the index never catches up must not eat us */
 #define REBUILD_PAGE 50000
 #define FETCH_IDS 16
 
@@ -251,6 +252,12 @@ enum iris_vault_result
 log_append(const struct iris_log_entry *entry, struct iris_ticket *ticket)
 {
 	struct vault_unit *unit;
+
+	if (atomic_load_explicit(&tail_count, memory_order_relaxed) >= TAIL_MAX) {
+		metric_add(&vault_metrics[VAULT_METRIC_BUSY], 1);
+		ticket_fail(ticket);
+		return IRIS_VAULT_BUSY;
+	}
 	enum iris_vault_result result = writes_post_log(
 		writes_are_refused() ? NULL : statement_of(&log_insert), entry,
 		VALUES(value_int(entry->id), value_int(entry->owner), value_int(entry->reader), value_int(entry->peer),

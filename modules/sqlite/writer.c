@@ -18,6 +18,7 @@
 #include "modules/sqlite/sqlite_private.h"
 
 #define LINGER_ROWS 256    /* as many are worth a commit at once */
+#define BACKGROUND_CREDIT_MAX 65536
 #define RETRY_MIN_MS 10
 #define RETRY_MAX_MS 1000
 #define STOP_RETRIES 8     /* a store that fails while we stop is given up after so many */
@@ -45,6 +46,7 @@ static struct {
 	uint64_t sequence;
 	bool urgent, stopping;
 	size_t background_credit; /* rows that the background may write although others are due */
+	size_t background_share;  /* and in one transaction, beside its first group */
 	char trouble[256];      /* why it is not ready; empty: it is */
 } writer = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -71,6 +73,34 @@ list_take_one(struct group_list *list)
 		list->last = NULL;
 	group->next = NULL;
 	return group;
+}
+
+/*
+ * A log row has two rows in the index; a third lets it catch up.  Without it the log's tail, which is in
+ * memory, would grow for as long as the writer is busy.  The share grows with what the others commit at
+ * once: small when a commit is waited for, large when it takes long anyway.
+ */
+static void
+background_earn(size_t rows)
+{
+	size_t credit = writer.background_credit + rows * 3;
+	writer.background_credit = credit < BACKGROUND_CREDIT_MAX ? credit : BACKGROUND_CREDIT_MAX;
+	writer.background_share = rows * 3;
+}
+
+static struct vault_group *
+background_take(void)
+{
+	struct vault_group *first = list_take_one(&writer.background), *last = first;
+	size_t rows = first->rows;
+
+	while (writer.background.first && rows + writer.background.first->rows <= writer.background_share) {
+		last->next = list_take_one(&writer.background);
+		last = last->next;
+		rows += last->rows;
+	}
+	writer.background_credit -= rows < writer.background_credit ? rows : writer.background_credit;
+	return first;
 }
 
 void
@@ -145,12 +175,9 @@ queue_take(void)
 	while (!chain) {
 		bool due = writer.queue.first && queue_is_due(&when);
 		if (writer.background.first && (!due || writer.background_credit > 0)) {
-			chain = list_take_one(&writer.background);
-			writer.background_credit -=
-				chain->rows < writer.background_credit ? chain->rows : writer.background_credit;
+			chain = background_take();
 		} else if (due) {
-			/* A log row has two rows in the index, which must not fall behind for ever under load. */
-			writer.background_credit = writer.rows * 2;
+			background_earn(writer.rows);
 			chain = writer.queue.first;
 			writer.queue = (struct group_list){ NULL, NULL };
 			writer.rows = 0;
