@@ -486,11 +486,11 @@ static void
 fail_expat(struct xml_engine *engine)
 {
 	switch (XML_GetErrorCode(engine->expat)) {
-	case XML_ERROR_UNBOUND_PREFIX:
+	case XML_ERROR_UNBOUND_PREFIX: /* §11.3; not bad-namespace-prefix */
 	case XML_ERROR_RESERVED_PREFIX_XML:
 	case XML_ERROR_RESERVED_PREFIX_XMLNS:
 	case XML_ERROR_RESERVED_NAMESPACE_URI:
-		engine_fail(engine, "bad-namespace-prefix",
+		engine_fail(engine, "not-well-formed",
 			    "a prefix is not declared, or reserved");
 		return;
 	case XML_ERROR_UNKNOWN_ENCODING:
