@@ -167,6 +167,7 @@ blocking_stanza_out(struct iris_request *request)
 	if (stanza->type == IRIS_ERROR || stanza->type == IRIS_RESULT || stanza->type == IRIS_UNAVAILABLE)
 		return IRIS_PASS;
 	request->refusal.condition = IRIS_NOT_ACCEPTABLE;
+	request->refusal.type = "cancel"; /* sending it once more does not help */
 	request->refusal.app = element_new(request->arena, "blocked", NS_BLOCKING_ERRORS);
 	return IRIS_REFUSE;
 }
