@@ -238,7 +238,7 @@ send_probes(struct iris_session *session)
 static void
 send_available(struct iris_session *session, struct iris_stanza *stanza, struct iris_ticket *ticket)
 {
-	bool is_first = !session->presence;
+	bool is_first = !session->presence, took_messages = session_takes_messages(session);
 	int8_t priority;
 
 	if (!presence_priority(stanza, &priority)) {
@@ -252,12 +252,13 @@ send_available(struct iris_session *session, struct iris_stanza *stanza, struct 
 	presence_set(session, stanza, priority);
 	send_to_own(session->user, stanza);
 	send_to_contacts(session->user, stanza, add_watcher, ticket);
-	if (!is_first || session->closing)
-		return;
-	show_others(session);
-	send_probes(session);
-	subscription_show_requests(session);
-	hook_run_session_available(session);
+	if (is_first && !session->closing) {
+		show_others(session);
+		send_probes(session);
+		subscription_show_requests(session);
+	}
+	if (!session->closing && (is_first || (!took_messages && session_takes_messages(session))))
+		hook_run_session_available(session);
 }
 
 /* Also the end of a session that never was available: directed presence is cleaned up. */

@@ -81,8 +81,8 @@ enum iris_discovered { IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT };
 	X(session_bound, struct iris_session)                                                          \
 	/* session_attach() gave it a new stream: send again what the client does not have · home · no wait */ \
 	X(session_resumed, struct iris_session)                                                        \
-	/* It became available (first presence); contacts and pending requests were sent · home, on the
-	   fiber of its stream · may wait (offline messages) */                                        \
+	/* It became available (first presence; contacts and pending requests were sent), or its priority
+	   is below 0 no more · home, on the fiber of its stream · may wait (offline messages) */                                        \
 	X(session_available, struct iris_session)                                                      \
 	/* It becomes unavailable or changes presence: before the broadcast · home · no wait */        \
 	X(session_presence, struct iris_session)                                                       \
