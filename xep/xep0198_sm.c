@@ -422,7 +422,8 @@ sm_handle_enable(struct iris_stream *stream, struct iris_element *element)
 		sm_send_failed(stream, IRIS_UNEXPECTED_REQUEST);
 		return;
 	}
-	if (sm_of(session)) {
+	if (sm_of(session)) { /* §3: and a second attempt ends the stream */
+		sm_send_failed(stream, IRIS_UNEXPECTED_REQUEST);
 		stream_error(stream, "policy-violation", "stream management is enabled already");
 		return;
 	}
