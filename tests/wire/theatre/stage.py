@@ -262,15 +262,15 @@ class Stage:
             text = pattern.show(tidy(element), client.ns, whole=True)
             (client.send_stanza if element.tag in pattern.STANZAS else client.write)(text)
 
-    @verb('sends bytes[ BYTES…]', r'as they stand, with \n \0 \xNN; lines are joined')
-    async def sends_bytes(self, client, block, bytes=None):
-        client.write(script.unescape(self.fill(bytes or ''.join(block.splitlines()))))
-
     @verb('sends bytes one by one', 'each in a write of its own')
     async def sends_slowly(self, client, block):
         for byte in script.unescape(self.fill(''.join(block.splitlines()))):
             client.write(bytes((byte,)))
             await asyncio.sleep(0)
+
+    @verb('sends bytes[ BYTES…]', r'as they stand, with \n \0 \xNN; lines are joined')
+    async def sends_bytes(self, client, block, bytes=None):
+        client.write(script.unescape(self.fill(bytes or ''.join(block.splitlines()))))
 
     # --- receiving ---
 
