@@ -51,7 +51,9 @@ class Client:
 
     # --- what comes ---
 
-    def _arrived(self, element):
+    def _arrived(self, connection, element):
+        if connection is not self.connection:
+            return False    # of a connection that was given up: it must not be answered on the new one
         if element.tag == '{%s}features' % pattern.STREAMS:
             self.features = element
         if element.tag in pattern.STANZAS:
@@ -108,6 +110,7 @@ class Client:
         tls = self.place.tls(certificate) if direct else None
         if direct:
             tls.set_alpn_protocols(['xmpp-client'])
+        self.connection = None
         self.connection = await Connection.open(
             self.place.address, port or self.place.ports['direct' if direct else 'c2s'],
             self._arrived, tls, self.host)

@@ -70,11 +70,11 @@ class Parser:
 
 
 class Connection(asyncio.Protocol):
-    """`arrived(element)` may take an element (True) before it gets into the inbox."""
+    """`arrived(connection, element)` may take an element (True) before it gets into the inbox."""
 
     def __init__(self, arrived=None):
         self.inbox = collections.deque()
-        self.arrived = arrived or (lambda element: False)
+        self.arrived = arrived or (lambda connection, element: False)
         self.news = asyncio.Event()
         self.transport = None
         self.gone = False
@@ -106,7 +106,7 @@ class Connection(asyncio.Protocol):
         self._deliver(ET.Element(GONE))
 
     def _deliver(self, element):
-        if not self.arrived(element):
+        if not self.arrived(self, element):
             self.inbox.append(element)
             self.news.set()
 
