@@ -2,8 +2,6 @@
 /* XEP-0004 2.13: Data Forms, built and read. No protocol of its own: see xep0004_forms.h. */
 #include "xep/xep0004_forms.h"
 
-#define NS_DATA "jabber:x:data"
-
 static struct iris_module_self forms_self;
 
 struct iris_element *

@@ -8,6 +8,8 @@
 
 #include "iris/module.h"
 
+#define NS_DATA "jabber:x:data"
+
 /* <x type='form|result|submit'/> as a child of parent. form_type: the hidden FORM_TYPE, or NULL. */
 struct iris_element *form_add(struct iris_element *parent, const char *type, const char *form_type);
 void form_set_title(struct iris_element *form, struct iris_str title, struct iris_str instructions);

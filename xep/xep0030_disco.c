@@ -7,7 +7,6 @@
  */
 #include "xep/xep0030_disco.h"
 
-#define NS_INFO "http://jabber.org/protocol/disco#info"
 #define NS_ITEMS "http://jabber.org/protocol/disco#items"
 
 enum { OPT_NAME };

@@ -5,6 +5,8 @@
 
 #include "iris/module.h"
 
+#define NS_INFO "http://jabber.org/protocol/disco#info"
+
 /* The <query/> of disco#info that anybody gets from this host. Any worker. */
 struct iris_element *disco_host_info(struct iris_arena *arena, struct iris_host *host);
 

@@ -318,7 +318,7 @@ adhoc_describe(struct iris_element *query, const char *type, struct iris_str nam
 	element_set(identity, "type", str_from(type));
 	element_set(identity, "name", name);
 	element_set(element_add(query, "feature", NULL), "var", IRIS_STR(NS_COMMANDS));
-	element_set(element_add(query, "feature", NULL), "var", IRIS_STR("jabber:x:data"));
+	element_set(element_add(query, "feature", NULL), "var", IRIS_STR(NS_DATA));
 }
 
 static enum iris_verdict

@@ -8,11 +8,11 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 
+#include "xep/xep0004_forms.h"
 #include "xep/xep0030_disco.h"
 #include "xep/xep0115_caps.h"
 
 #define NS_CAPS "http://jabber.org/protocol/caps"
-#define NS_INFO "http://jabber.org/protocol/disco#info"
 #define CAPS_VER_MAX 256
 #define CAPS_FRESH_MS 1000
 
@@ -164,9 +164,9 @@ static void
 caps_write_forms(struct iris_strbuf *text, const struct iris_element *query)
 {
 	struct caps_strings strings = { .arena = text->arena };
-	struct iris_element *form = element_child(query, "x", "jabber:x:data");
+	struct iris_element *form = element_child(query, "x", NS_DATA);
 
-	for (; form; form = element_next(form, "x", "jabber:x:data")) {
+	for (; form; form = element_next(form, "x", NS_DATA)) {
 		struct iris_str form_text = caps_form_text(text->arena, form);
 
 		if (!str_is_none(form_text))
@@ -446,7 +446,7 @@ const struct iris_module iris_module_xep0115 = {
 	.name = "xep0115",
 	.summary = "Entity Capabilities",
 	.xep = "XEP-0115 1.6.0",
-	.needs = IRIS_NAMES("xep0030"),
+	.needs = IRIS_NAMES("xep0004", "xep0030"),
 	.self = &caps_self,
 	.options = caps_options,
 	.features = caps_features,

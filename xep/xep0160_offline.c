@@ -13,8 +13,8 @@
 #include <stdlib.h>
 
 #include "modules/archive/archive.h"
+#include "xep/xep0203_delay.h"
 
-#define NS_DELAY "urn:xmpp:delay"
 #define OFFLINE_PAGE 100
 #define OFFLINE_TRACKED_MAX 20000 /* entries in memory of one account; older done ones are then forgotten */
 
@@ -331,14 +331,11 @@ offline_deliver_entry(struct offline *offline, struct iris_session *session, con
 {
 	struct iris_stanza *stanza = archive_entry_stanza(entry);
 	struct iris_delivery delivery = { .to = session->jid, .log_id = entry->id };
-	struct iris_element *delay;
 
 	offline_track(offline, entry->id);
 	if (!stanza)
 		return; /* the vault has logged that it does not open */
-	delay = element_add(stanza->root, "delay", NS_DELAY);
-	element_set(delay, "from", jid_domain(&session->jid));
-	element_set(delay, "stamp", datetime_format(stanza->arena, entry->time_ms));
+	delay_add(stanza->root, jid_domain(&session->jid), entry->time_ms);
 	stanza_freeze(stanza);
 	delivery.stanza = stanza;
 	offline->flushing = NULL; /* this one is not held */
@@ -503,7 +500,7 @@ const struct iris_module iris_module_xep0160 = {
 	.name = "xep0160",
 	.summary = "Offline Messages",
 	.xep = "XEP-0160 1.0.1",
-	.needs = IRIS_NAMES("archive"),
+	.needs = IRIS_NAMES("archive", "xep0203"),
 	.self = &offline_self,
 	.options = offline_options,
 	.queries = (struct iris_query *const[]){ &offline_load, &offline_store, &offline_erase, NULL },

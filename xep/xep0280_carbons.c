@@ -6,9 +6,10 @@
  * answers, so it goes to the one session that it is addressed to, and the feature is not announced.
  */
 #include "iris/module.h"
+#include "xep/payloads.h"
+#include "xep/xep0297_forwarding.h"
 
 #define NS_CARBONS "urn:xmpp:carbons:2"
-#define NS_FORWARD "urn:xmpp:forward:0"
 
 static struct iris_module_self carbons_self;
 
@@ -22,16 +23,15 @@ static struct iris_metric carbons_metrics[] = {
 static bool
 carbons_is_forbidden(const struct iris_element *message)
 {
-	return element_child(message, "private", NS_CARBONS) || element_child(message, "no-copy", "urn:xmpp:hints");
+	return element_child(message, "private", NS_CARBONS) || message_has_hint(message, "no-copy");
 }
 
 static bool
 carbons_has_im_payload(const struct iris_element *message)
 {
 	ELEMENT_FOREACH(child, message) {
-		if (str_is(child->ns, "urn:xmpp:receipts") || str_is(child->ns, "urn:xmpp:chat-markers:0") ||
-		    str_is(child->ns, "http://jabber.org/protocol/chatstates") ||
-		    element_is(child, "x", "jabber:x:conference"))
+		if (payload_is_receipt(child) || payload_is_marker(child) || payload_is_chat_state(child) ||
+		    payload_is_invitation(child))
 			return true;
 	}
 	return false;
@@ -41,7 +41,7 @@ carbons_has_im_payload(const struct iris_element *message)
 static bool
 carbons_is_copied_by_room(const struct iris_element *message, bool received)
 {
-	struct iris_element *x = element_child(message, "x", "http://jabber.org/protocol/muc#user");
+	struct iris_element *x = message_room_mark(message);
 
 	return received && x && !element_child(x, "invite", NULL);
 }
@@ -58,7 +58,7 @@ carbons_is_eligible(const struct iris_stanza *stanza, bool received)
 		return true;
 	case IRIS_NORMAL:
 		return element_child(message, "body", NULL) || carbons_has_im_payload(message) ||
-		       element_child(message, "x", "http://jabber.org/protocol/muc#user");
+		       message_room_mark(message);
 	default:
 		return false;
 	}
@@ -86,13 +86,11 @@ static struct iris_stanza *
 carbons_wrap(const struct iris_user *user, const struct iris_delivery *original, const char *direction)
 {
 	struct iris_stanza *copy = stanza_new(IRIS_MESSAGE, original->stanza->type);
-	struct iris_element *wrapper, *message;
+	struct iris_element *wrapper;
 
 	stanza_set_from(copy, &user->jid);
 	wrapper = element_add(copy->root, direction, NS_CARBONS);
-	message = element_copy(copy->arena, original->stanza->root);
-	carbons_append_extra(message, original->extra);
-	element_append(element_add(wrapper, "forwarded", NS_FORWARD), message);
+	carbons_append_extra(forwarded_add(wrapper, original->stanza->root, 0), original->extra);
 	stanza_freeze(copy);
 	return copy;
 }
@@ -210,6 +208,7 @@ const struct iris_module iris_module_xep0280 = {
 	.name = "xep0280",
 	.summary = "Message Carbons",
 	.xep = "XEP-0280 1.0.1",
+	.needs = IRIS_NAMES("xep0297"),
 	.self = &carbons_self,
 	.features = carbons_features,
 	.iq = carbons_iq,

@@ -10,10 +10,9 @@
 #include "modules/archive/archive.h"
 #include "xep/xep0004_forms.h"
 #include "xep/xep0059_rsm.h"
+#include "xep/xep0297_forwarding.h"
 
 #define NS_MAM "urn:xmpp:mam:2"
-#define NS_DELAY "urn:xmpp:delay"
-#define NS_FORWARD "urn:xmpp:forward:0"
 
 enum { OPT_PAGE };
 
@@ -235,16 +234,13 @@ static void
 mam_send_result(struct iris_request *request, const struct iris_log_entry *entry, const struct iris_stanza *stanza)
 {
 	struct iris_stanza *message = stanza_new(IRIS_MESSAGE, IRIS_NORMAL);
-	struct iris_element *result = element_add(message->root, "result", NS_MAM), *forwarded, *delay;
+	struct iris_element *result = element_add(message->root, "result", NS_MAM);
 
 	stanza_set_from(message, &request->user->jid);
 	stanza_set_to(message, &request->session->jid);
 	element_set(result, "queryid", element_get(request->payload, "queryid"));
 	element_set(result, "id", mam_id(message->arena, entry));
-	forwarded = element_add(result, "forwarded", NS_FORWARD);
-	delay = element_add(forwarded, "delay", NS_DELAY);
-	element_set(delay, "stamp", datetime_format(message->arena, entry->time_ms));
-	element_append(forwarded, element_copy(message->arena, stanza->root));
+	forwarded_add(result, stanza->root, entry->time_ms);
 	session_send(request->session, &message);
 	metric_add(&mam_metrics[1], 1);
 }
@@ -359,7 +355,7 @@ const struct iris_module iris_module_xep0313 = {
 	.name = "xep0313",
 	.summary = "Message Archive Management",
 	.xep = "XEP-0313 1.1.3",
-	.needs = IRIS_NAMES("archive", "xep0004", "xep0059", "xep0359"),
+	.needs = IRIS_NAMES("archive", "xep0004", "xep0059", "xep0297", "xep0359"),
 	.self = &mam_self,
 	.options = mam_options,
 	.features = mam_features,

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "iris/module.h"
+#include "xep/payloads.h"
 
 #define NS_CSI "urn:xmpp:csi:0"
 
@@ -77,8 +78,7 @@ csi_can_wait(const struct iris_stanza *stanza)
 	if (stanza->kind == IRIS_IQ || stanza->type == IRIS_ERROR)
 		return false;
 	ELEMENT_FOREACH(child, stanza->root) {
-		if (!str_is(child->ns, "http://jabber.org/protocol/chatstates") &&
-		    !str_is(child->ns, "urn:xmpp:hints") && !element_is(child, "thread", NULL))
+		if (!payload_is_chat_state(child) && !payload_is_hint(child) && !element_is(child, "thread", NULL))
 			return false;
 	}
 	return true;

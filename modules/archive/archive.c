@@ -4,8 +4,7 @@
  * never waits.  It does not answer queries and does not deliver: other plug-ins do.
  */
 #include "modules/archive/archive.h"
-
-#define NS_HINTS "urn:xmpp:hints"
+#include "xep/payloads.h"
 
 enum { OPT_KEEP };
 enum { KEEP_ALL, KEEP_OFFLINE };
@@ -21,24 +20,16 @@ static struct iris_metric archive_metrics[] = {
 
 /* --- what is kept --- */
 
-/* XEP-0334: what the sender says of storing, else what lies in the message. */
-static bool
-archive_has_hint(const struct iris_element *message, const char *hint)
-{
-	return element_child(message, hint, NS_HINTS) != NULL;
-}
-
 /* Markers, receipts, reactions, retractions, encrypted payloads … but not what is only of the moment. */
 static bool
 archive_has_content(const struct iris_element *message)
 {
 	ELEMENT_FOREACH(child, message) {
 		if (str_is(child->ns, NS_CLIENT) ? str_is(child->name, "body") || str_is(child->name, "subject") :
-		    !str_is(child->ns, "http://jabber.org/protocol/chatstates") && !str_is(child->ns, NS_HINTS) &&
-		    !str_is(child->ns, "urn:xmpp:receipts") && !str_is(child->ns, "urn:xmpp:sid:0"))
+		    !payload_is_chat_state(child) && !payload_is_hint(child) && !payload_is_receipt(child))
 			return true;
 	}
-	return archive_has_hint(message, "store");
+	return message_has_hint(message, "store");
 }
 
 bool
@@ -46,7 +37,7 @@ archive_is_storable(const struct iris_stanza *stanza)
 {
 	if (stanza->kind != IRIS_MESSAGE || (stanza->type != IRIS_CHAT && stanza->type != IRIS_NORMAL))
 		return false;
-	if (archive_has_hint(stanza->root, "no-store") || archive_has_hint(stanza->root, "no-permanent-store"))
+	if (message_has_hint(stanza->root, "no-store") || message_has_hint(stanza->root, "no-permanent-store"))
 		return false;
 	return archive_has_content(stanza->root);
 }
@@ -55,7 +46,7 @@ bool
 archive_is_for_offline(const struct iris_stanza *stanza)
 {
 	return (stanza->type == IRIS_CHAT || stanza->type == IRIS_NORMAL) &&
-	       !archive_has_hint(stanza->root, "no-store") && archive_has_content(stanza->root);
+	       !message_has_hint(stanza->root, "no-store") && archive_has_content(stanza->root);
 }
 
 /* --- entries --- */
