@@ -13,29 +13,24 @@ enum { /* of the column `state`; kept for good: never change a value */
 	STATE_IN_ROSTER = 32,
 };
 
-enum { LOAD_PEER, LOAD_STATE, LOAD_JID, LOAD_NAME, LOAD_GROUPS, LOAD_REQUEST };
+enum { LOAD_VERSION, LOAD_PEER, LOAD_STATE, LOAD_JID, LOAD_NAME, LOAD_GROUPS, LOAD_REQUEST };
 
+/* One trip for all: the version is in each row, and in one without a contact when there is none. */
 static struct iris_query load = {
 	.name = "roster.load",
 	.table = "roster",
-	.sql = "SELECT peer, state, jid, contact_name, contact_groups, request FROM roster WHERE "
-	       "account = $1",
+	.sql = "SELECT v.version, r.peer, r.state, r.jid, r.contact_name, r.contact_groups, r.request "
+	       "FROM (SELECT COALESCE(MAX(version), 0) AS version FROM roster_version WHERE account = $1) v "
+	       "LEFT JOIN roster r ON r.account = $1",
 	.key = "account peer",
 	.params = { { "account", IRIS_INT } },
-	.columns = { { "peer", IRIS_INT },
+	.columns = { { "version", IRIS_INT },
+		     { "peer", IRIS_INT },
 		     { "state", IRIS_INT },
 		     { "jid", IRIS_SEALED },
 		     { "contact_name", IRIS_SEALED },
 		     { "contact_groups", IRIS_SEALED },
 		     { "request", IRIS_SEALED } },
-};
-
-static struct iris_query load_version = {
-	.name = "roster.load_version",
-	.table = "roster_version",
-	.sql = "SELECT version FROM roster_version WHERE account = $1",
-	.params = { { "account", IRIS_INT } },
-	.columns = { { "version", IRIS_INT } },
 };
 
 static struct iris_query save = {
@@ -91,7 +86,7 @@ static struct iris_query drop_version = {
 };
 
 struct iris_query *const roster_queries[] = {
-	&load, &load_version, &save, &save_version, &drop, &drop_all, &drop_version, NULL,
+	&load, &save, &save_version, &drop, &drop_all, &drop_version, NULL,
 };
 
 /* --- groups: one sealed value, their names with a NUL behind each --- */
@@ -165,14 +160,14 @@ roster_load(const struct iris_account *account, struct iris_roster *roster)
 	struct iris_rows rows;
 	bool ok;
 
-	ok = vault_read(&load_version, 0, VALUES(value_int(account->id)), arena, &rows) ==
+	ok = vault_read(&load, account->owner, VALUES(value_int(account->id)), arena, &rows) ==
 	     IRIS_VAULT_OK;
-	if (ok && rows.count)
-		roster->version = row_value(&rows, 0, 0)->number;
-	ok = ok && vault_read(&load, account->owner, VALUES(value_int(account->id)), arena,
-			      &rows) == IRIS_VAULT_OK;
-	for (size_t i = 0; ok && i < rows.count; i++)
-		load_row(arena, &rows, i, roster);
+	if (ok && rows.count > 0)
+		roster->version = row_value(&rows, 0, LOAD_VERSION)->number;
+	for (size_t i = 0; ok && i < rows.count; i++) {
+		if (row_value(&rows, i, LOAD_PEER)->type != IRIS_TYPE_NONE)
+			load_row(arena, &rows, i, roster);
+	}
 	arena_unref(&arena);
 	return ok;
 }

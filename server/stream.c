@@ -335,12 +335,30 @@ stream_go_on_later(struct iris_stream *stream, int64_t milliseconds)
 	timer_start(&stream->again, milliseconds, stream_on_again, stream);
 }
 
+/*
+ * The user in memory, who is needed soon anyway, knows the account: whoever locks or removes it lets
+ * the user go.  Who unlocks it does not, so "locked" is no answer.
+ */
+static bool
+stream_take_account_of_user(struct iris_stream *stream)
+{
+	struct iris_user *user = user_get(&stream->jid);
+	bool usable = user && !user->account.locked;
+
+	if (usable)
+		stream->account = user->account;
+	user_release(&user);
+	return usable;
+}
+
 /* The account as it is now, at home: SECURITY: it may have been locked while the client signed in elsewhere. */
 static void
 stream_check_account(struct iris_stream *stream)
 {
 	if (stream->jid.node_len == 0)
 		return; /* no account: another server, a component */
+	if (stream_take_account_of_user(stream))
+		return;
 	if (!accounts()->find(&stream->jid, &stream->account))
 		stream_error(stream, "internal-server-error", "the account could not be read");
 	else if (stream->account.id == 0 || stream->account.locked)

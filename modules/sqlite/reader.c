@@ -53,10 +53,10 @@ readers_take(struct vault_read *read)
 	pthread_mutex_lock(&readers.lock);
 	bool ready = read->after <= readers.committed;
 	list_append(ready ? &readers.ready : &readers.waiting, read);
-	if (ready)
-		pthread_cond_signal(&readers.wake);
 	pthread_mutex_unlock(&readers.lock);
-	if (!ready)
+	if (ready)
+		pthread_cond_signal(&readers.wake); /* unlocked: who wakes needs the lock */
+	else
 		writer_hurry();
 }
 
