@@ -449,7 +449,7 @@ connection_open(const struct connection_setup *setup)
 
 	*connection = (struct connection){
 		.fd = setup->fd, .handler = setup->handler, .owner = setup->owner,
-		.direct_tls = setup->direct_tls, .alpn = setup->alpn, .turn = { .fn = connection_on_turn },
+		.direct_tls = setup->direct_tls, .alpn = setup->alpn, .turn = { .late = true, .fn = connection_on_turn },
 	};
 	connection_tune(setup->fd);
 	if (setup->proxy) {

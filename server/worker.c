@@ -29,7 +29,7 @@ struct iris_worker {
 	struct event *wake;
 	struct mailbox mailbox;
 	bool has_mailbox; /* also when its thread is gone, until worker_main_free() */
-	struct turn_list turn_end;
+	struct turn_list turn_end, turn_late;
 	int64_t now_ms, wall_ms; /* 0: not read in this turn */
 	/* Of this turn, by the coarse clock: */
 	int64_t turn_began_ms, slice_began_ms, longest_ms;
@@ -197,12 +197,12 @@ run_mail(struct iris_worker *worker)
 }
 
 static bool
-run_turn_end(struct iris_worker *worker)
+run_turn_end(struct turn_list *list)
 {
-	struct iris_turn *turn = TAILQ_FIRST(&worker->turn_end);
+	struct iris_turn *turn = TAILQ_FIRST(list);
 	bool any = turn != NULL;
 
-	for (; turn; turn = TAILQ_FIRST(&worker->turn_end)) {
+	for (; turn; turn = TAILQ_FIRST(list)) {
 		worker_turn_cancel(turn);
 		worker_slice_begin();
 		turn->fn(turn);
@@ -218,7 +218,8 @@ run_rest(struct iris_worker *worker)
 
 	do {
 		any = fibers_run_ready();
-		any = run_turn_end(worker) || any;
+		any = run_turn_end(&worker->turn_end) || any;
+		any = any || run_turn_end(&worker->turn_late);
 	} while (any);
 }
 
@@ -234,6 +235,12 @@ run_turn(struct iris_worker *worker)
 	watch_turn(worker);
 }
 
+static struct turn_list *
+turn_list_of(const struct iris_turn *turn)
+{
+	return turn->late ? &self->turn_late : &self->turn_end;
+}
+
 void
 worker_at_turn_end(struct iris_turn *turn)
 {
@@ -241,7 +248,7 @@ worker_at_turn_end(struct iris_turn *turn)
 	if (turn->queued)
 		return;
 	turn->queued = true;
-	TAILQ_INSERT_TAIL(&self->turn_end, turn, link);
+	TAILQ_INSERT_TAIL(turn_list_of(turn), turn, link);
 }
 
 void
@@ -250,7 +257,7 @@ worker_turn_cancel(struct iris_turn *turn)
 	if (!turn->queued)
 		return;
 	turn->queued = false;
-	TAILQ_REMOVE(&self->turn_end, turn, link);
+	TAILQ_REMOVE(turn_list_of(turn), turn, link);
 }
 
 /* --- mail and calls --- */
@@ -363,6 +370,7 @@ loop_open(struct iris_worker *worker)
 				 on_wake, NULL);
 	IRIS_ASSERT(worker->wake != NULL && event_add(worker->wake, NULL) == 0);
 	TAILQ_INIT(&worker->turn_end);
+	TAILQ_INIT(&worker->turn_late);
 	worker->mail_count = worker->mail_seen = 0;
 	worker->quit = false;
 	return true;
@@ -372,7 +380,7 @@ loop_open(struct iris_worker *worker)
 static void
 loop_close(struct iris_worker *worker)
 {
-	IRIS_ASSERT(TAILQ_EMPTY(&worker->turn_end));
+	IRIS_ASSERT(TAILQ_EMPTY(&worker->turn_end) && TAILQ_EMPTY(&worker->turn_late));
 	event_free(worker->wake);
 	event_base_free(worker->base);
 	worker->base = NULL;
