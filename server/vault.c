@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The vault as a whole: making a region, bringing its schema up to date, opening, closing.  Main thread.
- * Each part has a file of its own: vault_write.c, vault_read.c, vault_log.c, vault_ids.c,
- * vault_statement.c, vault_seal.c, vault_keys.c, vault_schema.c; options are in vault_module.c.
+ * The vault as a whole: making a region, bringing its schema up to date, opening, closing.  Main
+ * thread. Each part has a file of its own: vault_write.c, vault_read.c, vault_log.c, vault_index.c,
+ * vault_ids.c, vault_statement.c, vault_seal.c, vault_keys.c, vault_schema.c; options are in
+ * vault_module.c.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -14,20 +15,31 @@ static const struct iris_vault_engine *vault_engine; /* open */
 static atomic_bool vault_running, vault_is_edge;
 
 struct iris_metric vault_metrics[VAULT_METRIC_COUNT + 1] = {
-	[VAULT_METRIC_QUEUED] = { .name = "iris_vault_queue_rows", .kind = IRIS_GAUGE,
+	[VAULT_METRIC_QUEUED] = { .name = "iris_vault_queue_rows",
+				  .kind = IRIS_GAUGE,
 				  .help = "Rows handed over and not committed yet" },
-	[VAULT_METRIC_ROWS] = { .name = "iris_vault_rows_total", .kind = IRIS_COUNTER,
+	[VAULT_METRIC_ROWS] = { .name = "iris_vault_rows_total",
+				.kind = IRIS_COUNTER,
 				.help = "Statements handed over to be written" },
-	[VAULT_METRIC_FAILED] = { .name = "iris_vault_failed_total", .kind = IRIS_COUNTER,
+	[VAULT_METRIC_FAILED] = { .name = "iris_vault_failed_total",
+				  .kind = IRIS_COUNTER,
 				  .help = "Transactions that were not committed" },
-	[VAULT_METRIC_BUSY] = { .name = "iris_vault_busy_total", .kind = IRIS_COUNTER,
+	[VAULT_METRIC_BUSY] = { .name = "iris_vault_busy_total",
+				.kind = IRIS_COUNTER,
 				.help = "Writes turned away because the queue was full" },
-	[VAULT_METRIC_REFUSED] = { .name = "iris_vault_refused_total", .kind = IRIS_COUNTER,
-				   .help = "Writes refused: no such owner, no key, or the role edge" },
-	[VAULT_METRIC_READS] = { .name = "iris_vault_reads_total", .kind = IRIS_COUNTER, .help = "Reads" },
-	[VAULT_METRIC_READS_FAILED] = { .name = "iris_vault_reads_failed_total", .kind = IRIS_COUNTER,
-					.help = "Reads that failed, or found a value that did not open" },
-	[VAULT_METRIC_TAIL] = { .name = "iris_vault_tail_entries", .kind = IRIS_GAUGE,
+	[VAULT_METRIC_REFUSED] = { .name = "iris_vault_refused_total",
+				   .kind = IRIS_COUNTER,
+				   .help = "Writes refused: no such owner, no key, or the role "
+					   "edge" },
+	[VAULT_METRIC_READS] = { .name = "iris_vault_reads_total",
+				 .kind = IRIS_COUNTER,
+				 .help = "Reads" },
+	[VAULT_METRIC_READS_FAILED] = { .name = "iris_vault_reads_failed_total",
+					.kind = IRIS_COUNTER,
+					.help = "Reads that failed, or found a value that did not "
+						"open" },
+	[VAULT_METRIC_TAIL] = { .name = "iris_vault_tail_entries",
+				.kind = IRIS_GAUGE,
 				.help = "Entries of the log that are not in its index yet" },
 };
 
@@ -36,8 +48,9 @@ vault_load(const struct vault_options *options, struct iris_error *error)
 {
 	const struct iris_vault_engine *engine = options->engine;
 
-	return schema_check(engine, error) && keys_open(options, error) && ids_open(engine, error) &&
-	       vault_log_open(engine, error) && engine->start(error);
+	return schema_check(engine, error) && keys_open(options, error) &&
+	       ids_open(engine, error) && vault_log_open(error) &&
+	       vault_index_open(engine, error) && engine->start(error);
 }
 
 bool
@@ -62,7 +75,7 @@ vault_open_with(const struct vault_options *options, struct iris_error *error)
 	writes_start(vault_engine);
 	reads_start(vault_engine);
 	atomic_store(&vault_running, true);
-	if (vault_log_start(error))
+	if (vault_index_start(error))
 		return true;
 	vault_close();
 	return false;
@@ -74,11 +87,11 @@ vault_close(void)
 	if (!vault_engine)
 		return;
 	atomic_store(&vault_running, false);
-	vault_log_stop();
+	vault_index_stop();
 	vault_engine->stop();
 	writes_stop();
 	reads_start(NULL);
-	vault_log_close();
+	vault_index_close();
 	statements_close();
 	keys_close();
 	seal_stop();
@@ -98,7 +111,8 @@ vault_is_ready(char *why, size_t size)
 }
 
 bool
-vault_upgrade_with(const struct vault_options *options, unsigned *applied_r, struct iris_error *error)
+vault_upgrade_with(const struct vault_options *options, unsigned *applied_r,
+		   struct iris_error *error)
 {
 	if (!options->engine->open(false, error))
 		return false;
@@ -108,7 +122,8 @@ vault_upgrade_with(const struct vault_options *options, unsigned *applied_r, str
 }
 
 static bool
-vault_make_region(const struct vault_options *options, const char *company, struct iris_error *error)
+vault_make_region(const struct vault_options *options, const char *company,
+		  struct iris_error *error)
 {
 	const struct iris_vault_engine *engine = options->engine;
 	struct iris_error ignored;
@@ -120,7 +135,8 @@ vault_make_region(const struct vault_options *options, const char *company, stru
 		return false;
 	if (regions > 0) {
 		error_set(error, "The store belongs to a region already");
-		return error_hint(error, "Nothing was changed; name another store to make a new region");
+		return error_hint(error,
+				  "Nothing was changed; name another store to make a new region");
 	}
 	if (!keys_master_create(options->key_path, error) || !engine->script("BEGIN", error))
 		return false;

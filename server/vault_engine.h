@@ -22,7 +22,7 @@ struct vault_statement {
 	const struct iris_query *query;
 	unsigned param_count, column_count;
 	bool seals, opens;     /* has sealed parameters, sealed columns */
-	unsigned key_count;    /* what identifies the row, for the authentication of sealed fields */
+	unsigned key_count; /* what identifies the row, for the authentication of sealed fields */
 	struct vault_key_source {
 		bool column;       /* else a parameter */
 		unsigned index;
@@ -58,12 +58,12 @@ struct vault_unit {
 struct vault_group {
 	struct iris_mail mail;
 	struct vault_group *next;      /* the engine's while it has it */
-	struct iris_worker *home;      /* NULL: not a worker's; done(group) is called by the engine's thread */
+	struct iris_worker *home;      /* NULL: the engine's thread calls done(group) instead */
 	void (*done)(struct vault_group *group);
 	struct vault_unit *first, *last;
 	size_t rows, bytes;
 	bool urgent;                   /* somebody awaits it: do not linger */
-	bool background;               /* the log's index: a transaction of its own, when there is room */
+	bool background; /* the log's index: a transaction of its own, when there is room */
 	uint64_t sequence;             /* set by submit(): rises with every group of the engine */
 	struct vault_chunk *chunks;    /* where units, calls and values lie */
 };
@@ -73,7 +73,10 @@ void vault_groups_done(struct vault_group *chain);
 
 /* --- reads --- */
 
-/* Rows on their way from the engine: made by rows_add_… on the engine's thread, read on the asking worker. */
+/*
+ * Rows on their way from the engine: made by rows_add_… on the engine's thread, read on the asking
+ * worker.
+ */
 struct vault_rows {
 	char *base;
 	size_t len, cap;
@@ -125,8 +128,8 @@ struct iris_vault_engine {
 	const struct vault_dialect *dialect;
 
 	/*
-	 * Main thread, blocking, before start(): connects (create: and makes the store when there is none).
-	 * The options are those of the engine's own module.
+	 * Main thread, blocking, before start(): connects (create: and makes the store when there
+	 * is none). The options are those of the engine's own module.
 	 */
 	bool (*open)(bool create, struct iris_error *error);
 	void (*close)(void);
@@ -136,7 +139,7 @@ struct iris_vault_engine {
 		      struct vault_rows *rows, struct iris_error *error);
 
 	bool (*start)(struct iris_error *error); /* its threads, or its connections */
-	void (*stop)(void);                      /* finishes what was submitted; then nothing is outstanding */
+	void (*stop)(void); /* finishes what was submitted; then nothing is outstanding */
 
 	/* Main thread; checks the SQL against the declaration. */
 	bool (*prepare)(struct vault_statement *statement, struct iris_error *error);

@@ -43,21 +43,25 @@ vault_next_id(enum iris_sequence sequence)
 	int64_t id = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed);
 	int64_t reserved = atomic_load_explicit(&s->reserved, memory_order_relaxed);
 
-	if (id < reserved - s->block / 2 || writes_are_refused() || atomic_exchange(&s->extending, true))
+	if (id < reserved - s->block / 2 || writes_are_refused() ||
+	    atomic_exchange(&s->extending, true))
 		return id;
 	struct iris_ticket *ticket = ticket_new(sequence_extended, s);
-	writes_post_own(&sequence_extend, VALUES(value_str(str_from(s->name)), value_int(reserved + s->block)),
+	writes_post_own(&sequence_extend,
+			VALUES(value_str(str_from(s->name)), value_int(reserved + s->block)),
 			ticket);
 	ticket_unref(&ticket);
 	return id;
 }
 
 static bool
-sequence_open(const struct iris_vault_engine *engine, struct id_sequence *s, int64_t floor, struct iris_error *error)
+sequence_open(const struct iris_vault_engine *engine, struct id_sequence *s, int64_t floor,
+	      struct iris_error *error)
 {
 	struct vault_rows rows = { .base = NULL };
 	const struct iris_value name = { .type = IRIS_TEXT, .bytes = str_from(s->name) };
-	bool ok = engine->query("SELECT next FROM vault_sequences WHERE name = $1", &name, 1, &rows, error);
+	bool ok = engine->query("SELECT next FROM vault_sequences WHERE name = $1", &name, 1, &rows,
+				error);
 
 	if (ok && rows.count != 1) {
 		ok = error_set(error, "The vault's own tables are damaged");
@@ -71,7 +75,8 @@ sequence_open(const struct iris_vault_engine *engine, struct id_sequence *s, int
 		atomic_store(&s->next, next);
 		atomic_store(&s->reserved, next + s->block);
 		atomic_store(&s->extending, false);
-		ok = engine->query(sequence_extend.sql, VALUES(name, value_int(next + s->block)), 2, NULL, error);
+		ok = engine->query(sequence_extend.sql, VALUES(name, value_int(next + s->block)), 2,
+				   NULL, error);
 	}
 	rows_free(&rows);
 	return ok;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Keys and owners (P7.3).  The master key comes from a file; a key under it (KEK) wraps one data key
- * per owner, which are kept in the table vault_keys, and unwrapped here while the vault is open, in
- * locked memory.  Owners without a key that seals do not exist for the vault.
- * Tables are changed by one thread at a time under the write lock; reads come from any thread, and
- * seldom: sealing keeps contexts per thread (vault_seal.c), invalidated by the generation.
+ * Keys and owners (P7.3).  The master key comes from a file; a key under it (KEK) wraps one data
+ * key per owner, which are kept in the table vault_keys, and unwrapped here while the vault is
+ * open, in locked memory.  Owners without a key that seals do not exist for the vault. Tables are
+ * changed by one thread at a time under the write lock; reads come from any thread, and seldom:
+ * sealing keeps contexts per thread (vault_seal.c), invalidated by the generation.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +27,7 @@
 
 enum key_state { KEY_SEALS = 1, KEY_OPENS = 2, KEY_ERASED = 3 };
 
-/* What must never reach a disk lies together in pages that are locked and left out of core dumps. */
+/* What must never reach a disk lies together, in pages that are locked and not dumped. */
 struct key_store {
 	unsigned char kek[VAULT_KEY_SIZE];
 	unsigned char peer_secret[VAULT_KEY_SIZE];
@@ -38,7 +38,8 @@ static pthread_rwlock_t keys_lock = PTHREAD_RWLOCK_INITIALIZER;
 static struct key_store *keys_store;
 static size_t keys_store_size;
 static size_t keys_count, keys_cap;
-static uint32_t *keys_index; /* open addressing by owner: 1 + position of the key that seals, 0 empty */
+/* Open addressing by owner: 1 + position of the key that seals; 0: empty. */
+static uint32_t *keys_index;
 static size_t keys_index_size;
 static uint32_t keys_last_id;
 static iris_owner keys_last_owner;
@@ -52,11 +53,18 @@ static struct iris_query owner_insert = {
 	.params = { { "owner", IRIS_INT }, { "name", IRIS_TEXT }, { "created", IRIS_INT } },
 };
 static struct iris_query key_insert = {
-	.name = "vault.key_insert", .table = "vault_keys", .write = true,
+	.name = "vault.key_insert",
+	.table = "vault_keys",
+	.write = true,
 	.sql = "INSERT INTO vault_keys (id, owner, purpose, root, state, wrapped, created) "
 	       "VALUES ($1, $2, $3, $4, $5, $6, $7)",
-	.params = { { "id", IRIS_INT }, { "owner", IRIS_INT }, { "purpose", IRIS_TEXT }, { "root", IRIS_INT },
-		    { "state", IRIS_INT }, { "wrapped", IRIS_BLOB }, { "created", IRIS_INT } },
+	.params = { { "id", IRIS_INT },
+		    { "owner", IRIS_INT },
+		    { "purpose", IRIS_TEXT },
+		    { "root", IRIS_INT },
+		    { "state", IRIS_INT },
+		    { "wrapped", IRIS_BLOB },
+		    { "created", IRIS_INT } },
 };
 static struct iris_query key_retire = {
 	.name = "vault.key_retire", .table = "vault_keys", .write = true,
@@ -68,7 +76,8 @@ static struct iris_query key_erase = {
 	.sql = "UPDATE vault_keys SET state = 3, wrapped = $2 WHERE owner = $1",
 	.params = { { "owner", IRIS_INT }, { "wrapped", IRIS_BLOB } },
 };
-static struct iris_query *const keys_queries[] = { &owner_insert, &key_insert, &key_retire, &key_erase };
+static struct iris_query *const keys_queries[] = { &owner_insert, &key_insert, &key_retire,
+						   &key_erase };
 
 static struct iris_value
 value_bytes(const void *base, size_t len)
@@ -103,11 +112,14 @@ master_check(int fd, const char *path, struct iris_error *error)
 		return master_problem(error, path, "it belongs to another user");
 	if (st.st_mode & 0177) {
 		master_problem(error, path, "others than its owner may read or change it");
-		return error_hint(error, "chmod 0400 the file; if others could read it, make new keys");
+		return error_hint(error,
+				  "chmod 0400 the file; if others could read it, make new keys");
 	}
 	if (st.st_size < MASTER_TEXT || st.st_size > MASTER_TEXT + 1) {
 		master_problem(error, path, "it is not of the right size");
-		return error_hint(error, "It holds %d hexadecimal digits; restore it from the backup", MASTER_TEXT);
+		return error_hint(error,
+				  "It holds %d hexadecimal digits; restore it from the backup",
+				  MASTER_TEXT);
 	}
 	return true;
 }
@@ -144,7 +156,8 @@ master_load(const char *path, unsigned char root[VAULT_KEY_SIZE], struct iris_er
 
 	if (fd < 0) {
 		master_problem(error, path, strerror(errno));
-		return error_hint(error, "irisctl init makes one for a new region; for an old one restore the backup");
+		return error_hint(error, "irisctl init makes one for a new region; for an old one "
+					 "restore the backup");
 	}
 	ok = master_check(fd, path, error);
 	if (ok && read(fd, text, sizeof(text)) != (ssize_t)sizeof(text))
@@ -208,13 +221,16 @@ store_free(void)
 static void
 store_reserve(size_t cap)
 {
-	size_t size = (sizeof(struct key_store) + cap * sizeof(struct vault_key) + 4095) & ~(size_t)4095;
-	struct key_store *store = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t size =
+		(sizeof(struct key_store) + cap * sizeof(struct vault_key) + 4095) & ~(size_t)4095;
+	struct key_store *store =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	IRIS_ASSERT(store != MAP_FAILED);
 	(void)madvise(store, size, MADV_DONTDUMP);
 	if (mlock(store, size) != 0)
-		LOG(IRIS_LOG_WARNING, "vault", "keys not locked in memory", LOG_CSTR("reason", strerror(errno)));
+		LOG(IRIS_LOG_WARNING, "vault", "keys not locked in memory",
+		    LOG_CSTR("reason", strerror(errno)));
 	if (keys_store)
 		memcpy(store, keys_store, sizeof(*store) + keys_count * sizeof(struct vault_key));
 	store_free();
@@ -300,7 +316,8 @@ keys_current(iris_owner owner, struct vault_key *key_r)
 	bool found = false;
 
 	pthread_rwlock_rdlock(&keys_lock);
-	for (size_t i = index_start(owner); keys_index && keys_index[i] && !found; i = (i + 1) & (keys_index_size - 1)) {
+	for (size_t i = index_start(owner); keys_index && keys_index[i] && !found;
+	     i = (i + 1) & (keys_index_size - 1)) {
 		const struct vault_key *key = &keys_store->keys[keys_index[i] - 1];
 		found = key->owner == owner;
 		if (found)
@@ -413,7 +430,8 @@ vault_owner_create(struct iris_str name, iris_owner *owner_r)
 		return IRIS_VAULT_FAILED;
 
 	struct iris_batch *batch = batch_new_own();
-	batch_add(batch, &owner_insert, VALUES(value_int(owner), value_str(name), value_int(now_ms())));
+	batch_add(batch, &owner_insert,
+		  VALUES(value_int(owner), value_str(name), value_int(now_ms())));
 	batch_add(batch, &key_insert, row.values);
 	enum iris_vault_result result = batch_write(&batch);
 	if (result == IRIS_VAULT_OK) {
@@ -480,7 +498,8 @@ region_check(const struct vault_options *options, const unsigned char check[VAUL
 	     struct iris_error *error)
 {
 	struct vault_rows rows = { .base = NULL };
-	bool ok = options->engine->query("SELECT name, key_check FROM vault_region", NULL, 0, &rows, error);
+	bool ok = options->engine->query("SELECT name, key_check FROM vault_region", NULL, 0, &rows,
+					 error);
 
 	if (ok && rows.count != 1) {
 		ok = error_set(error, "The store belongs to no region yet");
@@ -491,12 +510,16 @@ region_check(const struct vault_options *options, const unsigned char check[VAUL
 		struct iris_str name = rows_read(&reader).bytes, stored = rows_read(&reader).bytes;
 		if (!str_is(name, options->region)) {
 			ok = error_set(error, "The store belongs to another region");
-			error_detail(error, "it is of region '%.*s', the configuration says '%s'", IRIS_STR_FMT(name),
-				     options->region);
-		} else if (!str_equal_secret(stored, (struct iris_str){ (const char *)check, VAULT_KEY_SIZE })) {
-			ok = error_set(error, "This is not the master key that the store was made with");
+			error_detail(error, "it is of region '%.*s', the configuration says '%s'",
+				     IRIS_STR_FMT(name), options->region);
+		} else if (!str_equal_secret(stored, (struct iris_str){ (const char *)check,
+									VAULT_KEY_SIZE })) {
+			ok = error_set(error,
+				       "This is not the master key that the store was made with");
 			error_detail(error, "%s", options->key_path);
-			error_hint(error, "Restore the key of this region; nothing can be read without it");
+			error_hint(
+				error,
+				"Restore the key of this region; nothing can be read without it");
 		}
 	}
 	rows_free(&rows);
@@ -534,9 +557,11 @@ keys_load(const struct iris_vault_engine *engine, struct iris_error *error)
 	struct vault_rows rows = { .base = NULL };
 	struct rows_reader reader;
 	int64_t last_owner = 0;
-	bool ok = schema_read_int(engine, "SELECT coalesce(max(owner), 0) FROM vault_owners", &last_owner, error) &&
-		  engine->query("SELECT id, owner, purpose, state, wrapped FROM vault_keys ORDER BY id", NULL, 0, &rows,
-				error);
+	bool ok = schema_read_int(engine, "SELECT coalesce(max(owner), 0) FROM vault_owners",
+				  &last_owner, error) &&
+		  engine->query(
+			  "SELECT id, owner, purpose, state, wrapped FROM vault_keys ORDER BY id",
+			  NULL, 0, &rows, error);
 
 	keys_last_owner = (iris_owner)last_owner;
 	rows_read_begin(&reader, &rows);
@@ -553,8 +578,8 @@ bool
 keys_open(const struct vault_options *options, struct iris_error *error)
 {
 	unsigned char check[VAULT_KEY_SIZE];
-	bool ok = master_unlock(options->key_path, check, error) && region_check(options, check, error) &&
-		  keys_load(options->engine, error);
+	bool ok = master_unlock(options->key_path, check, error) &&
+		  region_check(options, check, error) && keys_load(options->engine, error);
 
 	for (size_t i = 0; ok && i < IRIS_COUNT(keys_queries); i++)
 		ok = statement_register(keys_queries[i], error);
@@ -564,11 +589,13 @@ keys_open(const struct vault_options *options, struct iris_error *error)
 }
 
 static bool
-init_key(const struct vault_options *options, iris_owner owner, struct iris_str purpose, struct iris_error *error)
+init_key(const struct vault_options *options, iris_owner owner, struct iris_str purpose,
+	 struct iris_error *error)
 {
 	struct key_row row;
 	bool ok = key_row_make(&row, ++keys_last_id, owner, purpose) &&
-		  options->engine->query(key_insert.sql, row.values, IRIS_COUNT(row.values), NULL, error);
+		  options->engine->query(key_insert.sql, row.values, IRIS_COUNT(row.values), NULL,
+					 error);
 
 	OPENSSL_cleanse(&row.key, sizeof(row.key));
 	return ok;
@@ -587,8 +614,10 @@ keys_init(const struct vault_options *options, const char *company, struct iris_
 		value_int(1), value_str(str_from(options->region)),
 		value_bytes(check, sizeof(check)), value_int(now_ms()),
 	};
-	const struct iris_value owner[] = { value_int(1), value_str(str_from(company)), value_int(now_ms()) };
-	bool ok = engine->query("INSERT INTO vault_region (id, name, key_check, created) VALUES ($1, $2, $3, $4)",
+	const struct iris_value owner[] = { value_int(1), value_str(str_from(company)),
+					    value_int(now_ms()) };
+	bool ok = engine->query("INSERT INTO vault_region (id, name, key_check, created) VALUES "
+				"($1, $2, $3, $4)",
 				region, IRIS_COUNT(region), NULL, error) &&
 		  engine->query(owner_insert.sql, owner, IRIS_COUNT(owner), NULL, error) &&
 		  init_key(options, VAULT_OWNER_REGION, purpose_peer, error) &&

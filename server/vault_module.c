@@ -28,9 +28,12 @@ options_load(struct named_options *named, struct iris_error *error)
 		return true;
 	named->options.engine = module_engine(engine);
 	if (!named->options.engine) {
-		error_set(error, "There is no engine '%.*s' to keep the vault with", IRIS_STR_FMT(engine));
-		error_detail(error, "%.*s", IRIS_STR_FMT(settings_where(atomic_load(&self.settings), OPT_ENGINE)));
-		return error_hint(error, "vault: engine: names a module that is loaded, such as sqlite");
+		error_set(error, "There is no engine '%.*s' to keep the vault with",
+			  IRIS_STR_FMT(engine));
+		error_detail(error, "%.*s",
+			     IRIS_STR_FMT(settings_where(atomic_load(&self.settings), OPT_ENGINE)));
+		return error_hint(error,
+				  "vault: engine: names a module that is loaded, such as sqlite");
 	}
 	named->key_path = str_dup(option_str(&self, OPT_MASTER_KEY));
 	named->region = str_dup(option_str(&self, OPT_REGION));
@@ -59,7 +62,8 @@ vault_open(struct iris_error *error)
 static bool
 refuse_edge(const struct named_options *named, struct iris_error *error)
 {
-	return !named->options.edge || error_set(error, "The role 'edge' keeps nothing: there is no store to make");
+	return !named->options.edge ||
+	       error_set(error, "The role 'edge' keeps nothing: there is no store to make");
 }
 
 bool
@@ -87,15 +91,31 @@ vault_init(const char *company, struct iris_error *error)
 static const char *const vault_roles[] = { "region", "edge", NULL };
 
 static const struct iris_option vault_options_table[] = {
-	[OPT_ENGINE] = { .name = "engine", .type = IRIS_OPT_STRING, .fallback = "sqlite", .min = 1, .max = 64,
+	[OPT_ENGINE] = { .name = "engine",
+			 .type = IRIS_OPT_STRING,
+			 .fallback = "sqlite",
+			 .min = 1,
+			 .max = 64,
 			 .help = "The module that keeps the data." },
-	[OPT_MASTER_KEY] = { .name = "master-key", .type = IRIS_OPT_PATH, .fallback = "master.key",
-			     .help = "The file with the region's master key, mode 0400. Without it nothing can be "
-				     "read: keep a copy in another place than the backups of the data." },
-	[OPT_REGION] = { .name = "region", .type = IRIS_OPT_STRING, .fallback = "emea", .min = 1, .max = 64,
+	[OPT_MASTER_KEY] = { .name = "master-key",
+			     .type = IRIS_OPT_PATH,
+			     .fallback = "master.key",
+			     .help = "The file with the region's master key, mode 0400. Without it "
+				     "nothing can be "
+				     "read: keep a copy in another place than the backups of the "
+				     "data." },
+	[OPT_REGION] = { .name = "region",
+			 .type = IRIS_OPT_STRING,
+			 .fallback = "emea",
+			 .min = 1,
+			 .max = 64,
 			 .help = "The name of the region whose data this is." },
-	[OPT_ROLE] = { .name = "role", .type = IRIS_OPT_CHOICE, .fallback = "region", .choices = vault_roles,
-		       .help = "An edge keeps nothing: it opens no store and refuses every write." },
+	[OPT_ROLE] = { .name = "role",
+		       .type = IRIS_OPT_CHOICE,
+		       .fallback = "region",
+		       .choices = vault_roles,
+		       .help = "An edge keeps nothing: it opens no store and refuses every "
+			       "write." },
 	IRIS_OPTIONS_END,
 };
 

@@ -23,9 +23,11 @@ bool vault_open_with(const struct vault_options *options, struct iris_error *err
 /* Waits until everything posted is committed. The workers' mail must have been drained after it. */
 void vault_close(void);
 /* Brings the schema up to date; the server must be down. applied_r: how many migrations ran. */
-bool vault_upgrade_with(const struct vault_options *options, unsigned *applied_r, struct iris_error *error);
+bool vault_upgrade_with(const struct vault_options *options, unsigned *applied_r,
+			struct iris_error *error);
 /* Makes a region: master key (unless the file is there), schema, keys, owner 1 named `company`. */
-bool vault_init_with(const struct vault_options *options, const char *company, struct iris_error *error);
+bool vault_init_with(const struct vault_options *options, const char *company,
+		     struct iris_error *error);
 
 /* The same with the options of the loaded configuration (vault_module.c). */
 bool vault_open(struct iris_error *error);
@@ -63,9 +65,14 @@ struct vault_migration {
 extern const struct vault_migration vault_migrations[]; /* ends with number 0; ascending */
 
 bool schema_check(const struct iris_vault_engine *engine, struct iris_error *error);
-bool schema_upgrade(const struct iris_vault_engine *engine, unsigned *applied_r, struct iris_error *error);
-bool schema_is_absent(const struct iris_vault_engine *engine, bool *absent_r, struct iris_error *error);
-/* Reads one row's integer or bytes of a blocking query; false with *found_r false when there is no row. */
+bool schema_upgrade(const struct iris_vault_engine *engine, unsigned *applied_r,
+		    struct iris_error *error);
+bool schema_is_absent(const struct iris_vault_engine *engine, bool *absent_r,
+		      struct iris_error *error);
+/*
+ * Reads one row's integer or bytes of a blocking query; false with *found_r false when there is no
+ * row.
+ */
 bool schema_read_int(const struct iris_vault_engine *engine, const char *sql, int64_t *value_r,
 		     struct iris_error *error);
 
@@ -122,13 +129,17 @@ bool seal_start(struct iris_error *error); /* fetches the algorithms */
 void seal_stop(void);
 /* out has room for len + SEAL_OVERHEAD. False: no key of this owner. */
 bool seal_record(const struct seal_binding *binding, struct iris_str plain, char *out);
-/* out has room for len - SEAL_OVERHEAD. False: not of this place, not of this owner, no key, or altered. */
+/*
+ * out has room for len - SEAL_OVERHEAD. False: not of this place, not of this owner, no key, or
+ * altered.
+ */
 bool seal_open_record(const struct seal_binding *binding, struct iris_str record, char *out);
 /* A key under the master: its wrapped form is a record, too, bound to id, owner and purpose. */
-bool seal_wrap_key(const unsigned char kek[VAULT_KEY_SIZE], const struct vault_key *key, struct iris_str purpose,
+bool seal_wrap_key(const unsigned char kek[VAULT_KEY_SIZE], const struct vault_key *key,
+		   struct iris_str purpose,
 		   unsigned char wrapped_r[VAULT_KEY_SIZE + SEAL_OVERHEAD]);
-bool seal_unwrap_key(const unsigned char kek[VAULT_KEY_SIZE], struct iris_str wrapped, struct iris_str purpose,
-		     struct vault_key *key);
+bool seal_unwrap_key(const unsigned char kek[VAULT_KEY_SIZE], struct iris_str wrapped,
+		     struct iris_str purpose, struct vault_key *key);
 bool seal_derive_key(const unsigned char root[VAULT_KEY_SIZE], const char *info,
 		     unsigned char key_r[VAULT_KEY_SIZE]);
 /* HMAC-SHA256 under the region's secret, shortened to 63 bits and never 0. */
@@ -137,8 +148,15 @@ int64_t seal_hash_peer(struct iris_str bare_jid);
 /* --- metrics (vault_module.c) --- */
 
 enum vault_metric {
-	VAULT_METRIC_QUEUED, VAULT_METRIC_ROWS, VAULT_METRIC_FAILED, VAULT_METRIC_BUSY, VAULT_METRIC_REFUSED,
-	VAULT_METRIC_READS, VAULT_METRIC_READS_FAILED, VAULT_METRIC_TAIL, VAULT_METRIC_COUNT,
+	VAULT_METRIC_QUEUED,
+	VAULT_METRIC_ROWS,
+	VAULT_METRIC_FAILED,
+	VAULT_METRIC_BUSY,
+	VAULT_METRIC_REFUSED,
+	VAULT_METRIC_READS,
+	VAULT_METRIC_READS_FAILED,
+	VAULT_METRIC_TAIL,
+	VAULT_METRIC_COUNT,
 };
 extern struct iris_metric vault_metrics[VAULT_METRIC_COUNT + 1];
 
@@ -152,13 +170,15 @@ uint64_t writes_flush(void);
 /* A batch of the vault's own statements, which no owner has. */
 struct iris_batch *batch_new_own(void);
 /* Posts as vault_post() does, and gives the unit, so that it can be marked and extended at once. */
-enum iris_vault_result writes_post_log(const struct vault_statement *statement, const struct iris_log_entry *entry,
+enum iris_vault_result writes_post_log(const struct vault_statement *statement,
+				       const struct iris_log_entry *entry,
 				       const struct iris_value *params, struct iris_ticket *ticket,
 				       struct vault_unit **unit_r);
 void writes_extend(struct vault_unit *unit, const struct vault_statement *statement,
 		   const struct iris_value *params);
 /* Posts a statement of the vault's own, without regard to owner and limits. */
-void writes_post_own(const struct iris_query *query, const struct iris_value *params, struct iris_ticket *ticket);
+void writes_post_own(const struct iris_query *query, const struct iris_value *params,
+		     struct iris_ticket *ticket);
 
 /* Groups built outside a worker's turn (the log's index). */
 struct vault_group *group_new(void);
@@ -183,11 +203,27 @@ bool ids_open(const struct iris_vault_engine *engine, struct iris_error *error);
 
 /* --- the log (vault_log.c) --- */
 
-bool vault_log_open(const struct iris_vault_engine *engine, struct iris_error *error); /* rebuilds the tail */
-bool vault_log_start(struct iris_error *error); /* the thread that fills the index */
-void vault_log_stop(void);                      /* before the engine stops */
-void vault_log_close(void);
-void vault_log_forget(int64_t reader, int64_t id);   /* its write failed */
-void vault_log_index_now(void);                      /* fills the index and waits for it: for tests and tools */
+bool vault_log_open(struct iris_error *error);
+
+/* --- its index (vault_index.c) --- */
+
+struct tail_entry {
+	int64_t id, peer, ts;
+	uint32_t flags;
+};
+
+bool vault_index_open(const struct iris_vault_engine *engine, struct iris_error *error);
+bool vault_index_start(struct iris_error *error); /* the thread that fills it */
+void vault_index_stop(void);                      /* before the engine stops */
+void vault_index_close(void);
+void vault_index_forget(int64_t reader, int64_t id); /* its write failed */
+void vault_log_index_now(void); /* fills the index and waits for it: for tests and tools */
+/* False: the index has passed this id, its rows must be written along: index_with(). */
+bool tail_add(int64_t reader, const struct tail_entry *entry);
+void index_with(struct vault_unit *unit, int64_t reader, const struct tail_entry *entry);
+bool tail_is_full(void);
+/* The first `want` ids in the tail that match, in the direction of the query. */
+int64_t *tail_find_ids(const struct iris_log_query *query, size_t want, struct iris_arena *arena,
+		       size_t *count_r);
 
 #endif

@@ -93,8 +93,12 @@ enum iris_vault_result
 reads_run(struct vault_read_call *calls, unsigned count, const char *what)
 {
 	struct read_wait waiting = {
-		.read = { .home = worker_self(), .after = writes_flush(), .calls = calls, .call_count = count,
-			  .result = IRIS_VAULT_FAILED, .done = read_completed },
+		.read = { .home = worker_self(),
+			  .after = writes_flush(),
+			  .calls = calls,
+			  .call_count = count,
+			  .result = IRIS_VAULT_FAILED,
+			  .done = read_completed },
 		.mail = { .fn = read_arrived },
 	};
 
@@ -110,8 +114,8 @@ reads_run(struct vault_read_call *calls, unsigned count, const char *what)
 /* --- decoding --- */
 
 static bool
-open_value(const struct vault_read_call *call, unsigned column, iris_owner owner, const struct iris_value *row,
-	   struct iris_arena *arena, struct iris_value *value_r)
+open_value(const struct vault_read_call *call, unsigned column, iris_owner owner,
+	   const struct iris_value *row, struct iris_arena *arena, struct iris_value *value_r)
 {
 	const struct vault_statement *statement = call->statement;
 	const struct iris_value *key[VAULT_FIELDS_MAX];
@@ -136,8 +140,8 @@ open_value(const struct vault_read_call *call, unsigned column, iris_owner owner
 }
 
 static bool
-decode_value(const struct vault_read_call *call, unsigned column, iris_owner owner, const struct iris_value *row,
-	     struct iris_arena *arena, struct iris_value *value_r)
+decode_value(const struct vault_read_call *call, unsigned column, iris_owner owner,
+	     const struct iris_value *row, struct iris_arena *arena, struct iris_value *value_r)
 {
 	enum iris_type type = call->statement->query->columns[column].type;
 
@@ -150,7 +154,8 @@ decode_value(const struct vault_read_call *call, unsigned column, iris_owner own
 		return true;
 	if (type == IRIS_SEALED)
 		return open_value(call, column, owner, row, arena, value_r);
-	*value_r = (struct iris_value){ .type = type, .bytes = arena_copy_str(arena, row[column].bytes) };
+	*value_r = (struct iris_value){ .type = type,
+					.bytes = arena_copy_str(arena, row[column].bytes) };
 	return true;
 }
 
@@ -170,12 +175,14 @@ reads_decode(const struct vault_read_call *call, iris_owner owner, struct iris_a
 		for (unsigned c = 0; c < columns; c++)
 			row[c] = rows_read(&reader);
 		for (unsigned c = 0; c < columns; c++) {
-			if (decode_value(call, c, owner, row, arena, &rows_r->values[i * columns + c]))
+			if (decode_value(call, c, owner, row, arena,
+					 &rows_r->values[i * columns + c]))
 				continue;
 			/* SECURITY: no content, no key fields in the log. */
 			LOG(IRIS_LOG_ERROR, "vault", "value does not open",
 			    LOG_CSTR("query", call->statement->query->name),
-			    LOG_CSTR("column", call->statement->query->columns[c].name), LOG_INT("owner", owner));
+			    LOG_CSTR("column", call->statement->query->columns[c].name),
+			    LOG_INT("owner", owner));
 			metric_add(&vault_metrics[VAULT_METRIC_READS_FAILED], 1);
 			return IRIS_VAULT_FAILED;
 		}

@@ -40,7 +40,8 @@ rows_read(struct rows_reader *reader)
 }
 
 bool
-schema_read_int(const struct iris_vault_engine *engine, const char *sql, int64_t *value_r, struct iris_error *error)
+schema_read_int(const struct iris_vault_engine *engine, const char *sql, int64_t *value_r,
+		struct iris_error *error)
 {
 	struct vault_rows rows = { .base = NULL };
 	bool ok = engine->query(sql, NULL, 0, &rows, error);
@@ -88,7 +89,8 @@ dialect_translate(const struct vault_dialect *dialect, const char *sql)
 			out[len++] = *sql++;
 			continue;
 		}
-		const char *word = dialect_word(dialect, (struct iris_str){ sql + 1, (size_t)(end - sql - 1) });
+		const char *word = dialect_word(
+			dialect, (struct iris_str){ sql + 1, (size_t)(end - sql - 1) });
 		if (!word) {
 			free(out);
 			return NULL;
@@ -126,13 +128,17 @@ migration_find(int64_t number)
 	return NULL;
 }
 
-/* applied[i] tells whether vault_migrations[i] ran; fails for one that this program does not know. */
+/*
+ * applied[i] tells whether vault_migrations[i] ran; fails for one that this program does not know.
+ */
 static bool
-schema_load_applied(const struct iris_vault_engine *engine, bool *applied, size_t count, struct iris_error *error)
+schema_load_applied(const struct iris_vault_engine *engine, bool *applied, size_t count,
+		    struct iris_error *error)
 {
 	struct vault_rows rows = { .base = NULL };
 	struct rows_reader reader;
-	bool ok = engine->query("SELECT number FROM schema_migrations ORDER BY number", NULL, 0, &rows, error);
+	bool ok = engine->query("SELECT number FROM schema_migrations ORDER BY number", NULL, 0,
+				&rows, error);
 
 	memset(applied, 0, count * sizeof(*applied));
 	rows_read_begin(&reader, &rows);
@@ -144,7 +150,8 @@ schema_load_applied(const struct iris_vault_engine *engine, bool *applied, size_
 			continue;
 		}
 		ok = error_set(error, "The store was written by a newer version of this program");
-		error_detail(error, "it has migration %04d, which this version does not know", (int)number);
+		error_detail(error, "it has migration %04d, which this version does not know",
+			     (int)number);
 		error_hint(error, "Install that version again; a store is never taken back");
 	}
 	rows_free(&rows);
@@ -165,8 +172,11 @@ schema_is_absent(const struct iris_vault_engine *engine, bool *absent_r, struct 
 {
 	int64_t count;
 	/* The one table that must exist before anything can be asked of it. */
-	if (!schema_script(engine, "CREATE TABLE IF NOT EXISTS schema_migrations (number {int} NOT NULL PRIMARY KEY, "
-				   "name TEXT NOT NULL, applied {int} NOT NULL) {table}", error) ||
+	if (!schema_script(engine,
+			   "CREATE TABLE IF NOT EXISTS schema_migrations (number {int} NOT NULL "
+			   "PRIMARY KEY, "
+			   "name TEXT NOT NULL, applied {int} NOT NULL) {table}",
+			   error) ||
 	    !schema_read_int(engine, "SELECT count(*) FROM schema_migrations", &count, error))
 		return false;
 	*absent_r = count == 0;
@@ -196,7 +206,8 @@ schema_check(const struct iris_vault_engine *engine, struct iris_error *error)
 }
 
 static bool
-migration_run(const struct iris_vault_engine *engine, const struct vault_migration *m, struct iris_error *error)
+migration_run(const struct iris_vault_engine *engine, const struct vault_migration *m,
+	      struct iris_error *error)
 {
 	const struct iris_value row[] = { value_int(m->number), value_str(str_from(m->name)),
 					  value_int((int64_t)time(NULL) * 1000) };
@@ -205,8 +216,9 @@ migration_run(const struct iris_vault_engine *engine, const struct vault_migrati
 	if (!engine->script("BEGIN", error))
 		return false;
 	if (schema_script(engine, m->sql, error) &&
-	    engine->query("INSERT INTO schema_migrations (number, name, applied) VALUES ($1, $2, $3)", row,
-			  IRIS_COUNT(row), NULL, error) &&
+	    engine->query(
+		    "INSERT INTO schema_migrations (number, name, applied) VALUES ($1, $2, $3)",
+		    row, IRIS_COUNT(row), NULL, error) &&
 	    engine->script("COMMIT", error))
 		return true;
 	struct iris_error cause = *error;
@@ -217,11 +229,13 @@ migration_run(const struct iris_vault_engine *engine, const struct vault_migrati
 }
 
 bool
-schema_upgrade(const struct iris_vault_engine *engine, unsigned *applied_r, struct iris_error *error)
+schema_upgrade(const struct iris_vault_engine *engine, unsigned *applied_r,
+	       struct iris_error *error)
 {
 	size_t count = migration_count();
 	bool *applied = iris_calloc(count + 1, sizeof(*applied)), absent;
-	bool ok = schema_is_absent(engine, &absent, error) && schema_load_applied(engine, applied, count, error);
+	bool ok = schema_is_absent(engine, &absent, error) &&
+		  schema_load_applied(engine, applied, count, error);
 
 	*applied_r = 0;
 	for (size_t i = 0; ok && i < count; i++) {

@@ -2,11 +2,12 @@
 /*
  * Sealing: AES-256-GCM records, bound to table, column, row and owner.  Any thread; what is
  * costly to make (contexts with their key set, random bytes) is kept per thread.
- * Does not know where keys come from (vault_keys.c) nor which columns are sealed (vault_statement.c).
+ * Does not know where keys come from (vault_keys.c) nor which columns are sealed
+ * (vault_statement.c).
  *
- * Record:  0 'X' 'E'   2 version 1   3 suite 1   4 u32be key id   8 nonce of 12   20 ciphertext   tag of 16
- * AAD:     bytes 0..7, then table, column, row, owner, each as u16be length + bytes, so that no two
- *          places can ever read the same.  A row is its key fields: 'i' + u64be, 's' + u32be length +
+ * Record:  0 'X' 'E'   2 version 1   3 suite 1   4 u32be key id   8 nonce of 12   20 ciphertext tag
+ * of 16 AAD:     bytes 0..7, then table, column, row, owner, each as u16be length + bytes, so that
+ * no two places can ever read the same.  A row is its key fields: 'i' + u64be, 's' + u32be length +
  *          bytes, or 'n'.
  */
 #include <openssl/core_names.h>
@@ -162,7 +163,9 @@ open_ctx_for(struct seal_thread *self, uint32_t key_id, iris_owner owner)
 		if (!keys_by_id(key_id, &key) || !slot_fill(slot, &key, false))
 			return NULL;
 	}
-	/* SECURITY: a row of another company, copied over, is not opened with that company's key. */
+	/*
+	 * SECURITY: a row of another company, copied over, is not opened with that company's key.
+	 */
 	return slot->owner == owner ? slot->ctx : NULL;
 }
 
@@ -189,7 +192,8 @@ static void
 aad_feed(struct aad *aad, const void *base, size_t len)
 {
 	int ignored;
-	aad->ok = aad->ok && len <= INT32_MAX && EVP_CipherUpdate(aad->ctx, NULL, &ignored, base, (int)len) == 1;
+	aad->ok = aad->ok && len <= INT32_MAX &&
+		  EVP_CipherUpdate(aad->ctx, NULL, &ignored, base, (int)len) == 1;
 }
 
 static void
@@ -297,7 +301,8 @@ aad_begin(struct aad *aad, EVP_CIPHER_CTX *ctx, const char *record)
 {
 	aad->ctx = ctx;
 	aad->len = 0;
-	aad->ok = EVP_CipherInit_ex2(ctx, NULL, NULL, (const unsigned char *)record + SEAL_HEADER, -1, NULL) == 1;
+	aad->ok = EVP_CipherInit_ex2(ctx, NULL, NULL, (const unsigned char *)record + SEAL_HEADER,
+				     -1, NULL) == 1;
 	aad_add(aad, record, SEAL_HEADER);
 }
 
@@ -309,7 +314,8 @@ record_encrypt(struct aad *aad, struct iris_str plain, char *record)
 
 	aad_flush(aad);
 	return aad->ok && plain.len <= INT32_MAX &&
-	       EVP_CipherUpdate(aad->ctx, out, &len, (const unsigned char *)plain.base, (int)plain.len) == 1 &&
+	       EVP_CipherUpdate(aad->ctx, out, &len, (const unsigned char *)plain.base,
+				(int)plain.len) == 1 &&
 	       EVP_CipherFinal_ex(aad->ctx, out + len, &rest) == 1 &&
 	       EVP_CIPHER_CTX_ctrl(aad->ctx, EVP_CTRL_AEAD_GET_TAG, SEAL_TAG, out + plain.len) == 1;
 }
@@ -374,8 +380,8 @@ aad_add_key(struct aad *aad, const struct vault_key *key, struct iris_str purpos
 }
 
 bool
-seal_wrap_key(const unsigned char kek[VAULT_KEY_SIZE], const struct vault_key *key, struct iris_str purpose,
-	      unsigned char wrapped_r[VAULT_KEY_SIZE + SEAL_OVERHEAD])
+seal_wrap_key(const unsigned char kek[VAULT_KEY_SIZE], const struct vault_key *key,
+	      struct iris_str purpose, unsigned char wrapped_r[VAULT_KEY_SIZE + SEAL_OVERHEAD])
 {
 	EVP_CIPHER_CTX *ctx = cipher_new(kek, true);
 	char *record = (char *)wrapped_r;
@@ -387,15 +393,17 @@ seal_wrap_key(const unsigned char kek[VAULT_KEY_SIZE], const struct vault_key *k
 		nonce_take(seal_thread(), wrapped_r + SEAL_HEADER);
 		aad_begin(&aad, ctx, record);
 		aad_add_key(&aad, key, purpose);
-		ok = record_encrypt(&aad, (struct iris_str){ (const char *)key->bytes, VAULT_KEY_SIZE }, record);
+		ok = record_encrypt(&aad,
+				    (struct iris_str){ (const char *)key->bytes, VAULT_KEY_SIZE },
+				    record);
 	}
 	EVP_CIPHER_CTX_free(ctx);
 	return ok;
 }
 
 bool
-seal_unwrap_key(const unsigned char kek[VAULT_KEY_SIZE], struct iris_str wrapped, struct iris_str purpose,
-		struct vault_key *key)
+seal_unwrap_key(const unsigned char kek[VAULT_KEY_SIZE], struct iris_str wrapped,
+		struct iris_str purpose, struct vault_key *key)
 {
 	uint32_t root;
 	struct aad aad;
@@ -413,7 +421,8 @@ seal_unwrap_key(const unsigned char kek[VAULT_KEY_SIZE], struct iris_str wrapped
 }
 
 bool
-seal_derive_key(const unsigned char root[VAULT_KEY_SIZE], const char *info, unsigned char key_r[VAULT_KEY_SIZE])
+seal_derive_key(const unsigned char root[VAULT_KEY_SIZE], const char *info,
+		unsigned char key_r[VAULT_KEY_SIZE])
 {
 	EVP_KDF_CTX *ctx = EVP_KDF_CTX_new(seal_kdf);
 	const OSSL_PARAM params[] = {
@@ -442,7 +451,8 @@ peer_mac(struct seal_thread *self)
 	if (!self->mac) {
 		keys_peer_secret(secret);
 		self->mac = EVP_MAC_CTX_new(seal_mac);
-		IRIS_ASSERT(self->mac && EVP_MAC_init(self->mac, secret, sizeof(secret), params) == 1);
+		IRIS_ASSERT(self->mac &&
+			    EVP_MAC_init(self->mac, secret, sizeof(secret), params) == 1);
 		OPENSSL_cleanse(secret, sizeof(secret));
 	} else {
 		IRIS_ASSERT(EVP_MAC_init(self->mac, NULL, 0, NULL) == 1);

@@ -33,7 +33,8 @@ statements_open(const struct iris_vault_engine *engine)
 }
 
 static bool
-statement_problem(struct iris_error *error, const struct iris_query *query, const char *what, const char *word)
+statement_problem(struct iris_error *error, const struct iris_query *query, const char *what,
+		  const char *word)
 {
 	error_set(error, "The query %s is declared wrongly: %s", query->name, what);
 	return error_detail(error, "%s", word);
@@ -96,7 +97,9 @@ statement_add_key(struct vault_statement *statement, struct iris_str name, struc
 	int column = fields_find(query->columns, statement->column_count, name);
 	int param = fields_find(query->params, statement->param_count, name);
 
-	/* The row as it was read says which it is; the parameter does where it was not asked for. */
+	/*
+	 * The row as it was read says which it is; the parameter does where it was not asked for.
+	 */
 	source->column = column >= 0;
 	source->index = (unsigned)(column >= 0 ? column : param);
 	if (column < 0 && param < 0)
@@ -105,7 +108,8 @@ statement_add_key(struct vault_statement *statement, struct iris_str name, struc
 	if (type == IRIS_SEALED)
 		return statement_problem(error, query, "its key names a sealed field", query->key);
 	if (statement->seals && source->column)
-		return statement_problem(error, query, "a write's key must be in its parameters", query->key);
+		return statement_problem(error, query, "a write's key must be in its parameters",
+					 query->key);
 	statement->key_count++;
 	return true;
 }
@@ -118,7 +122,8 @@ statement_parse_key(struct vault_statement *statement, struct iris_error *error)
 	while (at && *at) {
 		size_t len = strcspn(at, " ");
 		if (statement->key_count == VAULT_FIELDS_MAX)
-			return statement_problem(error, statement->query, "its key is too long", at);
+			return statement_problem(error, statement->query, "its key is too long",
+						 at);
 		if (len > 0 && !statement_add_key(statement, (struct iris_str){ at, len }, error))
 			return false;
 		at += len + strspn(at + len, " ");
@@ -136,17 +141,21 @@ statement_check(struct vault_statement *statement, struct iris_error *error)
 	statement->seals = fields_have_sealed(query->params, statement->param_count);
 	statement->opens = fields_have_sealed(query->columns, statement->column_count);
 	if (sql_highest_param(query->sql) != statement->param_count)
-		return statement_problem(error, query, "its parameters are not $1 to $n of the SQL", query->sql);
+		return statement_problem(error, query, "its parameters are not $1 to $n of the SQL",
+					 query->sql);
 	if (query->write == (statement->column_count > 0))
-		return statement_problem(error, query, "a write has no columns, a read has some", query->sql);
+		return statement_problem(error, query, "a write has no columns, a read has some",
+					 query->sql);
 	if (!statement_parse_key(statement, error))
 		return false;
 	if (!statement->seals && !statement->opens)
 		return true;
 	if (!query->write && statement->seals)
-		return statement_problem(error, query, "what is sealed cannot be searched for", query->sql);
+		return statement_problem(error, query, "what is sealed cannot be searched for",
+					 query->sql);
 	if (statement->key_count == 0 || !query->table)
-		return statement_problem(error, query, "sealed fields need a table and a key", query->sql);
+		return statement_problem(error, query, "sealed fields need a table and a key",
+					 query->sql);
 	return true;
 }
 
@@ -214,7 +223,8 @@ statement_register(struct iris_query *query, struct iris_error *error)
 void
 statement_unregister(struct iris_query *query)
 {
-	struct iris_hash_node *node = query->prepared ? hash_find(&statements, str_from(query->name)) : NULL;
+	struct iris_hash_node *node =
+		query->prepared ? hash_find(&statements, str_from(query->name)) : NULL;
 
 	if (!node)
 		return;

@@ -196,10 +196,11 @@ unit_new(struct vault_worker *self, struct vault_chunk **chunks)
 }
 
 static struct vault_call *
-call_new(struct vault_worker *self, struct vault_chunk **chunks, const struct vault_statement *statement)
+call_new(struct vault_worker *self, struct vault_chunk **chunks,
+	 const struct vault_statement *statement)
 {
-	struct vault_call *call =
-		chunks_alloc(self, chunks, sizeof(*call) + statement->param_count * sizeof(call->values[0]));
+	struct vault_call *call = chunks_alloc(
+		self, chunks, sizeof(*call) + statement->param_count * sizeof(call->values[0]));
 
 	call->next = NULL;
 	call->statement = statement;
@@ -241,7 +242,8 @@ group_add_unit(struct vault_group *group)
 }
 
 struct iris_value *
-unit_add_call(struct vault_group *group, struct vault_unit *unit, const struct vault_statement *statement)
+unit_add_call(struct vault_group *group, struct vault_unit *unit,
+	      const struct vault_statement *statement)
 {
 	struct vault_call *call = call_new(NULL, &group->chunks, statement);
 
@@ -277,7 +279,7 @@ unit_finish(struct vault_unit *unit)
 		metric_add(&vault_metrics[VAULT_METRIC_FAILED], 1);
 		ticket_fail(unit->ticket);
 		if (unit->log_id)
-			vault_log_forget(unit->log_reader, unit->log_id);
+			vault_index_forget(unit->log_reader, unit->log_id);
 	}
 	if (unit->await) {
 		unit->await->result = unit->result;
@@ -353,7 +355,10 @@ worker_submit(struct vault_worker *self)
 	atomic_fetch_add_explicit(&writes_bytes, group->bytes, memory_order_relaxed);
 	metric_add(&vault_metrics[VAULT_METRIC_QUEUED], (int64_t)group->rows);
 	metric_add(&vault_metrics[VAULT_METRIC_ROWS], (int64_t)group->rows);
-	/* The engine may give it back before submit() returns, but this thread frees it: not before this turn's end. */
+	/*
+	 * The engine may give it back before submit() returns, but this thread frees it: not before
+	 * this turn's end.
+	 */
 	writes_engine->submit(group);
 	self->last_sequence = group->sequence;
 }
@@ -430,15 +435,18 @@ value_fits(const struct iris_value *value, enum iris_type type)
 }
 
 static bool
-seal_value(struct vault_worker *self, struct vault_chunk **chunks, struct vault_call *call, unsigned i,
-	   iris_owner owner, const struct iris_value *params)
+seal_value(struct vault_worker *self, struct vault_chunk **chunks, struct vault_call *call,
+	   unsigned i, iris_owner owner, const struct iris_value *params)
 {
 	const struct vault_statement *statement = call->statement;
 	const struct iris_value *row[VAULT_FIELDS_MAX];
 	struct iris_value *value = &call->values[i];
 	struct seal_binding binding = {
-		.table = str_from(statement->query->table), .column = str_from(statement->query->params[i].name),
-		.row = row, .row_count = statement->key_count, .owner = owner,
+		.table = str_from(statement->query->table),
+		.column = str_from(statement->query->params[i].name),
+		.row = row,
+		.row_count = statement->key_count,
+		.owner = owner,
 	};
 
 	for (unsigned k = 0; k < statement->key_count; k++)
@@ -451,8 +459,9 @@ seal_value(struct vault_worker *self, struct vault_chunk **chunks, struct vault_
 
 /* Copies the parameters into a new call; NULL when a sealed one has no key. */
 static struct vault_call *
-call_make(struct vault_worker *self, struct vault_chunk **chunks, const struct vault_statement *statement,
-	  iris_owner owner, const struct iris_value *params)
+call_make(struct vault_worker *self, struct vault_chunk **chunks,
+	  const struct vault_statement *statement, iris_owner owner,
+	  const struct iris_value *params)
 {
 	struct vault_call *call = call_new(self, chunks, statement);
 
@@ -471,7 +480,8 @@ call_make(struct vault_worker *self, struct vault_chunk **chunks, const struct v
 		char *copy = chunks_alloc(self, chunks, params[i].bytes.len);
 		if (params[i].bytes.len > 0)
 			memcpy(copy, params[i].bytes.base, params[i].bytes.len);
-		*value = (struct iris_value){ .type = type, .bytes = { copy, params[i].bytes.len } };
+		*value =
+			(struct iris_value){ .type = type, .bytes = { copy, params[i].bytes.len } };
 	}
 	return call;
 }
@@ -489,7 +499,9 @@ call_bytes(const struct vault_call *call)
 static enum iris_vault_result
 post_refused(struct iris_ticket *ticket, enum iris_vault_result result)
 {
-	metric_add(&vault_metrics[result == IRIS_VAULT_BUSY ? VAULT_METRIC_BUSY : VAULT_METRIC_REFUSED], 1);
+	metric_add(&vault_metrics[result == IRIS_VAULT_BUSY ? VAULT_METRIC_BUSY
+							    : VAULT_METRIC_REFUSED],
+		   1);
 	ticket_fail(ticket);
 	return result;
 }
@@ -498,10 +510,13 @@ post_refused(struct iris_ticket *ticket, enum iris_vault_result result)
 static bool
 queue_is_full(const struct vault_worker *self)
 {
-	size_t rows = self->group ? self->group->rows : 0, bytes = self->group ? self->group->bytes : 0;
+	size_t rows = self->group ? self->group->rows : 0,
+	       bytes = self->group ? self->group->bytes : 0;
 
-	return atomic_load_explicit(&writes_rows, memory_order_relaxed) + rows >= writes_limits.rows ||
-	       atomic_load_explicit(&writes_bytes, memory_order_relaxed) + bytes >= writes_limits.bytes;
+	return atomic_load_explicit(&writes_rows, memory_order_relaxed) + rows >=
+		       writes_limits.rows ||
+	       atomic_load_explicit(&writes_bytes, memory_order_relaxed) + bytes >=
+		       writes_limits.bytes;
 }
 
 static enum iris_vault_result
@@ -514,7 +529,8 @@ post_allowed(iris_owner owner)
 
 /* The unit of one or two statements in this turn's group; NULL when it cannot be sealed. */
 static struct vault_unit *
-post_statement(const struct vault_statement *statement, iris_owner owner, const struct iris_value *params)
+post_statement(const struct vault_statement *statement, iris_owner owner,
+	       const struct iris_value *params)
 {
 	struct vault_worker *self = worker_mine();
 	struct vault_group *group = worker_group(self);
@@ -562,7 +578,8 @@ vault_post(const struct iris_query *query, iris_owner owner, const struct iris_v
 }
 
 enum iris_vault_result
-vault_write(const struct iris_query *query, iris_owner owner, const struct iris_value *params, int64_t *changed_r)
+vault_write(const struct iris_query *query, iris_owner owner, const struct iris_value *params,
+	    int64_t *changed_r)
 {
 	enum iris_vault_result result = post_allowed(owner);
 
@@ -597,12 +614,14 @@ batch_new_own(void)
 void
 batch_add(struct iris_batch *batch, const struct iris_query *query, const struct iris_value *params)
 {
-	if (batch->result == IRIS_VAULT_OK && (writes_refused || !(batch->own || keys_have_owner(batch->owner))))
+	if (batch->result == IRIS_VAULT_OK &&
+	    (writes_refused || !(batch->own || keys_have_owner(batch->owner))))
 		batch->result = IRIS_VAULT_REFUSED;
 	if (batch->result != IRIS_VAULT_OK)
 		return;
 	const struct vault_statement *statement = statement_of(query);
-	struct vault_call *call = call_make(worker_mine(), &batch->chunks, statement, batch->owner, params);
+	struct vault_call *call =
+		call_make(worker_mine(), &batch->chunks, statement, batch->owner, params);
 	if (!call) {
 		batch->result = IRIS_VAULT_REFUSED;
 		return;
@@ -620,7 +639,10 @@ batch_drop(struct iris_batch **batch_p)
 	*batch_p = NULL;
 }
 
-/* Moves the batch into this turn's group, memory and all; NULL when that is refused, the batch is gone then too. */
+/*
+ * Moves the batch into this turn's group, memory and all; NULL when that is refused, the batch is
+ * gone then too.
+ */
 static struct vault_unit *
 batch_hand_over(struct iris_batch **batch_p, enum iris_vault_result *result_r)
 {
@@ -682,7 +704,8 @@ batch_write(struct iris_batch **batch_p)
 
 enum iris_vault_result
 writes_post_log(const struct vault_statement *statement, const struct iris_log_entry *entry,
-		const struct iris_value *params, struct iris_ticket *ticket, struct vault_unit **unit_r)
+		const struct iris_value *params, struct iris_ticket *ticket,
+		struct vault_unit **unit_r)
 {
 	enum iris_vault_result result = post_allowed(entry->owner);
 
@@ -697,11 +720,13 @@ writes_post_log(const struct vault_statement *statement, const struct iris_log_e
 }
 
 void
-writes_extend(struct vault_unit *unit, const struct vault_statement *statement, const struct iris_value *params)
+writes_extend(struct vault_unit *unit, const struct vault_statement *statement,
+	      const struct iris_value *params)
 {
 	struct vault_worker *self = worker_mine();
 	struct vault_group *group = worker_group(self);
-	struct vault_call *call = call_make(self, &group->chunks, statement, VAULT_OWNER_REGION, params);
+	struct vault_call *call =
+		call_make(self, &group->chunks, statement, VAULT_OWNER_REGION, params);
 
 	IRIS_ASSERT(call && group->last == unit);
 	unit_link_call(unit, call);
@@ -710,7 +735,8 @@ writes_extend(struct vault_unit *unit, const struct vault_statement *statement, 
 }
 
 void
-writes_post_own(const struct iris_query *query, const struct iris_value *params, struct iris_ticket *ticket)
+writes_post_own(const struct iris_query *query, const struct iris_value *params,
+		struct iris_ticket *ticket)
 {
 	struct vault_unit *unit = post_statement(statement_of(query), VAULT_OWNER_REGION, params);
 	IRIS_ASSERT(unit);
@@ -739,7 +765,8 @@ writes_stop(void)
 		struct vault_worker *self = writes_workers[i];
 		if (!self)
 			continue;
-		IRIS_ASSERT(!self->group && self->outstanding == 0); /* its last turn has ended, all came back */
+		IRIS_ASSERT(!self->group &&
+			    self->outstanding == 0); /* its last turn has ended, all came back */
 		chunks_free(NULL, self->spare);
 		free(self);
 		writes_workers[i] = NULL;

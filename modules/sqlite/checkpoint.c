@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Checkpoints of the SQLite engine.  A thread copies the WAL into the database five times a second
- * without being in anybody's way (PASSIVE); under steady load that alone never lets the WAL start over,
- * so the writer does (RESTART) when it has become long and the thread is not inside.  Automatic
- * checkpoints in the writer would stall commits for tens of milliseconds.
+ * without being in anybody's way (PASSIVE); under steady load that alone never lets the WAL start
+ * over, so the writer does (RESTART) when it has become long and the thread is not inside.
+ * Automatic checkpoints in the writer would stall commits for tens of milliseconds.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -31,7 +31,8 @@ checkpoint_pass(void)
 	atomic_store(&checkpoint.dirty, false);
 	if (atomic_exchange(&checkpoint.inside, true))
 		return;
-	int code = sqlite3_wal_checkpoint_v2(checkpoint.connection.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+	int code = sqlite3_wal_checkpoint_v2(checkpoint.connection.db, NULL,
+					     SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 	atomic_store(&checkpoint.inside, false);
 	if (code != SQLITE_OK && code != SQLITE_BUSY)
 		LOG(IRIS_LOG_WARNING, "sqlite", "checkpoint failed", LOG_INT("code", code),

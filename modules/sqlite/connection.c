@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A connection to the database file, its settings, and its prepared statements.  Each connection is used
- * by one thread; the slots of statements are shared and only ever added to, on the main thread.
+ * A connection to the database file, its settings, and its prepared statements.  Each connection is
+ * used by one thread; the slots of statements are shared and only ever added to, on the main
+ * thread.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -19,7 +20,8 @@ static _Atomic(struct statement_slot *) slots[SQLITE_SLOTS_MAX];
 static unsigned slot_count; /* main thread */
 
 bool
-sqlite_connection_error(struct sqlite_connection *connection, const char *what, struct iris_error *error)
+sqlite_connection_error(struct sqlite_connection *connection, const char *what,
+			struct iris_error *error)
 {
 	error_set(error, "The database: %s", what);
 	error_detail(error, "%s: %s", sqlite_settings.path,
@@ -30,7 +32,8 @@ sqlite_connection_error(struct sqlite_connection *connection, const char *what, 
 }
 
 static bool
-sqlite_connection_pragma(struct sqlite_connection *connection, const char *sql, struct iris_error *error)
+sqlite_connection_pragma(struct sqlite_connection *connection, const char *sql,
+			 struct iris_error *error)
 {
 	if (sqlite3_exec(connection->db, sql, NULL, NULL, NULL) == SQLITE_OK)
 		return true;
@@ -50,7 +53,8 @@ sqlite_connection_set_wal(struct sqlite_connection *connection, struct iris_erro
 {
 	char mode[16] = "";
 
-	if (sqlite3_exec(connection->db, "PRAGMA journal_mode = WAL", take_text, mode, NULL) != SQLITE_OK)
+	if (sqlite3_exec(connection->db, "PRAGMA journal_mode = WAL", take_text, mode, NULL) !=
+	    SQLITE_OK)
 		return sqlite_connection_error(connection, "no write-ahead log", error);
 	if (strcmp(mode, "wal") == 0)
 		return true;
@@ -60,11 +64,12 @@ sqlite_connection_set_wal(struct sqlite_connection *connection, struct iris_erro
 }
 
 /*
- * synchronous FULL: what was acknowledged survives the loss of power (P7.2). secure_delete FAST: an erased
- * key is overwritten in its page. Temporary tables stay in memory.
+ * synchronous FULL: what was acknowledged survives the loss of power (P7.2). secure_delete FAST: an
+ * erased key is overwritten in its page. Temporary tables stay in memory.
  */
 bool
-sqlite_connection_open(struct sqlite_connection *connection, size_t cache, bool writes, struct iris_error *error)
+sqlite_connection_open(struct sqlite_connection *connection, size_t cache, bool writes,
+		       struct iris_error *error)
 {
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW;
 	char cache_size[64];
@@ -114,25 +119,30 @@ bind_value(sqlite3_stmt *stmt, int ordinal, const struct iris_value *value, enum
 	if (type == IRIS_INT)
 		return sqlite3_bind_int64(stmt, ordinal, value->number);
 	if (type == IRIS_TEXT)
-		return sqlite3_bind_text64(stmt, ordinal, value->bytes.base, value->bytes.len, SQLITE_STATIC,
-					   SQLITE_UTF8);
-	return sqlite3_bind_blob64(stmt, ordinal, value->bytes.base, value->bytes.len, SQLITE_STATIC);
+		return sqlite3_bind_text64(stmt, ordinal, value->bytes.base, value->bytes.len,
+					   SQLITE_STATIC, SQLITE_UTF8);
+	return sqlite3_bind_blob64(stmt, ordinal, value->bytes.base, value->bytes.len,
+				   SQLITE_STATIC);
 }
 
 sqlite3_stmt *
-sqlite_connection_bind(struct sqlite_connection *connection, const struct vault_statement *statement,
-		const struct iris_value *values, int *code_r)
+sqlite_connection_bind(struct sqlite_connection *connection,
+		       const struct vault_statement *statement, const struct iris_value *values,
+		       int *code_r)
 {
-	struct statement_slot *slot = atomic_load_explicit(&slots[statement->slot], memory_order_acquire);
+	struct statement_slot *slot =
+		atomic_load_explicit(&slots[statement->slot], memory_order_acquire);
 	sqlite3_stmt **stmt = &connection->statements[statement->slot];
 
 	if (!*stmt) {
-		*code_r = sqlite3_prepare_v3(connection->db, slot->sql, -1, SQLITE_PREPARE_PERSISTENT, stmt, NULL);
+		*code_r = sqlite3_prepare_v3(connection->db, slot->sql, -1,
+					     SQLITE_PREPARE_PERSISTENT, stmt, NULL);
 		if (*code_r != SQLITE_OK)
 			return NULL;
 	}
 	for (unsigned i = 0; i < statement->param_count; i++) {
-		*code_r = bind_value(*stmt, slot->ordinals[i], &values[i], statement->query->params[i].type);
+		*code_r = bind_value(*stmt, slot->ordinals[i], &values[i],
+				     statement->query->params[i].type);
 		if (*code_r != SQLITE_OK)
 			return NULL;
 	}
@@ -151,7 +161,8 @@ collect_row(sqlite3_stmt *stmt, struct vault_rows *rows)
 		else if (type == SQLITE_INTEGER || type == SQLITE_FLOAT)
 			rows_add_int(rows, sqlite3_column_int64(stmt, i));
 		else
-			rows_add_bytes(rows, sqlite3_column_blob(stmt, i), (size_t)sqlite3_column_bytes(stmt, i));
+			rows_add_bytes(rows, sqlite3_column_blob(stmt, i),
+				       (size_t)sqlite3_column_bytes(stmt, i));
 	}
 	rows->count++;
 }
@@ -174,7 +185,8 @@ statement_collect(sqlite3_stmt *stmt, struct vault_rows *rows)
 }
 
 static bool
-statement_problem(const struct vault_statement *statement, const char *what, struct iris_error *error)
+statement_problem(const struct vault_statement *statement, const char *what,
+		  struct iris_error *error)
 {
 	error_set(error, "The query %s is declared wrongly: %s", statement->query->name, what);
 	return error_detail(error, "%s", statement->query->sql);
@@ -189,7 +201,8 @@ param_ordinal(sqlite3_stmt *stmt, unsigned number)
 }
 
 static bool
-statement_fits(const struct vault_statement *statement, sqlite3_stmt *stmt, int *ordinals, struct iris_error *error)
+statement_fits(const struct vault_statement *statement, sqlite3_stmt *stmt, int *ordinals,
+	       struct iris_error *error)
 {
 	if (!stmt)
 		return statement_problem(statement, "it is empty", error);
@@ -198,11 +211,13 @@ statement_fits(const struct vault_statement *statement, sqlite3_stmt *stmt, int 
 	if (!sqlite3_stmt_readonly(stmt) != statement->query->write)
 		return statement_problem(statement, "a read writes, or a write only reads", error);
 	if (sqlite3_bind_parameter_count(stmt) != (int)statement->param_count)
-		return statement_problem(statement, "its parameters are not those of the SQL", error);
+		return statement_problem(statement, "its parameters are not those of the SQL",
+					 error);
 	for (unsigned i = 0; i < statement->param_count; i++) {
 		ordinals[i] = param_ordinal(stmt, i + 1);
 		if (ordinals[i] == 0)
-			return statement_problem(statement, "a number is left out in its parameters", error);
+			return statement_problem(statement,
+						 "a number is left out in its parameters", error);
 	}
 	return true;
 }
@@ -226,13 +241,15 @@ slot_take(struct vault_statement *statement, const int *ordinals, struct iris_er
 }
 
 bool
-statement_slots_check(struct sqlite_connection *control, struct vault_statement *statement, struct iris_error *error)
+statement_slots_check(struct sqlite_connection *control, struct vault_statement *statement,
+		      struct iris_error *error)
 {
 	sqlite3_stmt *stmt = NULL;
 	const char *rest = "";
 	int ordinals[VAULT_FIELDS_MAX] = { 0 };
 
-	if (sqlite3_prepare_v3(control->db, statement->query->sql, -1, 0, &stmt, &rest) != SQLITE_OK) {
+	if (sqlite3_prepare_v3(control->db, statement->query->sql, -1, 0, &stmt, &rest) !=
+	    SQLITE_OK) {
 		statement_problem(statement, "SQLite does not take it", error);
 		return error_detail(error, "%s", sqlite3_errmsg(control->db));
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads of the SQLite engine: a few threads with a connection each.  A read that must see a write that
- * is still queued waits until the writer says it is committed.
+ * Reads of the SQLite engine: a few threads with a connection each.  A read that must see a write
+ * that is still queued waits until the writer says it is committed.
  */
 #include <pthread.h>
 
@@ -83,7 +83,8 @@ static bool
 read_call(struct sqlite_connection *connection, struct vault_read_call *call)
 {
 	int code;
-	sqlite3_stmt *stmt = sqlite_connection_bind(connection, call->statement, call->values, &code);
+	sqlite3_stmt *stmt =
+		sqlite_connection_bind(connection, call->statement, call->values, &code);
 
 	if (stmt) {
 		code = statement_collect(stmt, &call->rows);
@@ -91,8 +92,9 @@ read_call(struct sqlite_connection *connection, struct vault_read_call *call)
 	}
 	if (code == SQLITE_DONE)
 		return true;
-	LOG(IRIS_LOG_ERROR, "sqlite", "read failed", LOG_CSTR("query", call->statement->query->name),
-	    LOG_INT("code", code), LOG_CSTR("reason", sqlite3_errmsg(connection->db)));
+	LOG(IRIS_LOG_ERROR, "sqlite", "read failed",
+	    LOG_CSTR("query", call->statement->query->name), LOG_INT("code", code),
+	    LOG_CSTR("reason", sqlite3_errmsg(connection->db)));
 	return false;
 }
 
@@ -135,7 +137,8 @@ readers_start(struct iris_error *error)
 		struct sqlite_connection *connection = &readers.connections[readers.count];
 		if (!sqlite_connection_open(connection, sqlite_settings.reader_cache, false, error))
 			return false;
-		if (pthread_create(&readers.threads[readers.count], NULL, reader_main, connection) != 0) {
+		if (pthread_create(&readers.threads[readers.count], NULL, reader_main,
+				   connection) != 0) {
 			sqlite_connection_close(connection);
 			return error_set(error, "A reading thread cannot be started");
 		}

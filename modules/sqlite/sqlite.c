@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The SQLite engine of the vault: options, opening, the blocking calls before the threads run.  Main
+ * The SQLite engine of the vault: options, opening, the blocking calls before the threads run. Main
  * thread.  WAL, one writing thread with group commit (writer.c), reading threads (reader.c), a
- * checkpoint thread (checkpoint.c).  One process at a time has the database: its log's tail is in memory.
+ * checkpoint thread (checkpoint.c).  One process at a time has the database: its log's tail is in
+ * memory.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,12 +15,20 @@
 #include "iris/module.h"
 #include "modules/sqlite/sqlite_private.h"
 
-enum { OPT_PATH, OPT_QUEUE_MAX, OPT_QUEUE_SIZE, OPT_WRITER_CACHE, OPT_READER_CACHE, OPT_READERS, OPT_LINGER };
+enum {
+	OPT_PATH,
+	OPT_QUEUE_MAX,
+	OPT_QUEUE_SIZE,
+	OPT_WRITER_CACHE,
+	OPT_READER_CACHE,
+	OPT_READERS,
+	OPT_LINGER
+};
 
 struct sqlite_options sqlite_settings;
 
 static struct iris_module_self self;
-static struct sqlite_options configured; /* by sqlite_configure(); no path: by the configuration file */
+static struct sqlite_options configured; /* by sqlite_configure(); no path: by the file */
 static char *settings_path;              /* what sqlite_settings.path points to */
 static struct sqlite_connection control; /* for the blocking calls, and to check statements */
 static int lock_fd = -1;
@@ -54,7 +63,8 @@ settings_load(void)
 		};
 	}
 	free(settings_path);
-	settings_path = str_dup(configured.path ? str_from(configured.path) : option_str(&self, OPT_PATH));
+	settings_path =
+		str_dup(configured.path ? str_from(configured.path) : option_str(&self, OPT_PATH));
 	sqlite_settings.path = settings_path;
 }
 
@@ -71,13 +81,15 @@ file_problem(struct iris_error *error, const char *what)
 static bool
 file_find(bool create, struct iris_error *error)
 {
-	int fd = open(sqlite_settings.path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
+	int fd = open(sqlite_settings.path,
+		      O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
 
 	if (fd < 0) {
 		bool missing = errno == ENOENT;
 		file_problem(error, strerror(errno));
 		if (missing)
-			error_hint(error, "irisctl init makes it; for a region that existed restore the backup");
+			error_hint(error, "irisctl init makes it; for a region that existed "
+					  "restore the backup");
 		return false;
 	}
 	(void)close(fd);
@@ -146,12 +158,13 @@ bind_all(sqlite3_stmt *stmt, const struct iris_value *params, unsigned count)
 }
 
 static bool
-engine_query(const char *sql, const struct iris_value *params, unsigned count, struct vault_rows *rows,
-	     struct iris_error *error)
+engine_query(const char *sql, const struct iris_value *params, unsigned count,
+	     struct vault_rows *rows, struct iris_error *error)
 {
 	sqlite3_stmt *stmt = NULL;
 	bool ok = sqlite3_prepare_v3(control.db, sql, -1, 0, &stmt, NULL) == SQLITE_OK &&
-		  bind_all(stmt, params, count) == SQLITE_OK && statement_collect(stmt, rows) == SQLITE_DONE;
+		  bind_all(stmt, params, count) == SQLITE_OK &&
+		  statement_collect(stmt, rows) == SQLITE_DONE;
 
 	if (!ok)
 		sqlite_connection_error(&control, sql, error);
@@ -208,33 +221,63 @@ const struct iris_vault_engine sqlite_engine = {
 };
 
 static const struct iris_option sqlite_option_table[] = {
-	[OPT_PATH] = { .name = "path", .type = IRIS_OPT_PATH, .fallback = IRIS_STATEDIR "/iris.db",
+	[OPT_PATH] = { .name = "path",
+		       .type = IRIS_OPT_PATH,
+		       .fallback = IRIS_STATEDIR "/iris.db",
 		       .help = "The database file; on a local disk." },
-	[OPT_QUEUE_MAX] = { .name = "queue-max", .type = IRIS_OPT_INT, .fallback = "20000", .min = 100,
+	[OPT_QUEUE_MAX] = { .name = "queue-max",
+			    .type = IRIS_OPT_INT,
+			    .fallback = "20000",
+			    .min = 100,
 			    .max = 10000000,
-			    .help = "Rows that may wait for their commit; beyond it writes are turned away for a while." },
-	[OPT_QUEUE_SIZE] = { .name = "queue-size", .type = IRIS_OPT_SIZE, .fallback = "64 MiB", .min = 1 << 20,
-			     .max = INT64_C(1) << 36, .help = "The same limit by the memory of those rows." },
-	[OPT_WRITER_CACHE] = { .name = "writer-cache", .type = IRIS_OPT_SIZE, .fallback = "64 MiB", .min = 1 << 20,
-			       .max = INT64_C(1) << 38, .help = "Memory for pages of the writing connection." },
-	[OPT_READER_CACHE] = { .name = "reader-cache", .type = IRIS_OPT_SIZE, .fallback = "16 MiB", .min = 1 << 20,
-			       .max = INT64_C(1) << 38, .help = "Memory for pages of each reading connection." },
-	[OPT_READERS] = { .name = "readers", .type = IRIS_OPT_INT, .fallback = "2", .min = 1,
-			  .max = SQLITE_READERS_MAX, .help = "Threads that read." },
-	[OPT_LINGER] = { .name = "linger", .type = IRIS_OPT_DURATION, .fallback = "5 ms", .max = 50,
+			    .help = "Rows that may wait for their commit; beyond it writes are "
+				    "turned away for a while." },
+	[OPT_QUEUE_SIZE] = { .name = "queue-size",
+			     .type = IRIS_OPT_SIZE,
+			     .fallback = "64 MiB",
+			     .min = 1 << 20,
+			     .max = INT64_C(1) << 36,
+			     .help = "The same limit by the memory of those rows." },
+	[OPT_WRITER_CACHE] = { .name = "writer-cache",
+			       .type = IRIS_OPT_SIZE,
+			       .fallback = "64 MiB",
+			       .min = 1 << 20,
+			       .max = INT64_C(1) << 38,
+			       .help = "Memory for pages of the writing connection." },
+	[OPT_READER_CACHE] = { .name = "reader-cache",
+			       .type = IRIS_OPT_SIZE,
+			       .fallback = "16 MiB",
+			       .min = 1 << 20,
+			       .max = INT64_C(1) << 38,
+			       .help = "Memory for pages of each reading connection." },
+	[OPT_READERS] = { .name = "readers",
+			  .type = IRIS_OPT_INT,
+			  .fallback = "2",
+			  .min = 1,
+			  .max = SQLITE_READERS_MAX,
+			  .help = "Threads that read." },
+	[OPT_LINGER] = { .name = "linger",
+			 .type = IRIS_OPT_DURATION,
+			 .fallback = "5 ms",
+			 .max = 50,
 			 .help = "How long a commit may wait for company when the load is low." },
 	IRIS_OPTIONS_END,
 };
 
 struct iris_metric sqlite_metrics[SQLITE_METRIC_COUNT + 1] = {
-	[SQLITE_METRIC_COMMITS] = { .name = "iris_sqlite_commits_total", .kind = IRIS_COUNTER,
+	[SQLITE_METRIC_COMMITS] = { .name = "iris_sqlite_commits_total",
+				    .kind = IRIS_COUNTER,
 				    .help = "Transactions committed" },
-	[SQLITE_METRIC_COMMIT_US] = { .name = "iris_sqlite_commit_microseconds_total", .kind = IRIS_COUNTER,
+	[SQLITE_METRIC_COMMIT_US] = { .name = "iris_sqlite_commit_microseconds_total",
+				      .kind = IRIS_COUNTER,
 				      .help = "Time spent in them" },
-	[SQLITE_METRIC_RETRIES] = { .name = "iris_sqlite_retries_total", .kind = IRIS_COUNTER,
+	[SQLITE_METRIC_RETRIES] = { .name = "iris_sqlite_retries_total",
+				    .kind = IRIS_COUNTER,
 				    .help = "Commits that failed and were tried again" },
-	[SQLITE_METRIC_RESTARTS] = { .name = "iris_sqlite_wal_restarts_total", .kind = IRIS_COUNTER,
-				     .help = "Times the writer had to start the write-ahead log over" },
+	[SQLITE_METRIC_RESTARTS] = { .name = "iris_sqlite_wal_restarts_total",
+				     .kind = IRIS_COUNTER,
+				     .help = "Times the writer had to start the write-ahead log "
+					     "over" },
 };
 
 const struct iris_module iris_module_sqlite = {

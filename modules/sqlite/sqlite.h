@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The SQLite engine of the vault, for those that set it up without a configuration file (tests, bench).
+ * The SQLite engine of the vault, for those that set it up without a configuration file (tests,
+ * bench).
  */
 #ifndef IRIS_SQLITE_H
 #define IRIS_SQLITE_H
@@ -17,7 +18,9 @@ struct sqlite_options {
 
 extern const struct iris_vault_engine sqlite_engine;
 
-/* Takes the place of the configuration's section until it is called with NULL. The path is copied. */
+/*
+ * Takes the place of the configuration's section until it is called with NULL. The path is copied.
+ */
 void sqlite_configure(const struct sqlite_options *options);
 
 #endif

@@ -19,7 +19,10 @@ extern struct sqlite_options sqlite_settings; /* of the open engine */
 extern const struct vault_dialect sqlite_dialect;
 
 enum sqlite_metric {
-	SQLITE_METRIC_COMMITS, SQLITE_METRIC_COMMIT_US, SQLITE_METRIC_RETRIES, SQLITE_METRIC_RESTARTS,
+	SQLITE_METRIC_COMMITS,
+	SQLITE_METRIC_COMMIT_US,
+	SQLITE_METRIC_RETRIES,
+	SQLITE_METRIC_RESTARTS,
 	SQLITE_METRIC_COUNT,
 };
 extern struct iris_metric sqlite_metrics[SQLITE_METRIC_COUNT + 1];
@@ -31,14 +34,18 @@ struct sqlite_connection {
 	sqlite3_stmt *statements[SQLITE_SLOTS_MAX];
 };
 
-bool sqlite_connection_open(struct sqlite_connection *connection, size_t cache, bool writes, struct iris_error *error);
+bool sqlite_connection_open(struct sqlite_connection *connection, size_t cache, bool writes,
+			    struct iris_error *error);
 void sqlite_connection_close(struct sqlite_connection *connection);
 /* What SQLite said, as an operator's error. */
-bool sqlite_connection_error(struct sqlite_connection *connection, const char *what, struct iris_error *error);
+bool sqlite_connection_error(struct sqlite_connection *connection, const char *what,
+			     struct iris_error *error);
 /* The statement, prepared in this connection, with values bound; NULL: *code_r says why. */
-sqlite3_stmt *sqlite_connection_bind(struct sqlite_connection *connection, const struct vault_statement *statement,
-			      const struct iris_value *values, int *code_r);
-int bind_value(sqlite3_stmt *stmt, int ordinal, const struct iris_value *value, enum iris_type type);
+sqlite3_stmt *sqlite_connection_bind(struct sqlite_connection *connection,
+				     const struct vault_statement *statement,
+				     const struct iris_value *values, int *code_r);
+int bind_value(sqlite3_stmt *stmt, int ordinal, const struct iris_value *value,
+	       enum iris_type type);
 int param_ordinal(sqlite3_stmt *stmt, unsigned number); /* of $number; 0: not there */
 /* Steps to the end; rows may be NULL. A result code, SQLITE_DONE when it went well. */
 int statement_collect(sqlite3_stmt *stmt, struct vault_rows *rows);
@@ -65,7 +72,9 @@ void readers_committed(uint64_t sequence); /* lets go what waited for it */
 
 bool checkpoint_start(struct iris_error *error);
 void checkpoint_stop(void);
-/* By the writer after a commit that left so many pages in the WAL; may itself start the WAL over. */
+/*
+ * By the writer after a commit that left so many pages in the WAL; may itself start the WAL over.
+ */
 void checkpoint_after_commit(struct sqlite_connection *writer, int pages);
 
 #endif

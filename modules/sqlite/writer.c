@@ -5,9 +5,10 @@
  * the first write after a pause is committed at once, then at most one commit happens in each
  * linger time, unless somebody waits or much is queued.
  *
- * A group is run without savepoints first; only when a statement fails is the whole batch rolled back
- * and run again, each unit in a savepoint, so that the one at fault fails alone.  When the store itself fails
- * (disk full, I/O), the batch is tried again until it succeeds: nothing is given back as committed that is not.
+ * A group is run without savepoints first; only when a statement fails is the whole batch rolled
+ * back and run again, each unit in a savepoint, so that the one at fault fails alone.  When the
+ * store itself fails (disk full, I/O), the batch is tried again until it succeeds: nothing is given
+ * back as committed that is not.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -76,9 +77,9 @@ list_take_one(struct group_list *list)
 }
 
 /*
- * A log row has two rows in the index; a third lets it catch up.  Without it the log's tail, which is in
- * memory, would grow for as long as the writer is busy.  The share grows with what the others commit at
- * once: small when a commit is waited for, large when it takes long anyway.
+ * A log row has two rows in the index; a third lets it catch up.  Without it the log's tail, which
+ * is in memory, would grow for as long as the writer is busy.  The share grows with what the others
+ * commit at once: small when a commit is waited for, large when it takes long anyway.
  */
 static void
 background_earn(size_t rows)
@@ -94,12 +95,14 @@ background_take(void)
 	struct vault_group *first = list_take_one(&writer.background), *last = first;
 	size_t rows = first->rows;
 
-	while (writer.background.first && rows + writer.background.first->rows <= writer.background_share) {
+	while (writer.background.first &&
+	       rows + writer.background.first->rows <= writer.background_share) {
 		last->next = list_take_one(&writer.background);
 		last = last->next;
 		rows += last->rows;
 	}
-	writer.background_credit -= rows < writer.background_credit ? rows : writer.background_credit;
+	writer.background_credit -=
+		rows < writer.background_credit ? rows : writer.background_credit;
 	return first;
 }
 
@@ -161,7 +164,8 @@ static bool
 queue_is_due(int64_t *when_r)
 {
 	*when_r = writer.last_commit_us + sqlite_settings.linger_ms * 1000;
-	return writer.urgent || writer.stopping || writer.rows >= LINGER_ROWS || now_us() >= *when_r;
+	return writer.urgent || writer.stopping || writer.rows >= LINGER_ROWS ||
+	       now_us() >= *when_r;
 }
 
 /* The groups of the next transaction; NULL: it is time to end. */
@@ -233,7 +237,8 @@ static int
 call_run(const struct vault_call *call)
 {
 	int code;
-	sqlite3_stmt *stmt = sqlite_connection_bind(&writer.connection, call->statement, call->values, &code);
+	sqlite3_stmt *stmt =
+		sqlite_connection_bind(&writer.connection, call->statement, call->values, &code);
 
 	return stmt ? run_once(stmt) : code;
 }
@@ -243,7 +248,8 @@ unit_run(struct vault_unit *unit, const struct vault_call **failed_r)
 {
 	int code = SQLITE_OK;
 
-	for (const struct vault_call *call = unit->calls; call && code == SQLITE_OK; call = call->next) {
+	for (const struct vault_call *call = unit->calls; call && code == SQLITE_OK;
+	     call = call->next) {
 		code = call_run(call);
 		*failed_r = call;
 	}
@@ -277,7 +283,8 @@ batch_run(struct vault_group *chain)
 	int code = run_once(writer.begin);
 
 	for (struct vault_group *group = chain; group; group = group->next)
-		for (struct vault_unit *unit = group->first; unit && code == SQLITE_OK; unit = unit->next)
+		for (struct vault_unit *unit = group->first; unit && code == SQLITE_OK;
+		     unit = unit->next)
 			code = unit_run(unit, &failed);
 	return transaction_finish(code);
 }
@@ -294,8 +301,9 @@ unit_run_isolated(struct vault_unit *unit)
 		return run_sql("RELEASE unit");
 	if (code_is_of_store(code) || !failed)
 		return code;
-	LOG(IRIS_LOG_ERROR, "sqlite", "write failed", LOG_CSTR("query", failed->statement->query->name),
-	    LOG_INT("code", code), LOG_CSTR("reason", sqlite3_errmsg(writer.connection.db)));
+	LOG(IRIS_LOG_ERROR, "sqlite", "write failed",
+	    LOG_CSTR("query", failed->statement->query->name), LOG_INT("code", code),
+	    LOG_CSTR("reason", sqlite3_errmsg(writer.connection.db)));
 	code = run_sql("ROLLBACK TO unit");
 	return code == SQLITE_OK ? run_sql("RELEASE unit") : code;
 }
@@ -307,7 +315,8 @@ batch_run_isolated(struct vault_group *chain)
 	int code = run_once(writer.begin);
 
 	for (struct vault_group *group = chain; group; group = group->next)
-		for (struct vault_unit *unit = group->first; unit && code == SQLITE_OK; unit = unit->next)
+		for (struct vault_unit *unit = group->first; unit && code == SQLITE_OK;
+		     unit = unit->next)
 			code = unit_run_isolated(unit);
 	return transaction_finish(code);
 }
@@ -411,7 +420,8 @@ writer_main(void *arg)
 		batch_commit(chain);
 		for (struct vault_group *group = chain; group; group = group->next)
 			upto = group->sequence;
-		vault_groups_done(chain); /* before the reads that waited: their worker hears of the commit first */
+		vault_groups_done(chain); /* before the reads that waited: their worker hears of the
+					     commit first */
 		if (upto > 0)
 			readers_committed(upto);
 		checkpoint_after_commit(&writer.connection, writer.wal_pages);
@@ -438,7 +448,8 @@ writer_is_ready(char *why, size_t size)
 static bool
 writer_prepare(sqlite3_stmt **stmt, const char *sql, struct iris_error *error)
 {
-	if (sqlite3_prepare_v3(writer.connection.db, sql, -1, SQLITE_PREPARE_PERSISTENT, stmt, NULL) == SQLITE_OK)
+	if (sqlite3_prepare_v3(writer.connection.db, sql, -1, SQLITE_PREPARE_PERSISTENT, stmt,
+			       NULL) == SQLITE_OK)
 		return true;
 	return sqlite_connection_error(&writer.connection, sql, error);
 }

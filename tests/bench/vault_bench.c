@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vault_bench [RATE [SECONDS [READERS]]]: what two sealed log rows per message cost, posted by one worker and committed by the
- * engine.  RATE 0: as fast as the queue takes them.  Prints CPU microseconds per message (poster: seal, copy,
- * ticket, completion; vault: writer, index, checkpoints), and how long a commit took to be told.
- * `make tests/bench/vault_bench`; build without sanitizers.  The folder is $TMPDIR or /tmp.
+ * vault_bench [RATE [SECONDS [READERS]]]: what two sealed log rows per message cost, posted by one
+ * worker and committed by the engine.  RATE 0: as fast as the queue takes them.  Prints CPU
+ * microseconds per message (poster: seal, copy, ticket, completion; vault: writer, index,
+ * checkpoints), and how long a commit took to be told. `make tests/bench/vault_bench`; build
+ * without sanitizers.  The folder is $TMPDIR or /tmp.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,8 +74,12 @@ message_post(void)
 	message->posted_ns = now_ns(CLOCK_MONOTONIC);
 	for (int side = 0; side < 2 && result == IRIS_VAULT_OK; side++) {
 		const struct iris_log_entry entry = {
-			.id = vault_next_id(IRIS_SEQ_LOG), .owner = 1, .reader = side ? to : from,
-			.peer = 1 + draw() % 20, .time_ms = worker_wall_ms(), .body = { body, sizeof(body) },
+			.id = vault_next_id(IRIS_SEQ_LOG),
+			.owner = 1,
+			.reader = side ? to : from,
+			.peer = 1 + draw() % 20,
+			.time_ms = worker_wall_ms(),
+			.body = { body, sizeof(body) },
 		};
 		result = log_append(&entry, ticket);
 	}
@@ -105,7 +110,9 @@ run_bench(void *arg)
 	while (now_ns(CLOCK_MONOTONIC) < end) {
 		int64_t before = bench.busy, posted = bench.posted;
 		post_what_is_due();
-		unsigned pause = bench.busy > before || (bench.rate > 0 && bench.posted - posted < 64) ? 1 : 0;
+		unsigned pause =
+			bench.busy > before || (bench.rate > 0 && bench.posted - posted < 64) ? 1
+											      : 0;
 		if (!fiber_sleep(pause))
 			break;
 	}
@@ -137,16 +144,20 @@ report(int64_t process_ns, int64_t poster_ns, int64_t wall_ns, const char *store
 	(void)stat(store, &db);
 	qsort(bench.latencies_us, count, sizeof(uint32_t), compare_latency);
 	int64_t commits = metric_value(&sqlite_metrics[SQLITE_METRIC_COMMITS]);
-	printf("%9.0f msg/s  CPU us/msg: total %.1f  poster %.1f  vault %.1f | commit told after ms: p50 %.1f p99 %.1f "
-	       "max %.1f | rows/commit %.0f  wal MB %.0f  db MB %.0f  written B/row %.0f | failed %lld busy %lld "
+	printf("%9.0f msg/s  CPU us/msg: total %.1f  poster %.1f  vault %.1f | commit told after "
+	       "ms: p50 %.1f p99 %.1f "
+	       "max %.1f | rows/commit %.0f  wal MB %.0f  db MB %.0f  written B/row %.0f | failed "
+	       "%lld busy %lld "
 	       "tail %lld\n",
 	       messages * 1e9 / (double)wall_ns, (double)process_ns / 1e3 / messages,
-	       (double)poster_ns / 1e3 / messages, (double)(process_ns - poster_ns) / 1e3 / messages,
-	       bench.latencies_us[count / 2] / 1e3, bench.latencies_us[count - 1 - count / 100] / 1e3,
+	       (double)poster_ns / 1e3 / messages,
+	       (double)(process_ns - poster_ns) / 1e3 / messages,
+	       bench.latencies_us[count / 2] / 1e3,
+	       bench.latencies_us[count - 1 - count / 100] / 1e3,
 	       bench.latencies_us[count - 1] / 1e3, 2 * messages / (double)(commits ? commits : 1),
 	       (double)wal.st_size / 1e6, (double)db.st_size / 1e6,
-	       (double)usage.ru_oublock * 512 / (2 * messages), (long long)bench.failed, (long long)bench.busy,
-	       (long long)metric_value(&vault_metrics[VAULT_METRIC_TAIL]));
+	       (double)usage.ru_oublock * 512 / (2 * messages), (long long)bench.failed,
+	       (long long)bench.busy, (long long)metric_value(&vault_metrics[VAULT_METRIC_TAIL]));
 }
 
 static void
@@ -159,7 +170,8 @@ bench_run(const struct vault_options *options, const char *store)
 		exit(1);
 	}
 	bench.began_ns = now_ns(CLOCK_MONOTONIC);
-	int64_t process = now_ns(CLOCK_PROCESS_CPUTIME_ID), poster = now_ns(CLOCK_THREAD_CPUTIME_ID);
+	int64_t process = now_ns(CLOCK_PROCESS_CPUTIME_ID),
+		poster = now_ns(CLOCK_THREAD_CPUTIME_ID);
 	if (!fiber_start("bench", run_bench, NULL))
 		abort();
 	worker_run_main();
@@ -197,10 +209,17 @@ main(int argc, char **argv)
 	(void)snprintf(store, sizeof(store), "%s/iris.db", dir);
 	(void)snprintf(key, sizeof(key), "%s/master.key", dir);
 	const struct sqlite_options sqlite = {
-		.path = store, .queue_rows = 20000, .queue_bytes = 64 << 20, .writer_cache = 64 << 20,
-		.reader_cache = 16 << 20, .readers = 2, .linger_ms = 5,
+		.path = store,
+		.queue_rows = 20000,
+		.queue_bytes = 64 << 20,
+		.writer_cache = 64 << 20,
+		.reader_cache = 16 << 20,
+		.readers = 2,
+		.linger_ms = 5,
 	};
-	const struct vault_options options = { .engine = &sqlite_engine, .key_path = key, .region = "bench" };
+	const struct vault_options options = { .engine = &sqlite_engine,
+					       .key_path = key,
+					       .region = "bench" };
 
 	worker_main_init();
 	metrics_register(vault_metrics, VAULT_METRIC_COUNT);

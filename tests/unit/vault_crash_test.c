@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What was told to be committed survives SIGKILL: a child posts and reports through a pipe what is
- * done; it is killed at a random moment; the vault is opened again and everything reported is there.
- * Log entries, batches and the index are all at work.  Rounds are few here; IRIS_TEST_ROUNDS asks for more.
+ * done; it is killed at a random moment; the vault is opened again and everything reported is
+ * there. Log entries, batches and the index are all at work.  Rounds are few here; IRIS_TEST_ROUNDS
+ * asks for more.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -41,7 +42,8 @@ open_all(void)
 /* --- the child --- */
 
 struct report {
-	int64_t number, log_id; /* both rows of the batch and the log entry of this message are committed */
+	int64_t number,
+		log_id; /* both rows of the batch and the log entry of this message are committed */
 };
 
 static struct {
@@ -59,7 +61,8 @@ child_done(void *arg, bool failed)
 	struct child_message *message = arg;
 
 	child.outstanding--;
-	if (failed || write(child.pipe, &message->report, sizeof(message->report)) != sizeof(message->report))
+	if (failed ||
+	    write(child.pipe, &message->report, sizeof(message->report)) != sizeof(message->report))
 		_exit(3);
 	free(message);
 }
@@ -72,13 +75,20 @@ child_post(void)
 	struct iris_ticket *ticket = ticket_new(child_done, message);
 	struct iris_batch *batch = batch_new(1);
 	int64_t number = child.next++;
-	const struct iris_log_entry entry = { .id = vault_next_id(IRIS_SEQ_LOG), .owner = 1, .reader = READER,
-					      .peer = 1 + number % 3, .time_ms = number, .body = IRIS_STR("body") };
+	const struct iris_log_entry entry = { .id = vault_next_id(IRIS_SEQ_LOG),
+					      .owner = 1,
+					      .reader = READER,
+					      .peer = 1 + number % 3,
+					      .time_ms = number,
+					      .body = IRIS_STR("body") };
 
 	message->report = (struct report){ number, entry.id };
 	for (int i = 0; i < 2; i++)
-		batch_add(batch, &insert, VALUES(value_int(2 * number + i), value_int(i), value_str(IRIS_STR("x"))));
-	if (batch_post(&batch, ticket) != IRIS_VAULT_OK || log_append(&entry, ticket) != IRIS_VAULT_OK)
+		batch_add(
+			batch, &insert,
+			VALUES(value_int(2 * number + i), value_int(i), value_str(IRIS_STR("x"))));
+	if (batch_post(&batch, ticket) != IRIS_VAULT_OK ||
+	    log_append(&entry, ticket) != IRIS_VAULT_OK)
 		_exit(4);
 	child.outstanding++;
 	ticket_unref(&ticket);
@@ -112,7 +122,8 @@ child_main(int pipe, int64_t next)
 	open_all();
 	child.pipe = pipe;
 	child.next = next;
-	if (pthread_create(&thread, NULL, child_fill, NULL) != 0 || !fiber_start("child", child_run, NULL))
+	if (pthread_create(&thread, NULL, child_fill, NULL) != 0 ||
+	    !fiber_start("child", child_run, NULL))
 		_exit(5);
 	worker_run_main();
 	_exit(6);
@@ -169,11 +180,12 @@ check_rows(struct expectation *expected, struct iris_arena *arena)
 {
 	struct iris_rows rows;
 
-	CHECK(vault_read(&count, 0, VALUES(value_int(0), value_int(2 * expected->last + 1)), arena, &rows) ==
-	      IRIS_VAULT_OK);
+	CHECK(vault_read(&count, 0, VALUES(value_int(0), value_int(2 * expected->last + 1)), arena,
+			 &rows) == IRIS_VAULT_OK);
 	CHECK(row_value(&rows, 0, 0)->number == 2 * (expected->last + 1));
 	/* Beyond what was reported there may be more, but no half transactions. */
-	CHECK(vault_read(&count, 0, VALUES(value_int(0), value_int(INT64_MAX)), arena, &rows) == IRIS_VAULT_OK);
+	CHECK(vault_read(&count, 0, VALUES(value_int(0), value_int(INT64_MAX)), arena, &rows) ==
+	      IRIS_VAULT_OK);
 	CHECK(row_value(&rows, 0, 0)->number == 2 * row_value(&rows, 0, 1)->number);
 	expected->next_r = row_value(&rows, 0, 0)->number / 2;
 }
@@ -189,7 +201,8 @@ check_log(const struct expectation *expected)
 		struct iris_arena *arena = arena_new();
 		CHECK(log_read(&query, 1, arena, &page) == IRIS_VAULT_OK);
 		for (size_t i = 0; i < page.count; i++) {
-			if (found < expected->log_count && page.entries[i].id == expected->log_ids[found])
+			if (found < expected->log_count &&
+			    page.entries[i].id == expected->log_ids[found])
 				found++;
 			query.after_id = page.entries[i].id;
 		}
@@ -228,8 +241,8 @@ test_sigkill(void **state)
 	unsigned seed = (unsigned)time(NULL);
 
 	for (long i = 0; i < rounds && check_failures == 0; i++) {
-		expected.last = child_live(expected.next_r, 20 + (unsigned)rand_r(&seed) % 200, log_ids,
-					   &expected.log_count);
+		expected.last = child_live(expected.next_r, 20 + (unsigned)rand_r(&seed) % 200,
+					   log_ids, &expected.log_count);
 		check_again(&expected);
 		assert_true(expected.log_count < LOG_IDS_MAX / 2);
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A vault in a folder of its own, for tests that run on any engine: IRIS_TEST_ENGINE names one of the
- * table below (default: the first).  Tests run in a fiber of the main worker, where cmocka's way of
- * leaving a failed test must not be used: they CHECK() and go on, and the group asserts at the end.
+ * A vault in a folder of its own, for tests that run on any engine: IRIS_TEST_ENGINE names one of
+ * the table below (default: the first).  Tests run in a fiber of the main worker, where cmocka's
+ * way of leaving a failed test must not be used: they CHECK() and go on, and the group asserts at
+ * the end.
  */
 #ifndef IRIS_VAULT_FIXTURE_H
 #define IRIS_VAULT_FIXTURE_H
@@ -88,16 +89,19 @@ fixture_describe(struct vault_fixture *fixture, const char *dir)
 static inline void
 fixture_make(struct vault_fixture *fixture)
 {
-	char dir[] = "/tmp/iris-vault-XXXXXX";
+	char dir[] = P_tmpdir "/iris-vault-XXXXXX";
 	struct iris_error error = { .message = "" };
 	const struct iris_vault_engine *engine = fixture_engine()->engine;
 
 	if (!mkdtemp(dir))
 		abort();
 	fixture_describe(fixture, dir);
-	bool ok = vault_init_with(&fixture->options, "Default company", &error) && engine->open(false, &error) &&
-		  engine->script("CREATE TABLE test_rows (id INTEGER PRIMARY KEY, who TEXT NOT NULL, n INTEGER, "
-				 "body BLOB, other BLOB)", &error);
+	bool ok = vault_init_with(&fixture->options, "Default company", &error) &&
+		  engine->open(false, &error) &&
+		  engine->script("CREATE TABLE test_rows (id INTEGER PRIMARY KEY, who TEXT NOT "
+				 "NULL, n INTEGER, "
+				 "body BLOB, other BLOB)",
+				 &error);
 	engine->close();
 	if (!ok) {
 		fprintf(stderr, "fixture: %s (%s)\n", error.message, error.detail);
@@ -119,7 +123,8 @@ fixture_open(struct vault_fixture *fixture)
 static inline void
 fixture_remove(struct vault_fixture *fixture)
 {
-	static const char *const files[] = { "iris.db", "iris.db-wal", "iris.db-shm", "iris.db.lock", "master.key" };
+	static const char *const files[] = { "iris.db", "iris.db-wal", "iris.db-shm",
+					     "iris.db.lock", "master.key" };
 	char path[128];
 
 	for (size_t i = 0; i < IRIS_COUNT(files); i++) {

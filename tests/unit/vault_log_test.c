@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The log against a model: random appends, late ones too, random questions, with the index filled at
- * random moments and the vault closed and opened in between.  IRIS_TEST_SEED repeats a run.
+ * The log against a model: random appends, late ones too, random questions, with the index filled
+ * at random moments and the vault closed and opened in between.  IRIS_TEST_SEED repeats a run.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -55,8 +55,12 @@ static struct model_entry
 entry_draw(void)
 {
 	return (struct model_entry){
-		.id = vault_next_id(IRIS_SEQ_LOG), .reader = 1 + draw(READERS), .peer = 1 + draw(PEERS),
-		.ts = 1000 + draw(500), .flags = draw(8), .body = draw(100000),
+		.id = vault_next_id(IRIS_SEQ_LOG),
+		.reader = 1 + draw(READERS),
+		.peer = 1 + draw(PEERS),
+		.ts = 1000 + draw(500),
+		.flags = draw(8),
+		.body = draw(100000),
 	};
 }
 
@@ -65,8 +69,13 @@ append(const struct model_entry *entry)
 {
 	char buf[128];
 	const struct iris_log_entry log = {
-		.id = entry->id, .owner = 1, .reader = entry->reader, .peer = entry->peer, .time_ms = entry->ts,
-		.flags = entry->flags, .body = body_of(entry->body, buf, sizeof(buf)),
+		.id = entry->id,
+		.owner = 1,
+		.reader = entry->reader,
+		.peer = entry->peer,
+		.time_ms = entry->ts,
+		.flags = entry->flags,
+		.body = body_of(entry->body, buf, sizeof(buf)),
 	};
 
 	CHECK(log_append(&log, NULL) == IRIS_VAULT_OK);
@@ -115,7 +124,8 @@ compare_page(const struct iris_log_query *query, const struct iris_log_page *pag
 		const struct model_entry *expected = found[first + i];
 		char buf[128];
 		CHECK(page->entries[i].id == expected->id);
-		CHECK(page->entries[i].peer == expected->peer && page->entries[i].time_ms == expected->ts);
+		CHECK(page->entries[i].peer == expected->peer &&
+		      page->entries[i].time_ms == expected->ts);
 		CHECK(page->entries[i].flags == expected->flags && page->entries[i].owner == 1);
 		CHECK(str_equal(page->entries[i].body, body_of(expected->body, buf, sizeof(buf))));
 	}
@@ -132,10 +142,15 @@ ask(void)
 {
 	struct iris_arena *arena = arena_new();
 	struct iris_log_query query = {
-		.reader = 1 + draw(READERS + 1), .peer = draw(2) ? 1 + draw(PEERS) : 0,
-		.after_id = draw_bound_id(), .before_id = draw_bound_id(),
-		.from_ms = draw(3) ? 0 : 1000 + draw(500), .until_ms = draw(3) ? 0 : 1000 + draw(500),
-		.flags_all = draw(3) ? 0 : draw(8), .limit = draw(40), .backwards = draw(2),
+		.reader = 1 + draw(READERS + 1),
+		.peer = draw(2) ? 1 + draw(PEERS) : 0,
+		.after_id = draw_bound_id(),
+		.before_id = draw_bound_id(),
+		.from_ms = draw(3) ? 0 : 1000 + draw(500),
+		.until_ms = draw(3) ? 0 : 1000 + draw(500),
+		.flags_all = draw(3) ? 0 : draw(8),
+		.limit = draw(40),
+		.backwards = draw(2),
 	};
 	struct iris_log_page page;
 
@@ -209,7 +224,8 @@ run_check_all(void *arg)
 static void
 test_tail_is_rebuilt(void **state)
 {
-	fixture_script("DELETE FROM log_reader; DELETE FROM log_peer; UPDATE log_state SET indexed_upto = 0");
+	fixture_script("DELETE FROM log_reader; DELETE FROM log_peer; UPDATE log_state SET "
+		       "indexed_upto = 0");
 	fixture_open(&fixture);
 	fixture_run(run_check_all, NULL);
 	vault_log_index_now();
@@ -226,8 +242,12 @@ static void
 run_failed_append(void *arg)
 {
 	struct iris_arena *arena = arena_new();
-	struct iris_log_entry entry = { .id = vault_next_id(IRIS_SEQ_LOG), .owner = 1, .reader = 777, .peer = 1,
-					.time_ms = 1, .body = IRIS_STR("first") };
+	struct iris_log_entry entry = { .id = vault_next_id(IRIS_SEQ_LOG),
+					.owner = 1,
+					.reader = 777,
+					.peer = 1,
+					.time_ms = 1,
+					.body = IRIS_STR("first") };
 	const struct iris_log_query query = { .reader = 777, .limit = 10 };
 	struct iris_log_page page;
 

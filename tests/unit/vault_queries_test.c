@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every statement that any module declares is taken by the engine, on the schema that the migrations make. */
+/*
+ * Every statement that any module declares is taken by the engine, on the schema that the
+ * migrations make.
+ */
 #include "iris/module.h"
 #include "module_private.h"
 #include "vault_fixture.h"

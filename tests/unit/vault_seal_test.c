@@ -30,8 +30,11 @@ static const struct iris_value row_text = { .type = IRIS_TEXT, .bytes = { "\0\0\
 static struct seal_binding
 binding_of(const struct iris_value *const *row)
 {
-	return (struct seal_binding){ .table = IRIS_STR("log"), .column = IRIS_STR("body"), .row = row,
-				      .row_count = 1, .owner = 1 };
+	return (struct seal_binding){ .table = IRIS_STR("log"),
+				      .column = IRIS_STR("body"),
+				      .row = row,
+				      .row_count = 1,
+				      .owner = 1 };
 }
 
 static bool
@@ -66,7 +69,8 @@ test_round_trip(void **state)
 static void
 test_bound_to_its_place(void **state)
 {
-	const struct iris_value *row[] = { &row_one }, *other_row[] = { &row_two }, *text_row[] = { &row_text };
+	const struct iris_value *row[] = { &row_one }, *other_row[] = { &row_two },
+				*text_row[] = { &row_text };
 	struct seal_binding binding = binding_of(row), other;
 	char record[64];
 	const struct iris_str sealed = { record, 5 + SEAL_OVERHEAD };
@@ -147,7 +151,8 @@ test_owners_and_their_keys(void **state)
 	const struct iris_value *row[] = { &row_one };
 	struct seal_binding binding = binding_of(row), other = binding_of(row);
 	char record[64], newer[64];
-	const struct iris_str sealed = { record, 5 + SEAL_OVERHEAD }, sealed_newer = { newer, sealed.len };
+	const struct iris_str sealed = { record, 5 + SEAL_OVERHEAD },
+			      sealed_newer = { newer, sealed.len };
 
 	other.owner = 77;
 	assert_false(seal_record(&other, IRIS_STR("plain"), record));
@@ -160,7 +165,7 @@ test_owners_and_their_keys(void **state)
 	fixture_run(rotate_owner, &other.owner);
 	assert_true(seal_record(&other, IRIS_STR("plain"), newer));
 	assert_memory_not_equal(record + 4, newer + 4, 4); /* under another key … */
-	assert_true(opens(&other, sealed));                /* … and what was sealed before still opens */
+	assert_true(opens(&other, sealed)); /* … and what was sealed before still opens */
 
 	fixture_close();
 	fixture_open(&fixture);
@@ -206,7 +211,8 @@ key_write(const char *text, mode_t mode)
 static void
 test_master_key(void **state)
 {
-	static const char zeros[] = "0000000000000000000000000000000000000000000000000000000000000000";
+	static const char zeros[] =
+		"0000000000000000000000000000000000000000000000000000000000000000";
 	char text[65] = "";
 	struct iris_error error;
 	struct stat st;
@@ -265,13 +271,15 @@ test_schema_version(void **state)
 	struct iris_error error;
 
 	vault_close();
-	fixture_script("INSERT INTO schema_migrations (number, name, applied) VALUES (9999, 'later', 0)");
+	fixture_script(
+		"INSERT INTO schema_migrations (number, name, applied) VALUES (9999, 'later', 0)");
 	assert_false(reopens(&error));
 	assert_non_null(strstr(error.message, "newer version"));
 	fixture_script("DELETE FROM schema_migrations");
 	assert_false(reopens(&error));
 	assert_string_equal(error.hint, "irisctl init");
-	fixture_script("INSERT INTO schema_migrations (number, name, applied) VALUES (1, 'vault', 0)");
+	fixture_script(
+		"INSERT INTO schema_migrations (number, name, applied) VALUES (1, 'vault', 0)");
 	if (vault_migrations[1].number) { /* there are more than the vault's own */
 		assert_false(reopens(&error));
 		assert_string_equal(error.hint, "irisctl db upgrade");

@@ -12,24 +12,39 @@
 static struct vault_fixture fixture;
 
 static struct iris_query insert = {
-	.name = "test.insert", .table = "test_rows", .key = "id who", .write = true,
+	.name = "test.insert",
+	.table = "test_rows",
+	.key = "id who",
+	.write = true,
 	.sql = "INSERT INTO test_rows (id, who, n, body, other) VALUES ($1, $2, $3, $4, $5)",
-	.params = { { "id", IRIS_INT }, { "who", IRIS_TEXT }, { "n", IRIS_INT }, { "body", IRIS_SEALED },
+	.params = { { "id", IRIS_INT },
+		    { "who", IRIS_TEXT },
+		    { "n", IRIS_INT },
+		    { "body", IRIS_SEALED },
 		    { "other", IRIS_SEALED } },
 };
 static struct iris_query update = {
-	.name = "test.update", .table = "test_rows", .write = true,
-	.sql = "UPDATE test_rows SET n = $2 WHERE id >= $1", /* and not in the order of the numbers: */
+	.name = "test.update",
+	.table = "test_rows",
+	.write = true,
+	.sql = "UPDATE test_rows SET n = $2 WHERE id >= $1", /* and not in the order of the numbers:
+							      */
 	.params = { { "id", IRIS_INT }, { "n", IRIS_INT } },
 };
 static struct iris_query load = {
-	.name = "test.load", .table = "test_rows", .key = "id who",
+	.name = "test.load",
+	.table = "test_rows",
+	.key = "id who",
 	.sql = "SELECT who, n, body, other FROM test_rows WHERE id = $1",
 	.params = { { "id", IRIS_INT } },
-	.columns = { { "who", IRIS_TEXT }, { "n", IRIS_INT }, { "body", IRIS_SEALED }, { "other", IRIS_SEALED } },
+	.columns = { { "who", IRIS_TEXT },
+		     { "n", IRIS_INT },
+		     { "body", IRIS_SEALED },
+		     { "other", IRIS_SEALED } },
 };
 static struct iris_query count = {
-	.name = "test.count", .sql = "SELECT count(*), coalesce(max(n), 0) FROM test_rows WHERE who = $1",
+	.name = "test.count",
+	.sql = "SELECT count(*), coalesce(max(n), 0) FROM test_rows WHERE who = $1",
 	.params = { { "who", IRIS_TEXT } },
 	.columns = { { "count", IRIS_INT }, { "n", IRIS_INT } },
 };
@@ -81,8 +96,9 @@ static enum iris_vault_result
 post_row(int64_t id, const char *who, int64_t n, const char *body, struct iris_ticket *ticket)
 {
 	return vault_post(&insert, 1,
-			  VALUES(value_int(id), value_str(str_from(who)), value_int(n), value_str(str_from(body)),
-				 value_str(IRIS_STR_NONE)), ticket);
+			  VALUES(value_int(id), value_str(str_from(who)), value_int(n),
+				 value_str(str_from(body)), value_str(IRIS_STR_NONE)),
+			  ticket);
 }
 
 static enum iris_vault_result
@@ -114,14 +130,17 @@ run_round_trip(void *arg)
 	static const char blob[] = "with \0 inside";
 
 	CHECK(vault_write(&insert, 1,
-			  VALUES(value_int(INT64_MIN), value_str(IRIS_STR("tybalt")), value_int(INT64_MAX),
-				 value_str((struct iris_str){ blob, sizeof(blob) }), value_str(IRIS_STR(""))),
+			  VALUES(value_int(INT64_MIN), value_str(IRIS_STR("tybalt")),
+				 value_int(INT64_MAX),
+				 value_str((struct iris_str){ blob, sizeof(blob) }),
+				 value_str(IRIS_STR(""))),
 			  NULL) == IRIS_VAULT_OK);
 	CHECK(load_row(INT64_MIN, 1, arena, &rows) == IRIS_VAULT_OK && rows.count == 1);
 	CHECK(str_is(row_value(&rows, 0, 0)->bytes, "tybalt"));
 	CHECK(row_value(&rows, 0, 1)->number == INT64_MAX);
 	CHECK(str_equal(row_value(&rows, 0, 2)->bytes, (struct iris_str){ blob, sizeof(blob) }));
-	CHECK(row_value(&rows, 0, 3)->type == IRIS_SEALED && row_value(&rows, 0, 3)->bytes.len == 0);
+	CHECK(row_value(&rows, 0, 3)->type == IRIS_SEALED &&
+	      row_value(&rows, 0, 3)->bytes.len == 0);
 
 	CHECK(post_row(2, "", 0, NULL, NULL) == IRIS_VAULT_OK);
 	CHECK(load_row(2, 1, arena, &rows) == IRIS_VAULT_OK && rows.count == 1);
@@ -141,10 +160,14 @@ test_round_trip(void **state)
 static void
 run_insert_two(void *arg)
 {
-	CHECK(vault_write(&insert, 1, VALUES(value_int(1), value_str(IRIS_STR("a")), value_int(1),
-					     value_str(IRIS_STR("first")), value_str(IRIS_STR("second"))), NULL) == IRIS_VAULT_OK);
-	CHECK(vault_write(&insert, 1, VALUES(value_int(2), value_str(IRIS_STR("a")), value_int(1),
-					     value_str(IRIS_STR("third")), value_str(IRIS_STR("fourth"))), NULL) == IRIS_VAULT_OK);
+	CHECK(vault_write(&insert, 1,
+			  VALUES(value_int(1), value_str(IRIS_STR("a")), value_int(1),
+				 value_str(IRIS_STR("first")), value_str(IRIS_STR("second"))),
+			  NULL) == IRIS_VAULT_OK);
+	CHECK(vault_write(&insert, 1,
+			  VALUES(value_int(2), value_str(IRIS_STR("a")), value_int(1),
+				 value_str(IRIS_STR("third")), value_str(IRIS_STR("fourth"))),
+			  NULL) == IRIS_VAULT_OK);
 }
 
 static void
@@ -173,11 +196,14 @@ test_swapped_values_do_not_open(void **state)
 {
 	fixture_run(run_insert_two, NULL);
 	expect_open(NULL, IRIS_VAULT_OK, IRIS_VAULT_OK);
-	expect_open("UPDATE test_rows SET body = other WHERE id = 1", IRIS_VAULT_FAILED, IRIS_VAULT_OK);
+	expect_open("UPDATE test_rows SET body = other WHERE id = 1", IRIS_VAULT_FAILED,
+		    IRIS_VAULT_OK);
 	expect_open("UPDATE test_rows SET body = NULL WHERE id = 1", IRIS_VAULT_OK, IRIS_VAULT_OK);
-	expect_open("UPDATE test_rows SET body = (SELECT body FROM test_rows WHERE id = 2) WHERE id = 1",
+	expect_open("UPDATE test_rows SET body = (SELECT body FROM test_rows WHERE id = 2) WHERE "
+		    "id = 1",
 		    IRIS_VAULT_FAILED, IRIS_VAULT_OK);
-	expect_open("UPDATE test_rows SET body = NULL, who = 'b'", IRIS_VAULT_FAILED, IRIS_VAULT_FAILED);
+	expect_open("UPDATE test_rows SET body = NULL, who = 'b'", IRIS_VAULT_FAILED,
+		    IRIS_VAULT_FAILED);
 	fixture_assert();
 }
 
@@ -192,10 +218,13 @@ run_owners(void *arg)
 	CHECK(post_row(1, "a", 1, "ours", NULL) == IRIS_VAULT_OK);
 	CHECK(load_row(1, other, arena, &rows) == IRIS_VAULT_FAILED);
 	CHECK(load_row(1, 99, arena, &rows) == IRIS_VAULT_REFUSED);
-	CHECK(vault_post(&update, 99, VALUES(value_int(1), value_int(5)), NULL) == IRIS_VAULT_REFUSED);
-	CHECK(vault_post(&update, 0, VALUES(value_int(1), value_int(5)), NULL) == IRIS_VAULT_REFUSED);
+	CHECK(vault_post(&update, 99, VALUES(value_int(1), value_int(5)), NULL) ==
+	      IRIS_VAULT_REFUSED);
+	CHECK(vault_post(&update, 0, VALUES(value_int(1), value_int(5)), NULL) ==
+	      IRIS_VAULT_REFUSED);
 	CHECK(vault_owner_erase(other) == IRIS_VAULT_OK);
-	CHECK(vault_post(&update, other, VALUES(value_int(1), value_int(5)), NULL) == IRIS_VAULT_REFUSED);
+	CHECK(vault_post(&update, other, VALUES(value_int(1), value_int(5)), NULL) ==
+	      IRIS_VAULT_REFUSED);
 	CHECK(load_row(1, 1, arena, &rows) == IRIS_VAULT_OK && row_value(&rows, 0, 1)->number == 1);
 	arena_unref(&arena);
 }
@@ -216,8 +245,9 @@ run_atomic(void *arg)
 
 	CHECK(post_row(1, "a", 1, "x", NULL) == IRIS_VAULT_OK);
 	for (int i = 0; i < 3; i++) /* the last one is there already */
-		batch_add(batch, &insert, VALUES(value_int(3 - i), value_str(IRIS_STR("a")), value_int(2),
-						 value_str(IRIS_STR("y")), value_str(IRIS_STR_NONE)));
+		batch_add(batch, &insert,
+			  VALUES(value_int(3 - i), value_str(IRIS_STR("a")), value_int(2),
+				 value_str(IRIS_STR("y")), value_str(IRIS_STR_NONE)));
 	CHECK(batch_write(&batch) == IRIS_VAULT_FAILED && !batch);
 	CHECK(count_rows("a") == 1);
 	batch = batch_new(1);
@@ -291,9 +321,11 @@ run_changed(void *arg)
 
 	for (int i = 0; i < 5; i++)
 		CHECK(post_row(i, "a", 0, "x", NULL) == IRIS_VAULT_OK);
-	CHECK(vault_write(&update, 1, VALUES(value_int(2), value_int(1)), &changed) == IRIS_VAULT_OK);
+	CHECK(vault_write(&update, 1, VALUES(value_int(2), value_int(1)), &changed) ==
+	      IRIS_VAULT_OK);
 	CHECK(changed == 3);
-	CHECK(vault_write(&update, 1, VALUES(value_int(9), value_int(1)), &changed) == IRIS_VAULT_OK);
+	CHECK(vault_write(&update, 1, VALUES(value_int(9), value_int(1)), &changed) ==
+	      IRIS_VAULT_OK);
 	CHECK(changed == 0);
 }
 
@@ -312,10 +344,12 @@ run_read_your_writes(void *arg)
 
 	CHECK(post_row(1, "a", 0, "x", NULL) == IRIS_VAULT_OK);
 	for (int i = 1; i <= 200; i++) {
-		CHECK(vault_post(&update, 1, VALUES(value_int(1), value_int(i)), NULL) == IRIS_VAULT_OK);
+		CHECK(vault_post(&update, 1, VALUES(value_int(1), value_int(i)), NULL) ==
+		      IRIS_VAULT_OK);
 		if (i % 3 == 0 && !fiber_sleep(0)) /* handed over already, perhaps lingering */
 			break;
-		CHECK(load_row(1, 1, arena, &rows) == IRIS_VAULT_OK && row_value(&rows, 0, 1)->number == i);
+		CHECK(load_row(1, 1, arena, &rows) == IRIS_VAULT_OK &&
+		      row_value(&rows, 0, 1)->number == i);
 	}
 	arena_unref(&arena);
 }
@@ -355,7 +389,8 @@ run_other_worker(void *arg)
 	struct shared_ticket *shared = arg;
 
 	for (int64_t i = 0; i < SHARED_WRITES; i++)
-		CHECK(post_row(shared->first + i, "shared", i, "x", shared->ticket) == IRIS_VAULT_OK);
+		CHECK(post_row(shared->first + i, "shared", i, "x", shared->ticket) ==
+		      IRIS_VAULT_OK);
 }
 
 static void
@@ -398,7 +433,8 @@ run_ticket_rules(void *arg)
 	struct iris_ticket *second = ticket_ref(ticket);
 	ticket_unref(&ticket);
 	CHECK(!ticket && outcome.done == 0);
-	CHECK(vault_post(&update, 99, VALUES(value_int(1), value_int(5)), second) == IRIS_VAULT_REFUSED);
+	CHECK(vault_post(&update, 99, VALUES(value_int(1), value_int(5)), second) ==
+	      IRIS_VAULT_REFUSED);
 	ticket_unref(&second);
 	CHECK(outcome.done == 1 && outcome.failed == 1);
 }
@@ -461,9 +497,11 @@ run_trouble(void *arg)
 	CHECK(setrlimit(RLIMIT_FSIZE, &small) == 0);
 	struct iris_ticket *ticket = ticket_new(take_outcome, &outcome);
 	for (int i = 0; i < 10; i++)
-		CHECK(vault_post(&insert, 1, VALUES(value_int(i), value_str(IRIS_STR("full")), value_int(i),
-						    value_str((struct iris_str){ big, sizeof(big) }),
-						    value_str(IRIS_STR_NONE)), ticket) == IRIS_VAULT_OK);
+		CHECK(vault_post(&insert, 1,
+				 VALUES(value_int(i), value_str(IRIS_STR("full")), value_int(i),
+					value_str((struct iris_str){ big, sizeof(big) }),
+					value_str(IRIS_STR_NONE)),
+				 ticket) == IRIS_VAULT_OK);
 	ticket_unref(&ticket);
 	while (vault_is_ready(why, sizeof(why)))
 		if (!fiber_sleep(1))
@@ -471,7 +509,8 @@ run_trouble(void *arg)
 	CHECK(strstr(why, "cannot be written") != NULL);
 	CHECK(outcome.done == 0); /* nothing is acknowledged … */
 	CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-	CHECK(count_rows("full") == 10); /* … until there is room again, and then nothing was lost */
+	CHECK(count_rows("full") ==
+	      10); /* … until there is room again, and then nothing was lost */
 	CHECK(outcome.done == 1 && outcome.failed == 0);
 	CHECK(vault_is_ready(why, sizeof(why)));
 }
@@ -490,24 +529,46 @@ static void
 test_declarations_are_checked(void **state)
 {
 	static const struct iris_query wrong[] = {
-		{ .name = "w.gap", .sql = "SELECT n FROM test_rows WHERE id = $1 AND n = $3",
-		  .params = { { "a", IRIS_INT }, { "b", IRIS_INT }, { "c", IRIS_INT } }, .columns = { { "n", IRIS_INT } } },
-		{ .name = "w.count", .sql = "SELECT n FROM test_rows WHERE id = $1", .columns = { { "n", IRIS_INT } } },
-		{ .name = "w.quoted", .sql = "SELECT n FROM test_rows WHERE who = '$1'",
-		  .params = { { "a", IRIS_INT } }, .columns = { { "n", IRIS_INT } } },
-		{ .name = "w.columns", .sql = "SELECT n, id FROM test_rows", .columns = { { "n", IRIS_INT } } },
-		{ .name = "w.key", .table = "test_rows", .sql = "SELECT body FROM test_rows",
+		{ .name = "w.gap",
+		  .sql = "SELECT n FROM test_rows WHERE id = $1 AND n = $3",
+		  .params = { { "a", IRIS_INT }, { "b", IRIS_INT }, { "c", IRIS_INT } },
+		  .columns = { { "n", IRIS_INT } } },
+		{ .name = "w.count",
+		  .sql = "SELECT n FROM test_rows WHERE id = $1",
+		  .columns = { { "n", IRIS_INT } } },
+		{ .name = "w.quoted",
+		  .sql = "SELECT n FROM test_rows WHERE who = '$1'",
+		  .params = { { "a", IRIS_INT } },
+		  .columns = { { "n", IRIS_INT } } },
+		{ .name = "w.columns",
+		  .sql = "SELECT n, id FROM test_rows",
+		  .columns = { { "n", IRIS_INT } } },
+		{ .name = "w.key",
+		  .table = "test_rows",
+		  .sql = "SELECT body FROM test_rows",
 		  .columns = { { "body", IRIS_SEALED } } },
-		{ .name = "w.key_field", .table = "test_rows", .key = "id", .sql = "SELECT body FROM test_rows",
+		{ .name = "w.key_field",
+		  .table = "test_rows",
+		  .key = "id",
+		  .sql = "SELECT body FROM test_rows",
 		  .columns = { { "body", IRIS_SEALED } } },
-		{ .name = "w.search", .table = "test_rows", .key = "n",
+		{ .name = "w.search",
+		  .table = "test_rows",
+		  .key = "n",
 		  .sql = "SELECT n FROM test_rows WHERE body = $1",
-		  .params = { { "body", IRIS_SEALED } }, .columns = { { "n", IRIS_INT } } },
-		{ .name = "w.syntax", .sql = "SELEKT n FROM test_rows", .columns = { { "n", IRIS_INT } } },
-		{ .name = "w.table", .sql = "SELECT n FROM nothing", .columns = { { "n", IRIS_INT } } },
+		  .params = { { "body", IRIS_SEALED } },
+		  .columns = { { "n", IRIS_INT } } },
+		{ .name = "w.syntax",
+		  .sql = "SELEKT n FROM test_rows",
+		  .columns = { { "n", IRIS_INT } } },
+		{ .name = "w.table",
+		  .sql = "SELECT n FROM nothing",
+		  .columns = { { "n", IRIS_INT } } },
 		{ .name = "w.two", .sql = "DELETE FROM test_rows; DELETE FROM log", .write = true },
 		{ .name = "w.kind", .sql = "SELECT n FROM test_rows", .write = true },
-		{ .name = "test.load", .sql = "SELECT n FROM test_rows", .columns = { { "n", IRIS_INT } } },
+		{ .name = "test.load",
+		  .sql = "SELECT n FROM test_rows",
+		  .columns = { { "n", IRIS_INT } } },
 	};
 	struct iris_error error;
 
@@ -586,8 +647,12 @@ static const char planted[] = "PLANTED-violent-delights";
 static void
 run_plant(void *arg)
 {
-	const struct iris_log_entry entry = { .id = vault_next_id(IRIS_SEQ_LOG), .owner = 1, .reader = 1, .peer = 2,
-					      .time_ms = 3, .body = str_from(planted) };
+	const struct iris_log_entry entry = { .id = vault_next_id(IRIS_SEQ_LOG),
+					      .owner = 1,
+					      .reader = 1,
+					      .peer = 2,
+					      .time_ms = 3,
+					      .body = str_from(planted) };
 
 	for (int i = 0; i < 50; i++)
 		CHECK(post_row(i, "visible-name", i, planted, NULL) == IRIS_VAULT_OK);
@@ -619,7 +684,8 @@ static void
 run_smoke(void *arg)
 {
 	for (int64_t i = 0; i < 100000; i++) {
-		while (post_row(i, "smoke", i, "a message of an ordinary length, to be sealed", NULL) == IRIS_VAULT_BUSY)
+		while (post_row(i, "smoke", i, "a message of an ordinary length, to be sealed",
+				NULL) == IRIS_VAULT_BUSY)
 			if (!fiber_sleep(1))
 				return;
 		if (i % 64 == 0 && !fiber_sleep(0))
@@ -645,8 +711,11 @@ test_edge_keeps_nothing(void **state)
 	fixture_close();
 	assert_true(vault_open_with(&edge, &error));
 	assert_true(vault_is_ready(why, sizeof(why)));
-	assert_int_equal(vault_post(&update, 1, VALUES(value_int(1), value_int(5)), NULL), IRIS_VAULT_REFUSED);
-	const struct iris_log_entry entry = { .id = 1, .owner = 1, .reader = 1, .body = IRIS_STR("x") };
+	assert_int_equal(vault_post(&update, 1, VALUES(value_int(1), value_int(5)), NULL),
+			 IRIS_VAULT_REFUSED);
+	const struct iris_log_entry entry = {
+		.id = 1, .owner = 1, .reader = 1, .body = IRIS_STR("x")
+	};
 	assert_int_equal(log_append(&entry, NULL), IRIS_VAULT_REFUSED);
 	vault_close();
 	fixture_open(&fixture);
