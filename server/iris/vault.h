@@ -146,7 +146,7 @@ struct iris_log_query {
 	int64_t reader;
 	int64_t peer;              /* 0: any */
 	int64_t after_id, before_id; /* exclusive; before_id 0: no end */
-	int64_t from_ms, until_ms; /* 0: no bound */
+	int64_t from_ms, until_ms; /* both inclusive; 0: no bound */
 	unsigned flags_all;        /* entries that have all of these */
 	size_t limit;
 	bool backwards;            /* the last `limit` ones; still returned in ascending order */
