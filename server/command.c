@@ -279,6 +279,17 @@ now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* SECURITY: a stolen password is not enough for what a command declares to be worth more (P3.7). */
+static bool
+check_factor(struct iris_command_call *call)
+{
+	if (!call->command->second_factor || call->second_factor)
+		return true;
+	call->refusal = (struct iris_refusal){ .condition = IRIS_NOT_AUTHORIZED,
+		.text = "a second factor is needed" };
+	return false;
+}
+
 /* SECURITY: what people wrote freely is never logged (P10.1): no text; addresses as pseudonyms. */
 static bool
 log_value(const struct iris_command_field *field, struct iris_str value,
@@ -304,12 +315,13 @@ log_call(const struct iris_command_call *call, bool checked, int64_t started_ms)
 		LOG_CSTR("noun", call->command->noun),
 		LOG_CSTR("verb", call->command->verb),
 		LOG_JID("by", jid_bare(&call->from)),
+		LOG_STR("address", call->address),
 		LOG_CSTR("verdict", call->refusal.condition
 					    ? condition_name(call->refusal.condition)
 					    : "done"),
 		LOG_INT("ms", now_ms() - started_ms),
 	};
-	size_t count = 5;
+	size_t count = 6;
 
 	for (unsigned i = 0; checked && i < count_fields(call->command) && count < LOG_FIELDS_MAX;
 	     i++)
@@ -334,7 +346,7 @@ command_run(struct iris_command_call *call)
 	}
 	const struct iris_module *module = entry->module; /* the entry may be gone after a wait */
 	module_enter(module);
-	checked = check_values(call);
+	checked = check_factor(call) && check_values(call);
 	if (checked)
 		call->command->run(call);
 	metric_add(&command_metrics[call->refusal.condition ? METRIC_REFUSED : METRIC_DONE], 1);

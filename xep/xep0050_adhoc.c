@@ -216,7 +216,10 @@ adhoc_run(struct iris_request *request, const struct iris_command *command, stru
 	struct iris_command_call call = {
 		.arena = request->arena, .from = request->stanza->from, .role = adhoc_role(request), .command = command,
 	};
+	struct iris_stream *stream = request->session ? request->session->stream : NULL;
 
+	if (stream)
+		call.address = arena_copy_str(request->arena, stream_peer_address(stream));
 	call.values = adhoc_values(request, command, form_find(request->payload, "submit"));
 	command_run(&call);
 	if (call.refusal.condition != IRIS_NO_ERROR) {

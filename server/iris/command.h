@@ -28,7 +28,9 @@ struct iris_command_field {
 struct iris_command_call {
 	struct iris_arena *arena;
 	struct iris_jid from;
+	struct iris_str address;     /* where the request came from, for the record (P10.1); or none */
 	enum iris_role role;
+	bool second_factor;          /* it was shown on this session (P3.7) */
 	const struct iris_command *command;
 	struct iris_str *values;   /* by index of the field, none when absent; TEXTS: one line each */
 	/* The result: */
@@ -43,7 +45,7 @@ struct iris_command {
 	const char *noun, *verb;   /* "user", "add" */
 	const char *summary;
 	enum iris_role role;       /* the least that may; others cannot even see it */
-	bool second_factor;        /* P3.7 */
+	bool second_factor;        /* P3.7: without it, not-authorized */
 	bool dangerous;            /* clients and irisctl ask again */
 	const struct iris_command_field *fields; /* ends with a NULL name; NULL: none */
 	/* On a fiber of the worker where the request came in. */
