@@ -402,22 +402,29 @@ module_check_others(const struct iris_module *const *linked, const struct module
 }
 
 /* The handles lie beside the set: they move with its order. */
+static void
+sort_handles(struct module_choice *choice, const struct module_choice *before)
+{
+	for (size_t i = 0; i < choice->set.count; i++)
+		for (size_t j = 0; j < before->set.count; j++)
+			if (choice->set.modules[i] == before->set.modules[j])
+				choice->handles[i] = before->handles[j];
+}
+
 static bool
 sort_choice(struct module_choice *choice, struct iris_report *report)
 {
-	struct module_set before = choice->set;
-	void *handles[MODULES_MAX];
+	struct module_choice *before = iris_malloc(sizeof(*before)); /* too large for a frame */
+	bool sorted;
 
-	memcpy(handles, choice->handles, sizeof(handles));
-	if (!sort_set(&choice->set, report)) {
-		choice->set = before; /* complete, for closing */
-		return false;
-	}
-	for (size_t i = 0; i < choice->set.count; i++)
-		for (size_t j = 0; j < before.count; j++)
-			if (choice->set.modules[i] == before.modules[j])
-				choice->handles[i] = handles[j];
-	return true;
+	memcpy(before, choice, sizeof(*before));
+	sorted = sort_set(&choice->set, report);
+	if (sorted)
+		sort_handles(choice, before);
+	else
+		memcpy(choice, before, sizeof(*before)); /* complete, for closing */
+	free(before);
+	return sorted;
 }
 
 bool
@@ -426,7 +433,7 @@ module_choose(const struct iris_module *const *linked, struct iris_config *confi
 {
 	const struct iris_settings *section = section_of(config);
 
-	*choice = (struct module_choice){ .set.count = 0 };
+	memset(choice, 0, sizeof(*choice));
 	choose_linked(linked, section, &choice->set, report);
 	choose_opened(linked, section, choice, report);
 	if (choice->set.count == MODULES_MAX)
