@@ -483,6 +483,7 @@ indexer_wait(void)
 static void *
 indexer_main(void *arg)
 {
+	(void)pthread_setname_np(pthread_self(), "vault-index");
 	while (indexer_wait()) {
 		indexer.failed = !index_fill();
 		pthread_mutex_lock(&indexer.lock);

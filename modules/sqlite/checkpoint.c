@@ -63,6 +63,7 @@ checkpoint_wait(void)
 static void *
 checkpoint_main(void *arg)
 {
+	(void)pthread_setname_np(pthread_self(), "vault-checkpt");
 	while (checkpoint_wait())
 		checkpoint_pass();
 	checkpoint_pass();

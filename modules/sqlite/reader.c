@@ -114,6 +114,7 @@ reader_main(void *arg)
 	struct sqlite_connection *connection = arg;
 	struct vault_read *read;
 
+	(void)pthread_setname_np(pthread_self(), "vault-reader");
 	pthread_mutex_lock(&readers.lock);
 	for (;;) {
 		while (!(read = list_take(&readers.ready)) && !readers.stopping)

@@ -414,6 +414,7 @@ writer_main(void *arg)
 {
 	struct vault_group *chain;
 
+	(void)pthread_setname_np(pthread_self(), "vault-writer");
 	while ((chain = queue_take()) != NULL) {
 		int64_t began = now_us();
 		uint64_t upto = 0;
