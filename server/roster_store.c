@@ -106,7 +106,7 @@ groups_pack(struct iris_arena *arena, char *const *groups)
 static char *const *
 groups_unpack(struct iris_arena *arena, struct iris_str packed)
 {
-	const char *at = packed.base, *end = packed.base + packed.len;
+	const char *at = packed.base;
 	size_t count = 0, i = 0;
 	char **groups;
 
@@ -115,7 +115,7 @@ groups_unpack(struct iris_arena *arena, struct iris_str packed)
 	if (count == 0)
 		return NULL;
 	groups = arena_alloc(arena, (count + 1) * sizeof(*groups));
-	for (; i < count && at < end; i++) {
+	for (; i < count && at < packed.base + packed.len; i++) {
 		groups[i] = (char *)at;
 		at += strlen(at) + 1;
 	}
