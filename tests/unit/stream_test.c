@@ -44,14 +44,15 @@ test_header_is_answered(void **state)
 static void
 test_one_byte_at_a_time(void **state)
 {
-	static const char text[] = TEST_HEADER GO("juliet") "<message id='m1'><body>a&amp;b</body></message>"
+	static const char text[] = TEST_HEADER GO("juliet")
+				   "<message id='m1'><body>ha&lt;sten slowly \xe2\x98\x83</body></message>"
 				   "<iq type='get' id='q' to='x'><q xmlns='y'/></iq></stream:stream>";
 	struct client *client = test_connect(TEST_DIRECT);
 
 	for (const char *p = text; *p; p++)
 		client_send_bytes(client, p, 1);
 	client_expect(client, "<gone");
-	client_expect(client, "<message id='m1'><body>a&amp;b</body><seen");
+	client_expect(client, "<message id='m1'><body>ha&lt;sten slowly \xe2\x98\x83</body><seen");
 	client_expect(client, "id='q'");
 	client_expect(client, "</stream:stream>");
 	client_expect_end(client);
