@@ -170,7 +170,8 @@ static const struct iris_module test_module = {
 	.roles = test_roles,
 };
 
-extern const struct iris_module iris_module_tls, iris_module_hosts, iris_module_stream, iris_module_listen;
+extern const struct iris_module iris_module_tls, iris_module_hosts, iris_module_stream, iris_module_listen,
+	iris_module_user;
 
 /* The file: what every test needs, and `more`. Listener 0: STARTTLS, 1: direct TLS, 2: in the clear. */
 static inline void
@@ -191,7 +192,8 @@ static inline void
 test_configure(const char *more)
 {
 	static const struct iris_module *const linked[] = {
-		&iris_module_tls, &iris_module_hosts, &iris_module_stream, &iris_module_listen, &test_module, NULL,
+		&iris_module_tls, &iris_module_hosts, &iris_module_stream, &iris_module_listen,
+		&iris_module_user, &test_module, NULL,
 	};
 	struct iris_report report = { .error_count = 0 };
 	struct iris_config *config;
