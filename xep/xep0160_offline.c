@@ -414,7 +414,7 @@ offline_session_close(struct iris_session *session)
 
 	if (offline->flushing == session)
 		offline->flushing = NULL;
-	if (session->user->session_count <= 1)
+	if (session->user->session_count == 0)
 		offline_persist(offline);
 	return IRIS_PASS;
 }

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- What the small plug-ins keep for an account: XEP-0049, XEP-0054, XEP-0012, XEP-0191, XEP-0160.
+-- What the small plug-ins keep for an account: XEP-0049, XEP-0054, XEP-0191, XEP-0160.
 
 CREATE TABLE private_xml (
 	account {int} NOT NULL,
@@ -11,12 +11,6 @@ CREATE TABLE private_xml (
 CREATE TABLE vcard (
 	account {id},
 	value {bytes} NOT NULL
-) {table};
-
-CREATE TABLE last_activity (
-	account {id},
-	time {int} NOT NULL,
-	status {bytes}
 ) {table};
 
 -- jid_key is the keyed hash of jid, which is sealed.
