@@ -242,13 +242,8 @@ static void
 stream_handle_stanza(struct iris_stream *stream, struct iris_arena **arena_p, struct iris_element *root)
 {
 	const char *condition;
-	struct iris_stanza *stanza;
+	struct iris_stanza *stanza = stanza_from_element(*arena_p, root, &condition);
 
-	if (stream->state != IRIS_STREAM_BOUND && stream->state != IRIS_STREAM_AUTHENTICATED) {
-		stream_error(stream, "not-authorized", "sign in first");
-		return;
-	}
-	stanza = stanza_from_element(*arena_p, root, &condition);
 	if (!stanza) {
 		stream_handle_malformed(stream, arena_p, root);
 		return;
@@ -268,16 +263,21 @@ stream_handle_element(struct iris_stream *stream, struct iris_arena **arena_p, s
 {
 	const struct iris_stream_handler *handler;
 	const struct iris_module *module;
+	bool is_stanza;
 
 	if (stream->state >= IRIS_STREAM_CLOSING)
 		return; /* §4.4: what comes after our closing tag is not handled */
-	if (stream_is_stanza(element)) {
+	is_stanza = stream_is_stanza(element);
+	if (is_stanza && stream->state >= IRIS_STREAM_AUTHENTICATED) {
 		stream_handle_stanza(stream, arena_p, element);
 		return;
 	}
+	/* Before that a stanza may have a handler, too: in-band registration has. */
 	handler = stream_handler_find(element->name, element->ns, &module);
 	if (handler && handler->states & 1u << stream->state)
 		stream_handler_run(handler, module, stream, element);
+	else if (is_stanza)
+		stream_error(stream, "not-authorized", "sign in first");
 	else
 		stream_error(stream, "unsupported-stanza-type", NULL);
 }
