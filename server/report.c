@@ -59,15 +59,15 @@ void
 report_log(const struct iris_report *report, const char *area)
 {
 	for (size_t i = 0; i < report->error_count; i++)
-		LOG(IRIS_LOG_ERROR, area, "configuration refused",
+		LOG(IRIS_LOG_ERROR, area, "configuration-refused",
 		    LOG_CSTR("reason", report->errors[i]));
 	if (report->error_more)
-		LOG(IRIS_LOG_ERROR, area, "more errors", LOG_INT("count", report->error_more));
+		LOG(IRIS_LOG_ERROR, area, "more-errors", LOG_INT("count", report->error_more));
 	for (size_t i = 0; i < report->restart_count; i++)
-		LOG(IRIS_LOG_WARNING, area, "restart needed",
+		LOG(IRIS_LOG_WARNING, area, "restart-needed",
 		    LOG_CSTR("option", report->restarts[i]));
 	if (report->restart_more)
-		LOG(IRIS_LOG_WARNING, area, "restart needed for more",
+		LOG(IRIS_LOG_WARNING, area, "restart-needed-for-more",
 		    LOG_INT("count", report->restart_more));
 }
 
