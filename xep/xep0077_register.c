@@ -153,6 +153,35 @@ register_get(struct iris_request *request)
 	return IRIS_DONE;
 }
 
+/*
+ * §3.2: the result, then the end of all sessions.  Removing closes them before it is known whether it
+ * succeeds, so the asker's stream is taken off its session first, and told what came of it.
+ */
+static enum iris_verdict
+register_remove(struct iris_request *request, const struct iris_jid *self)
+{
+	struct iris_session *session = request->session;
+	struct iris_stream *stream = session->stream;
+	enum iris_condition condition;
+
+	if (element_next(element_child(request->payload, NULL, NULL), NULL, NULL))
+		return register_refuse(request, IRIS_BAD_REQUEST, NULL);
+	if (!stream)
+		return register_refuse(request, IRIS_UNEXPECTED_REQUEST, NULL);
+	stream_ref(stream);
+	session_detach(session);
+	condition = accounts()->remove(self);
+	session_close(session, NULL, NULL); /* when it failed early */
+	if (condition == IRIS_NO_ERROR) {
+		stream_send(stream, register_reply(stream, request->stanza->root, "result"));
+		stream_error(stream, "not-authorized", "the account was removed");
+	} else {
+		stream_error(stream, "internal-server-error", "the account was not removed");
+	}
+	stream_unref(&stream);
+	return IRIS_DONE; /* the session has ended: nothing more is sent to it */
+}
+
 static enum iris_verdict
 register_change(struct iris_request *request)
 {
@@ -163,10 +192,8 @@ register_change(struct iris_request *request)
 
 	if (!request->session)
 		return register_refuse(request, IRIS_NOT_ALLOWED, NULL);
-	if (element_child(request->payload, "remove", NULL)) {
-		condition = accounts()->remove(&self);
-		return condition == IRIS_NO_ERROR ? IRIS_DONE : register_refuse(request, condition, NULL);
-	}
+	if (element_child(request->payload, "remove", NULL))
+		return register_remove(request, &self);
 	if (!str_is_empty(username) && (!jid_prepare_new_node(request->arena, username, &node) ||
 					!str_equal(node, jid_node(&self))))
 		return register_refuse(request, IRIS_NOT_ALLOWED, "only the own password can be changed");
