@@ -38,6 +38,7 @@ class Client:
         self.user = self.password = self.jid = None
         self.host = place.host
         self.ns = pattern.CLIENT
+        self.silent = []           # connections that only exist
         self.mute = False          # not asked by fences
         self.features = None
         self.ignored = []          # patterns that never get into the inbox
@@ -246,6 +247,11 @@ class Client:
         await self.ask("<iq type='get' id='%s' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>" % (ident, self.host), ident)
 
     # --- leaving ---
+
+    def forget_silent(self):
+        for _, writer in self.silent:
+            writer.close()
+        self.silent = []
 
     async def disconnect(self):
         self.write('</stream:stream>')

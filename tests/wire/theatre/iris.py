@@ -59,11 +59,14 @@ class Iris:
             'sqlite': {'path': ' iris.db'},
         }
 
+    def renew_certificate(self):
+        self.authority.issue_host(os.path.basename(self.folder), self.hosts, again=True)
+
     def write_config(self):
         def port(found):
             return str(self.ports.setdefault(found.group(1), free_port()))
         text = language.write_config(language.merge_config(self.base_config(), self.extra))
-        text = re.sub(r'\{port:([a-z_]+)\}', port, text)
+        text = re.sub(r'\{port:([a-z0-9_]+)\}', port, text)
         text = script.fill(text, {'host': self.hosts[0], 'folder': self.folder})
         with open(self.config_path, 'w', encoding='utf-8') as f:
             f.write(text)

@@ -67,10 +67,10 @@ class Authority:
         if done.returncode:
             raise RuntimeError('openssl %s: %s' % (args[0], done.stdout.decode(errors='replace')))
 
-    def issue(self, name, subject, alternatives):
-        """(certificate, key) in files NAME.crt and NAME.key; made once."""
+    def issue(self, name, subject, alternatives, again=False):
+        """(certificate, key) in files NAME.crt and NAME.key; made once, unless `again`."""
         crt, key, req = (self._path(name + ext) for ext in ('.crt', '.key', '.csr'))
-        if not os.path.exists(crt):
+        if again or not os.path.exists(crt):
             ext = self._path(name + '.ext')
             with open(ext, 'w', encoding='utf-8') as f:
                 f.write('basicConstraints=critical,CA:FALSE\nsubjectAltName=%s\n' % ','.join(alternatives))
@@ -80,9 +80,9 @@ class Authority:
                           '-CAcreateserial', '-days', '825', '-extfile', ext, '-out', crt)
         return crt, key
 
-    def issue_host(self, name, hosts):
+    def issue_host(self, name, hosts, again=False):
         return self.issue(name, hosts[0][:60], ['DNS:' + pattern for h in hosts for pattern in (h, '*.' + h)]
-                          + ['DNS:localhost', 'IP:127.0.0.1'])
+                          + ['DNS:localhost', 'IP:127.0.0.1'], again)
 
     def issue_user(self, jid):
         return self.issue('user-' + jid.replace('@', '-at-'), jid[:60],

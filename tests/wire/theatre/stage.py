@@ -5,6 +5,7 @@ To add one: write the method, decorate it with @verb and its one-line help; `run
 """
 import asyncio
 import copy
+import hashlib
 import re
 import xml.etree.ElementTree as ET
 
@@ -112,6 +113,7 @@ class Stage:
             for client in self.clients.values():
                 if client.connection:
                     client.connection.close()
+                client.forget_silent()
 
     async def play_step(self, step):
         kind, method, given = understand(step)
@@ -191,6 +193,39 @@ class Stage:
         client.user = client.user or re.sub(r'\d+$', '', client.name).lower()
         client.password = self.passwords.get(client.user, '')
         await client.open(direct=True, port=self.place.ports[port] if port else None)
+
+    @verb('opens COUNT silent connections', 'of which nothing more is heard')
+    async def opens_silent(self, client, block, count):
+        for _ in range(int(count)):
+            client.silent.append(await asyncio.open_connection(self.place.address, self.place.ports['c2s']))
+
+    @verb('closes its silent connections', 'from this side')
+    async def closes_silent(self, client, block):
+        client.forget_silent()
+
+    @verb('loses COUNT silent connections', 'the server closes so many of them, and no more')
+    async def loses_silent(self, client, block, count):
+        ends = {asyncio.ensure_future(reader.read()) for reader, _ in client.silent}
+        deadline = asyncio.get_running_loop().time() + SECONDS
+        lost = set()
+        while len(lost) < int(count) and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            lost |= (await asyncio.wait(ends - lost, timeout=left, return_when=asyncio.FIRST_COMPLETED))[0]
+        await self.fence()
+        lost = {end for end in ends if end.done()}
+        for end in ends - lost:
+            end.cancel()
+        for end in lost:
+            end.exception()     # a reset is an end as well
+        if len(lost) != int(count):
+            raise StageError('%d of %d silent connections are closed' % (len(lost), len(ends)))
+
+    @verb('is shown certificate NAME', 'the server\'s: a NAME that was seen before is the same, a new one another')
+    async def is_shown_certificate(self, client, block, name):
+        shown = hashlib.sha256(client.connection.tls().getpeercert(True)).hexdigest()
+        known = self.captured.setdefault('certificate.' + name, shown)
+        others = [key for key, value in self.captured.items() if key.startswith('certificate.') and value == shown]
+        if known != shown or others != ['certificate.' + name]:
+            raise StageError('the certificate is ' + (' and '.join(others) or 'one that was not seen before'))
 
     @verb('opens a stream[ to HOST][ in NS][ with ATTRIBUTES…]', 'sends a stream header, expects nothing yet')
     async def opens_stream(self, client, block, host=None, ns=None, attributes=None):
@@ -402,6 +437,10 @@ class Stage:
             self.server.extra = language.merge_config(self.server.extra, language.read_config(block))
             self.server.write_config()
         self.server.reload()
+
+    @verb('gets a new certificate', 'in the files of the old one; it is for the next reload or start', of='server')
+    async def gets_certificate(self, block):
+        self.server.renew_certificate()
 
     @verb('logs EVENT[ FIELDS…]', 'waits for an event in the log since the play began, with field=value …', of='server')
     async def logs(self, block, event, fields=None):
