@@ -31,6 +31,7 @@ struct iris_arena {
 	char *first_free;     /* where the first chunk was left; NULL while it is the current one */
 	size_t size;
 	size_t next_size;
+	uint32_t first_size;
 	_Atomic uint32_t refs;
 };
 
@@ -107,18 +108,33 @@ first_give(void *first, size_t used)
 	ASAN_POISON_MEMORY_REGION((char *)first + sizeof(*chunk), FIRST_SIZE - sizeof(*chunk));
 }
 
-struct iris_arena *
-arena_new(void)
+static struct iris_arena *
+arena_begin(void *first, size_t size)
 {
-	struct iris_arena *arena = first_take();
+	struct iris_arena *arena = first;
 
 	arena->free = (char *)arena + HEAD_SIZE(struct iris_arena);
-	arena->end = (char *)arena + FIRST_SIZE;
-	arena->size = FIRST_SIZE;
+	arena->end = (char *)arena + size;
+	arena->size = size;
+	arena->first_size = (uint32_t)size;
 	arena->next_size = 2 * FIRST_SIZE;
 	atomic_init(&arena->refs, 1);
 	ASAN_POISON_MEMORY_REGION(arena->free, (size_t)(arena->end - arena->free));
 	return arena;
+}
+
+struct iris_arena *
+arena_new(void)
+{
+	return arena_begin(first_take(), FIRST_SIZE);
+}
+
+struct iris_arena *
+arena_new_sized(size_t size)
+{
+	size_t whole = HEAD_SIZE(struct iris_arena) + size;
+
+	return whole < FIRST_SIZE ? arena_begin(iris_calloc(1, whole), whole) : arena_new();
 }
 
 struct iris_arena *
@@ -152,7 +168,12 @@ arena_unref(struct iris_arena **arena_p)
 		free(chunk);
 	}
 	used = arena->first_free ? arena->first_free : arena->free;
-	first_give(arena, (size_t)(used - (char *)arena));
+	if (arena->first_size == FIRST_SIZE) {
+		first_give(arena, (size_t)(used - (char *)arena));
+		return;
+	}
+	ASAN_UNPOISON_MEMORY_REGION(arena, arena->first_size);
+	free(arena);
 }
 
 static char *
@@ -267,6 +288,13 @@ size_t
 arena_size(const struct iris_arena *arena)
 {
 	return arena->size;
+}
+
+size_t
+arena_used(const struct iris_arena *arena)
+{
+	return arena->chunks ? arena->size
+			     : (size_t)(arena->free - (const char *)arena) - HEAD_SIZE(struct iris_arena);
 }
 
 /* Room for `more` bytes and the NUL behind them. */

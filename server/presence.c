@@ -204,7 +204,7 @@ presence_set(struct iris_session *session, struct iris_stanza *presence, int8_t 
 	session->user->available_count += (presence != NULL) - (session->presence != NULL);
 	if (session->presence)
 		stanza_unref(&session->presence);
-	session->presence = presence ? stanza_ref(presence) : NULL;
+	session->presence = presence ? stanza_compact(presence) : NULL;
 	session->priority = priority;
 	hook_run_session_presence(session);
 }

@@ -229,10 +229,9 @@ jid_moved(const struct iris_jid *jid, const struct iris_element *root, const cha
 	return moved;
 }
 
-struct iris_stanza *
-stanza_copy(const struct iris_stanza *stanza)
+static struct iris_stanza *
+copy_into(struct iris_arena *arena, const struct iris_stanza *stanza)
 {
-	struct iris_arena *arena = arena_new();
 	struct iris_element *root = element_copy(arena, stanza->root);
 	struct iris_stanza *copy = stanza_create(arena, root, stanza->kind, stanza->type);
 
@@ -242,6 +241,25 @@ stanza_copy(const struct iris_stanza *stanza)
 	copy->lang = element_lang(root);
 	copy->received_ms = stanza->received_ms;
 	return copy;
+}
+
+struct iris_stanza *
+stanza_copy(const struct iris_stanza *stanza)
+{
+	return copy_into(arena_new(), stanza);
+}
+
+/* Twice: the first copy tells how much the second one needs. */
+struct iris_stanza *
+stanza_compact(const struct iris_stanza *stanza)
+{
+	struct iris_stanza *copy = stanza_copy(stanza), *compact;
+
+	stanza_freeze(copy);
+	compact = copy_into(arena_new_sized(arena_used(copy->arena)), stanza);
+	stanza_freeze(compact);
+	stanza_unref(&copy);
+	return compact;
 }
 
 const char *

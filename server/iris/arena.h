@@ -16,6 +16,8 @@
 struct iris_arena;
 
 struct iris_arena *arena_new(void);                       /* one reference */
+/* For what is kept for long: no larger than it must be when `size` bytes are enough (arena_used). */
+struct iris_arena *arena_new_sized(size_t size);
 struct iris_arena *arena_ref(struct iris_arena *arena);   /* any thread; returns arena */
 void arena_unref(struct iris_arena **arena_p);            /* any thread; nulls, accepts NULL */
 
@@ -31,6 +33,8 @@ struct iris_str arena_vprintf(struct iris_arena *arena, const char *fmt, va_list
 
 /* Bytes taken from the system for it, overhead included: for the limits of queues. */
 size_t arena_size(const struct iris_arena *arena);
+/* Bytes handed out: what an arena needs that is filled in the same way. */
+size_t arena_used(const struct iris_arena *arena);
 
 /*
  * A growing string in an arena, for serialisers.  `strbuf_str` borrows what is there.

@@ -124,6 +124,8 @@ void stanza_set_id(struct iris_stanza *stanza, struct iris_str id);
 void stanza_freeze(struct iris_stanza *stanza); /* twice is allowed */
 /* A modifiable copy, in a new arena. */
 struct iris_stanza *stanza_copy(const struct iris_stanza *stanza);
+/* A frozen copy in as little memory as it needs, for what is kept for long. */
+struct iris_stanza *stanza_compact(const struct iris_stanza *stanza);
 const char *stanza_type_name(enum iris_stanza_type type);
 
 /*

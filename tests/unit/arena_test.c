@@ -129,10 +129,28 @@ test_references_from_many_threads(void **state)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
 }
 
+static void
+test_sized(void **state)
+{
+	struct iris_arena *first = arena_new(), *sized;
+
+	(void)arena_alloc(first, 100);
+	(void)arena_copy_str(first, IRIS_STR("hello"));
+	sized = arena_new_sized(arena_used(first));
+	(void)arena_alloc(sized, 100);
+	assert_true(str_is(arena_copy_str(sized, IRIS_STR("hello")), "hello"));
+	assert_int_equal(arena_used(sized), arena_used(first));
+	assert_true(arena_size(sized) < arena_size(first));
+	memset(arena_alloc(sized, 3000), 1, 3000); /* more than was asked for is no harm */
+	arena_unref(&sized);
+	arena_unref(&first);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sized),
 		cmocka_unit_test(test_memory_is_zero_and_aligned_also_when_reused),
 		cmocka_unit_test(test_large_allocations_leave_the_small_ones_together),
 		cmocka_unit_test(test_strings),

@@ -170,6 +170,22 @@ test_copy(void **state)
 }
 
 static void
+test_compact(void **state)
+{
+	struct iris_stanza *stanza = stanza_of(
+		"<presence xmlns='jabber:client' from='a@b/c'><show>away</show></presence>");
+	struct iris_stanza *compact;
+
+	stanza_freeze(stanza);
+	compact = stanza_compact(stanza);
+	assert_true(compact->frozen && str_is(jid_resource(&compact->from), "c"));
+	assert_true(arena_size(compact->arena) < arena_size(stanza->arena));
+	stanza_unref(&stanza);
+	expect_delivered(compact, "<presence from='a@b/c'><show>away</show></presence>");
+	stanza_unref(&compact);
+}
+
+static void
 test_new(void **state)
 {
 	struct iris_stanza *message = stanza_new(IRIS_MESSAGE, IRIS_NORMAL);
@@ -253,6 +269,7 @@ main(void)
 		cmocka_unit_test(test_delivery),
 		cmocka_unit_test(test_freeze_joins_texts),
 		cmocka_unit_test(test_copy),
+		cmocka_unit_test(test_compact),
 		cmocka_unit_test(test_new),
 		cmocka_unit_test(test_error),
 		cmocka_unit_test(test_error_with_application_condition),
