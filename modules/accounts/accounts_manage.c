@@ -149,6 +149,7 @@ static enum iris_condition
 judge_address(struct iris_arena *arena, const struct iris_jid *jid, const char **text_r)
 {
 	struct iris_host *host = host_find(jid_domain(jid));
+	struct iris_account account;
 	struct iris_str node;
 
 	*text_r = NULL;
@@ -161,7 +162,10 @@ judge_address(struct iris_arena *arena, const struct iris_jid *jid, const char *
 		*text_r = "Accounts of this domain are not kept here";
 		return IRIS_NOT_ALLOWED;
 	}
-	return IRIS_NO_ERROR;
+	/* Before the password is judged and its verifiers derived; inserting looks again. */
+	if (!accounts_find(jid, &account))
+		return IRIS_INTERNAL_SERVER_ERROR;
+	return account.id == 0 ? IRIS_NO_ERROR : IRIS_CONFLICT;
 }
 
 enum iris_condition
