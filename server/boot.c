@@ -2,7 +2,8 @@
 /*
  * Start and stop of irisd: a table of stages, done downwards and undone upwards.  Main thread.
  *
- * Ports are opened before privileges go, files after: what is created belongs to the user that serves.
+ * Ports are opened before privileges go, files after: what is created belongs to the user that
+ * serves.
  */
 #include "boot.h"
 
@@ -60,7 +61,8 @@ boot_on_reload(evutil_socket_t signal_, short what, void *arg)
 
 	process_notify("RELOADING=1");
 	if (!boot_reload(&report))
-		LOG(IRIS_LOG_ERROR, "boot", "reload-refused", LOG_CSTR("hint", "the old configuration stays in force"));
+		LOG(IRIS_LOG_ERROR, "boot", "reload-refused",
+		    LOG_CSTR("hint", "the old configuration stays in force"));
 	report_log(&report, "config");
 	report_clear(&report);
 	process_notify("READY=1");
@@ -72,8 +74,9 @@ boot_signals_start(struct iris_error *error)
 	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
 
 	for (size_t i = 0; i < IRIS_COUNT(numbers); i++) {
-		boot.signals[i] = evsignal_new(worker_base(), numbers[i],
-					       numbers[i] == SIGHUP ? boot_on_reload : boot_on_stop, NULL);
+		boot.signals[i] =
+			evsignal_new(worker_base(), numbers[i],
+				     numbers[i] == SIGHUP ? boot_on_reload : boot_on_stop, NULL);
 		if (!boot.signals[i] || event_add(boot.signals[i], NULL) != 0)
 			return error_set(error, "cannot handle signal %d", numbers[i]);
 	}
@@ -95,7 +98,8 @@ boot_serve(struct iris_error *error)
 {
 	listen_start();
 	atomic_store(&boot.ready_ms, worker_now_ms());
-	LOG(IRIS_LOG_NOTICE, "boot", "ready", LOG_INT("workers", worker_count()), LOG_INT("admin_port", admin_http_port()));
+	LOG(IRIS_LOG_NOTICE, "boot", "ready", LOG_INT("workers", worker_count()),
+	    LOG_INT("admin_port", admin_http_port()));
 	process_notify("READY=1");
 	return true;
 }
@@ -175,8 +179,8 @@ boot_start(struct iris_error *error)
 		const struct boot_stage *stage = &boot_stages[boot.done];
 
 		if (stage->start && !stage->start(error)) {
-			error_detail(error, "%s%s(while starting: %s)", error->detail, error->detail[0] ? " " : "",
-				     stage->name);
+			error_detail(error, "%s%s(while starting: %s)", error->detail,
+				     error->detail[0] ? " " : "", stage->name);
 			boot_stop();
 			return false;
 		}

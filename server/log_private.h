@@ -8,7 +8,8 @@
 #define LOG_PSEUDONYM_SIZE 17 /* 16 hex digits and a NUL */
 
 /* `target` is "stderr", "journal" or a path.  Before it, and after log_close(), it is stderr. */
-IRIS_MUST_CHECK bool log_open(const char *target, enum iris_log_level level, struct iris_error *error);
+IRIS_MUST_CHECK bool log_open(const char *target, enum iris_log_level level,
+			      struct iris_error *error);
 void log_reopen(void); /* a file was moved away; any thread */
 void log_close(void);
 

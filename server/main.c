@@ -21,12 +21,14 @@ print_usage(FILE *out)
 	      "\n"
 	      "  -c, --config FILE   the configuration [" IRIS_SYSCONFDIR "/iris.yaml]\n"
 	      "      --check         check it completely and leave: 0 if it is right, 78 if not\n"
-	      "      --print-manual  the manual page of the configuration, made from the option tables\n"
+	      "      --print-manual  the manual page of the configuration, made from the option "
+	      "tables\n"
 	      "      --print-sample  a configuration with every option at its default\n"
 	      "      --print-doap    what is implemented, as a DOAP file\n"
 	      "      --print-stages  what start does, in order\n"
 	      "  -V, --version\n"
-	      "  -h, --help\n", out);
+	      "  -h, --help\n",
+	      out);
 }
 
 static int
@@ -73,7 +75,8 @@ configure_and_run(const char *path, enum mode mode)
 		code = EXIT_SUCCESS;
 	} else {
 		code = serve();
-		modules_stop(); /* forgets the configuration, when start failed before the modules */
+		/* forgets the configuration, when start failed before the modules */
+		modules_stop();
 	}
 	report_clear(&report);
 	log_close();

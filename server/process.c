@@ -23,7 +23,10 @@ enum { OPT_USER, OPT_OPEN_FILES, OPT_CORE_DUMPS };
 
 static struct iris_module_self process_self;
 
-/* As many as asked for, or as the hard limit allows: that is logged, since it limits the connections. */
+/*
+ * As many as asked for, or as the hard limit allows: that is logged, since it limits the
+ * connections.
+ */
 static bool
 process_raise_files(struct iris_error *error)
 {
@@ -34,13 +37,16 @@ process_raise_files(struct iris_error *error)
 		return error_set(error, "cannot read the limit of open files: %s", strerror(errno));
 	if (limit.rlim_cur >= wanted)
 		return true;
-	if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){ wanted, limit.rlim_max > wanted ? limit.rlim_max : wanted }) == 0)
+	if (setrlimit(RLIMIT_NOFILE,
+		      &(struct rlimit){ wanted,
+					limit.rlim_max > wanted ? limit.rlim_max : wanted }) == 0)
 		return true;
 	limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
 	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-		return error_set(error, "cannot raise the limit of open files: %s", strerror(errno));
-	LOG(IRIS_LOG_WARNING, "process", "few-open-files", LOG_INT("limit", limit.rlim_cur), LOG_INT("wanted", wanted),
-	    LOG_CSTR("hint", "set LimitNOFILE in the unit"));
+		return error_set(error, "cannot raise the limit of open files: %s",
+				 strerror(errno));
+	LOG(IRIS_LOG_WARNING, "process", "few-open-files", LOG_INT("limit", limit.rlim_cur),
+	    LOG_INT("wanted", wanted), LOG_CSTR("hint", "set LimitNOFILE in the unit"));
 	return true;
 }
 
@@ -60,8 +66,10 @@ process_prepare(struct iris_error *error)
 static bool
 process_become(const struct passwd *user, struct iris_error *error)
 {
-	if (initgroups(user->pw_name, user->pw_gid) != 0 || setgid(user->pw_gid) != 0 || setuid(user->pw_uid) != 0)
-		return error_set(error, "cannot become user %s: %s", user->pw_name, strerror(errno));
+	if (initgroups(user->pw_name, user->pw_gid) != 0 || setgid(user->pw_gid) != 0 ||
+	    setuid(user->pw_uid) != 0)
+		return error_set(error, "cannot become user %s: %s", user->pw_name,
+				 strerror(errno));
 	/* SECURITY: a set-user-id that can be taken back is none. */
 	if (setuid(0) == 0 || geteuid() != user->pw_uid || getegid() != user->pw_gid)
 		return error_set(error, "privileges were not dropped for good");
@@ -99,11 +107,13 @@ process_notify(const char *state)
 
 static const struct iris_option process_options[] = {
 	[OPT_USER] = { "user", IRIS_OPT_STRING, NULL, .optional = true, .max = 32,
-		.help = "Whom the process becomes once its ports are open, when it is started as root." },
+		       .help = "Whom the process becomes once its ports are open, when it is "
+			       "started as root." },
 	[OPT_OPEN_FILES] = { "open-files", IRIS_OPT_INT, "262144", .min = 256, .max = 16777216,
-		.help = "How many descriptors, and so connections, the process may have." },
+			     .help = "How many descriptors, and so connections, the process may "
+				     "have." },
 	[OPT_CORE_DUMPS] = { "core-dumps", IRIS_OPT_BOOL, "false",
-		.help = "Whether a crash may leave a core file; it holds keys." },
+			     .help = "Whether a crash may leave a core file; it holds keys." },
 	IRIS_OPTIONS_END,
 };
 

@@ -7,7 +7,10 @@
 
 /* Raises the limit of descriptors, forbids core dumps with secrets, new privileges, SIGPIPE. */
 IRIS_MUST_CHECK bool process_prepare(struct iris_error *error);
-/* Becomes the configured user, for good. Nothing happens when we are not root, or when there is none. */
+/*
+ * Becomes the configured user, for good. Nothing happens when we are not root, or when there is
+ * none.
+ */
 IRIS_MUST_CHECK bool process_drop_privileges(struct iris_error *error);
 /* READY=1, RELOADING=1, STOPPING=1 to systemd, when it is there. */
 void process_notify(const char *state);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The commands about the server itself: `server status|stop|reload|log-level`.  They run on the fiber
- * of whoever asks, any worker; what must be done on the main thread is called there.
+ * The commands about the server itself: `server status|stop|reload|log-level`.  They run on the
+ * fiber of whoever asks, any worker; what must be done on the main thread is called there.
  */
 #include "boot.h"
 #include "im_private.h"
@@ -47,19 +47,23 @@ server_number(struct iris_command_call *call, size_t number)
 static void
 server_status(struct iris_command_call *call)
 {
-	static const char *const columns[] = { "worker", "streams", "sessions", "users", "fibers", NULL };
+	static const char *const columns[] = { "worker", "streams", "sessions",
+					       "users",	 "fibers",  NULL };
 
 	command_table(call, columns);
 	for (unsigned i = 0; i < worker_count(); i++) {
 		struct server_count count;
 
 		worker_call(worker_at((int)i), "server: status", server_count_here, &count);
-		command_row(call, (const struct iris_str[]){
-			server_number(call, i), server_number(call, count.streams), server_number(call, count.sessions),
-			server_number(call, count.users), server_number(call, count.fibers) });
+		command_row(call, (const struct iris_str[]){ server_number(call, i),
+							     server_number(call, count.streams),
+							     server_number(call, count.sessions),
+							     server_number(call, count.users),
+							     server_number(call, count.fibers) });
 	}
-	call->note = arena_printf(call->arena, "Serving since %lld seconds, logging at level %s.",
-				  (long long)(boot_uptime_ms() / 1000), log_level_name(log_level()));
+	call->note =
+		arena_printf(call->arena, "Serving since %lld seconds, logging at level %s.",
+			     (long long)(boot_uptime_ms() / 1000), log_level_name(log_level()));
 }
 
 /* --- stop --- */
@@ -97,13 +101,15 @@ server_reload(struct iris_command_call *call)
 	if (!reload.done) {
 		report_to_error(&reload.report, &error);
 		call->refusal.condition = IRIS_NOT_ACCEPTABLE;
-		call->refusal.text = arena_printf(call->arena, "%s %s", error.message, error.detail).base;
+		call->refusal.text =
+			arena_printf(call->arena, "%s %s", error.message, error.detail).base;
 	} else {
 		call->note = IRIS_STR("The configuration was reloaded.");
 		if (reload.report.restart_count > 0)
 			command_table(call, columns);
 		for (size_t i = 0; i < reload.report.restart_count; i++) {
-			struct iris_str line = arena_copy_str(call->arena, str_from(reload.report.restarts[i]));
+			struct iris_str line =
+				arena_copy_str(call->arena, str_from(reload.report.restarts[i]));
 
 			command_row(call, &line);
 		}
@@ -116,8 +122,8 @@ server_reload(struct iris_command_call *call)
 static const char *const server_levels[] = { "error", "warning", "notice", "info", "debug", NULL };
 
 static const struct iris_command_field server_log_level_fields[] = {
-	{ "level", IRIS_FIELD_CHOICE, .required = true, .positional = true, .choices = server_levels,
-	  .label = "Least important events that are logged" },
+	{ "level", IRIS_FIELD_CHOICE, .required = true, .positional = true,
+	  .choices = server_levels, .label = "Least important events that are logged" },
 	{ .name = NULL },
 };
 
@@ -128,20 +134,34 @@ server_log_level(struct iris_command_call *call)
 
 	IRIS_ASSERT(log_level_from(call->values[0], &level)); /* one of the choices */
 	log_set_level(level);
-	call->note = arena_printf(call->arena, "Logging at level %s until the next reload.", log_level_name(level));
+	call->note = arena_printf(call->arena, "Logging at level %s until the next reload.",
+				  log_level_name(level));
 }
 
 static const struct iris_command command_server_status = {
-	"server", "status", "Show what the server is doing", IRIS_ROLE_OPERATOR, .run = server_status,
+	"server",
+	"status",
+	"Show what the server is doing",
+	IRIS_ROLE_OPERATOR,
+	.run = server_status,
 };
 static const struct iris_command command_server_stop = {
-	"server", "stop", "Stop the server", IRIS_ROLE_OPERATOR, .dangerous = true, .run = server_stop,
+	"server",	    "stop", "Stop the server", IRIS_ROLE_OPERATOR, .dangerous = true,
+	.run = server_stop,
 };
 static const struct iris_command command_server_reload = {
-	"server", "reload", "Reload configuration, certificates and log file", IRIS_ROLE_OPERATOR, .run = server_reload,
+	"server",
+	"reload",
+	"Reload configuration, certificates and log file",
+	IRIS_ROLE_OPERATOR,
+	.run = server_reload,
 };
 static const struct iris_command command_server_log_level = {
-	"server", "log-level", "Change what is logged", IRIS_ROLE_OPERATOR, .fields = server_log_level_fields,
+	"server",
+	"log-level",
+	"Change what is logged",
+	IRIS_ROLE_OPERATOR,
+	.fields = server_log_level_fields,
 	.run = server_log_level,
 };
 
@@ -157,7 +177,9 @@ const struct iris_module iris_module_server = {
 	.summary = "The server itself, for operators",
 	.self = &server_self,
 	.options = server_options,
-	.commands = (const struct iris_command *const[]){ &command_server_status, &command_server_stop,
-		&command_server_reload, &command_server_log_level, NULL },
+	.commands =
+		(const struct iris_command *const[]){ &command_server_status, &command_server_stop,
+						      &command_server_reload,
+						      &command_server_log_level, NULL },
 	.not_unloadable = true,
 };

@@ -5,7 +5,10 @@
 
 #include "iris/base.h"
 
-/* Where the operator's credential lies: "JID password", one line, for its owner only. NUL-terminated. */
+/*
+ * Where the operator's credential lies: "JID password", one line, for its owner only.
+ * NUL-terminated.
+ */
 struct iris_str server_credential_path(void);
 
 #endif

@@ -21,7 +21,8 @@ void worker_main_free(void);
 IRIS_MUST_CHECK bool workers_start(unsigned count, struct iris_error *error);
 /*
  * Ends all fibers, those of main too: fiber_sleep() returns false, everything else is awaited
- * to its end.  Then goes on in rounds until no worker has mail, and joins.  Asserts after ten seconds.
+ * to its end.  Then goes on in rounds until no worker has mail, and joins.  Asserts after ten
+ * seconds.
  */
 void workers_stop(void);
 /* Runs fn(arg) on every worker at once, outside a fiber, and on main; returns when all are done. */

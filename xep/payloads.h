@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What lies in messages: the payloads of extensions that need nothing of a server but to be told apart
- * (XEP-0085, 0184, 0249, 0333, 0334, and XEP-0045's marks on what comes from rooms).  For plug-ins
- * that decide what is kept, copied or held.
+ * What lies in messages: the payloads of extensions that need nothing of a server but to be told
+ * apart (XEP-0085, 0184, 0249, 0333, 0334, and XEP-0045's marks on what comes from rooms).  For
+ * plug-ins that decide what is kept, copied or held.
  */
 #ifndef IRIS_XEP_PAYLOADS_H
 #define IRIS_XEP_PAYLOADS_H

@@ -68,7 +68,8 @@ form_add_reported(struct iris_element *form, const char *const *columns)
 	struct iris_element *reported = element_add(form, "reported", NULL);
 
 	for (; *columns; columns++) {
-		struct iris_element *field = form_add_field(reported, "text-single", *columns, IRIS_STR_NONE);
+		struct iris_element *field =
+			form_add_field(reported, "text-single", *columns, IRIS_STR_NONE);
 
 		form_field_set_label(field, str_from(*columns));
 	}
@@ -126,7 +127,8 @@ form_values(const struct iris_element *form, const char *var)
 
 	if (!field)
 		return IRIS_STR_NONE;
-	for (value = element_child(field, "value", NS_DATA); value; value = element_next(value, "value", NS_DATA)) {
+	for (value = element_child(field, "value", NS_DATA); value;
+	     value = element_next(value, "value", NS_DATA)) {
 		if (text.len > 0)
 			strbuf_add_char(&text, '\n');
 		strbuf_add(&text, element_get_text(value));
@@ -140,7 +142,8 @@ form_value_is_true(struct iris_str value)
 	return str_is(value, "1") || str_is(value, "true");
 }
 
-static const struct iris_feature forms_features[] = { { IRIS_DISCO_HOST, NS_DATA }, { .var = NULL } };
+static const struct iris_feature forms_features[] = { { IRIS_DISCO_HOST, NS_DATA },
+						      { .var = NULL } };
 
 const struct iris_module iris_module_xep0004 = {
 	IRIS_MODULE_HEAD,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0012 2.0: Last Activity of the server (its uptime) and of an account's network (P5.5): seconds since
- * the last session went, with the status it left with.
+ * XEP-0012 2.0: Last Activity of the server (its uptime) and of an account's network (P5.5):
+ * seconds since the last session went, with the status it left with.
  */
 #include "iris/module.h"
 

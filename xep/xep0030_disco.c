@@ -20,7 +20,8 @@ disco_add_feature(const char *var, void *query)
 }
 
 static void
-disco_add_identity(struct iris_element *query, const char *category, const char *type, struct iris_str name)
+disco_add_identity(struct iris_element *query, const char *category, const char *type,
+		   struct iris_str name)
 {
 	struct iris_element *identity = element_add(query, "identity", NULL);
 
@@ -63,7 +64,8 @@ static void
 disco_fill_info(struct iris_discovery *discovery)
 {
 	if (discovery->of == IRIS_DISCO_HOST)
-		disco_add_identity(discovery->query, "server", "im", option_str(&disco_self, OPT_NAME));
+		disco_add_identity(discovery->query, "server", "im",
+				   option_str(&disco_self, OPT_NAME));
 	else
 		disco_add_identity(discovery->query, "account", "registered", IRIS_STR_NONE);
 	feature_each(discovery->of, disco_add_feature, discovery->query);
@@ -86,7 +88,9 @@ disco_host_info(struct iris_arena *arena, struct iris_host *host)
 {
 	struct iris_request request = { .arena = arena, .host = host };
 	struct iris_discovery discovery = {
-		.request = &request, .of = IRIS_DISCO_HOST, .query = element_new(arena, "query", NS_INFO),
+		.request = &request,
+		.of = IRIS_DISCO_HOST,
+		.query = element_new(arena, "query", NS_INFO),
 	};
 
 	disco_fill_info(&discovery);
@@ -121,8 +125,10 @@ static const struct iris_iq disco_iq[] = {
 };
 
 static const struct iris_option disco_options[] = {
-	[OPT_NAME] = { "name", IRIS_OPT_STRING, NULL, .optional = true, .max = 255, .reloadable = true,
-		.help = "A name for people in the identity of a host; none says nothing of the software (P1.4)." },
+	[OPT_NAME] = { "name", IRIS_OPT_STRING, NULL, .optional = true, .max = 255,
+		       .reloadable = true,
+		       .help = "A name for people in the identity of a host; none says nothing of "
+			       "the software (P1.4)." },
 	IRIS_OPTIONS_END,
 };
 

@@ -45,7 +45,10 @@ private_refuse(struct iris_request *request, enum iris_condition condition, cons
 	return IRIS_REFUSE;
 }
 
-/* The row's name: "{namespace}element". None when the request is not exactly one namespaced element. */
+/*
+ * The row's name: "{namespace}element". None when the request is not exactly one namespaced
+ * element.
+ */
 static struct iris_str
 private_name(struct iris_request *request, struct iris_element **element_r)
 {
@@ -55,7 +58,8 @@ private_name(struct iris_request *request, struct iris_element **element_r)
 	if (!element || element_next(element, NULL, NULL) || str_is_empty(element->ns) ||
 	    str_is(element->ns, NS_PRIVATE))
 		return IRIS_STR_NONE;
-	return arena_printf(request->arena, "{%.*s}%.*s", IRIS_STR_FMT(element->ns), IRIS_STR_FMT(element->name));
+	return arena_printf(request->arena, "{%.*s}%.*s", IRIS_STR_FMT(element->ns),
+			    IRIS_STR_FMT(element->name));
 }
 
 static enum iris_verdict
@@ -67,9 +71,11 @@ private_get(struct iris_request *request)
 	struct iris_rows rows;
 
 	if (str_is_none(name))
-		return private_refuse(request, IRIS_BAD_REQUEST, "exactly one element with a namespace of its own");
-	if (vault_read(&private_load, account->owner, VALUES(value_int(account->id), value_str(name)),
-		       request->arena, &rows) != IRIS_VAULT_OK)
+		return private_refuse(request, IRIS_BAD_REQUEST,
+				      "exactly one element with a namespace of its own");
+	if (vault_read(&private_load, account->owner,
+		       VALUES(value_int(account->id), value_str(name)), request->arena,
+		       &rows) != IRIS_VAULT_OK)
 		return private_refuse(request, IRIS_INTERNAL_SERVER_ERROR, NULL);
 	request->reply = element_new(request->arena, "query", NS_PRIVATE);
 	if (rows.count > 0)
@@ -88,18 +94,21 @@ private_set(struct iris_request *request)
 	struct iris_rows rows;
 
 	if (str_is_none(name))
-		return private_refuse(request, IRIS_BAD_REQUEST, "exactly one element with a namespace of its own");
+		return private_refuse(request, IRIS_BAD_REQUEST,
+				      "exactly one element with a namespace of its own");
 	element_write(&text, element, IRIS_STR_NONE);
 	if (text.len > (size_t)option_int(&private_self, OPT_SIZE))
 		return private_refuse(request, IRIS_NOT_ACCEPTABLE, "too large");
-	if (vault_read(&private_count, 0, VALUES(value_int(account->id), value_str(name)), request->arena,
-		       &rows) != IRIS_VAULT_OK)
+	if (vault_read(&private_count, 0, VALUES(value_int(account->id), value_str(name)),
+		       request->arena, &rows) != IRIS_VAULT_OK)
 		return private_refuse(request, IRIS_INTERNAL_SERVER_ERROR, NULL);
 	if (row_value(&rows, 0, 0)->number >= option_int(&private_self, OPT_COUNT))
-		return private_refuse(request, IRIS_RESOURCE_CONSTRAINT, "too many private elements");
-	if (vault_write(&private_store, account->owner,
-			VALUES(value_int(account->id), value_str(name), value_str(strbuf_str(&text))),
-			NULL) != IRIS_VAULT_OK)
+		return private_refuse(request, IRIS_RESOURCE_CONSTRAINT,
+				      "too many private elements");
+	if (vault_write(
+		    &private_store, account->owner,
+		    VALUES(value_int(account->id), value_str(name), value_str(strbuf_str(&text))),
+		    NULL) != IRIS_VAULT_OK)
 		return private_refuse(request, IRIS_RESOURCE_CONSTRAINT, NULL);
 	return IRIS_DONE;
 }
@@ -107,8 +116,10 @@ private_set(struct iris_request *request)
 static enum iris_verdict
 private_account_removed(struct iris_account_removed *removed)
 {
-	return vault_post(&private_erase, removed->account.owner, VALUES(value_int(removed->account.id)), NULL) ==
-			       IRIS_VAULT_OK ? IRIS_PASS : IRIS_REFUSE;
+	return vault_post(&private_erase, removed->account.owner,
+			  VALUES(value_int(removed->account.id)), NULL) == IRIS_VAULT_OK ?
+		       IRIS_PASS :
+		       IRIS_REFUSE;
 }
 
 static const struct iris_feature private_features[] = {
@@ -129,10 +140,11 @@ static const struct iris_hook_handler private_hooks[] = {
 };
 
 static const struct iris_option private_options[] = {
-	[OPT_SIZE] = { "size-max", IRIS_OPT_SIZE, "64 KiB", .min = 1024, .max = 1048576, .reloadable = true,
-		.help = "The largest element that an account may keep." },
+	[OPT_SIZE] = { "size-max", IRIS_OPT_SIZE, "64 KiB", .min = 1024, .max = 1048576,
+		       .reloadable = true,
+		       .help = "The largest element that an account may keep." },
 	[OPT_COUNT] = { "count-max", IRIS_OPT_INT, "64", .min = 1, .max = 10000, .reloadable = true,
-		.help = "How many elements an account may keep." },
+			.help = "How many elements an account may keep." },
 	IRIS_OPTIONS_END,
 };
 
@@ -143,7 +155,8 @@ const struct iris_module iris_module_xep0049 = {
 	.xep = "XEP-0049 1.2",
 	.self = &private_self,
 	.options = private_options,
-	.queries = (struct iris_query *const[]){ &private_load, &private_count, &private_store, &private_erase, NULL },
+	.queries = (struct iris_query *const[]){ &private_load, &private_count, &private_store,
+						 &private_erase, NULL },
 	.features = private_features,
 	.iq = private_iq,
 	.hooks = private_hooks,

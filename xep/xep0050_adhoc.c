@@ -105,7 +105,8 @@ adhoc_close(struct iris_request *request, struct iris_str node, struct iris_str 
 	struct adhoc *adhoc = found ? IRIS_CONTAINER(found, struct adhoc, node) : NULL;
 	bool valid;
 
-	if (!adhoc || !str_is(jid_full(&request->stanza->from), adhoc->owner) || !str_is(node, adhoc->name))
+	if (!adhoc || !str_is(jid_full(&request->stanza->from), adhoc->owner) ||
+	    !str_is(node, adhoc->name))
 		return false;
 	valid = adhoc->expires_ms > worker_now_ms();
 	adhoc_drop(home, adhoc);
@@ -135,8 +136,9 @@ adhoc_add_fields(struct iris_element *form, const struct iris_command *command)
 	const struct iris_command_field *field = command->fields;
 
 	for (; field && field->name; field++) {
-		struct iris_element *element = form_add_field(form, adhoc_field_type(field->kind), field->name,
-							      str_from(field->fallback));
+		struct iris_element *element =
+			form_add_field(form, adhoc_field_type(field->kind), field->name,
+				       str_from(field->fallback));
 
 		form_field_set_label(element, str_from(field->label));
 		if (field->required)
@@ -147,7 +149,8 @@ adhoc_add_fields(struct iris_element *form, const struct iris_command *command)
 }
 
 static struct iris_element *
-adhoc_reply(struct iris_request *request, struct iris_str node, struct iris_str id, const char *status)
+adhoc_reply(struct iris_request *request, struct iris_str node, struct iris_str id,
+	    const char *status)
 {
 	request->reply = element_new(request->arena, "command", NS_COMMANDS);
 	element_set(request->reply, "node", node);
@@ -160,7 +163,8 @@ adhoc_reply(struct iris_request *request, struct iris_str node, struct iris_str 
 static enum iris_verdict
 adhoc_ask(struct iris_request *request, const struct iris_command *command, struct iris_str node)
 {
-	struct iris_element *reply = adhoc_reply(request, node, adhoc_open(request, node), "executing");
+	struct iris_element *reply =
+		adhoc_reply(request, node, adhoc_open(request, node), "executing");
 	struct iris_element *actions = element_add(reply, "actions", NULL), *form;
 
 	element_set(actions, "execute", IRIS_STR("complete"));
@@ -173,7 +177,8 @@ adhoc_ask(struct iris_request *request, const struct iris_command *command, stru
 }
 
 static struct iris_str *
-adhoc_values(struct iris_request *request, const struct iris_command *command, const struct iris_element *form)
+adhoc_values(struct iris_request *request, const struct iris_command *command,
+	     const struct iris_element *form)
 {
 	size_t count = 0;
 	struct iris_str *values;
@@ -211,10 +216,14 @@ adhoc_add_result(struct iris_element *reply, const struct iris_command_call *cal
 }
 
 static enum iris_verdict
-adhoc_run(struct iris_request *request, const struct iris_command *command, struct iris_str node, struct iris_str id)
+adhoc_run(struct iris_request *request, const struct iris_command *command, struct iris_str node,
+	  struct iris_str id)
 {
 	struct iris_command_call call = {
-		.arena = request->arena, .from = request->stanza->from, .role = adhoc_role(request), .command = command,
+		.arena = request->arena,
+		.from = request->stanza->from,
+		.role = adhoc_role(request),
+		.command = command,
 	};
 	struct iris_stream *stream = request->session ? request->session->stream : NULL;
 
@@ -243,7 +252,8 @@ adhoc_refuse(struct iris_request *request, enum iris_condition condition, const 
 }
 
 static enum iris_verdict
-adhoc_execute(struct iris_request *request, const struct iris_command *command, struct iris_str node)
+adhoc_execute(struct iris_request *request, const struct iris_command *command,
+	      struct iris_str node)
 {
 	bool needs_form = command->dangerous || (command->fields && command->fields->name);
 
@@ -353,7 +363,8 @@ adhoc_stop(void)
 	}
 }
 
-static const struct iris_feature adhoc_features[] = { { IRIS_DISCO_HOST, NS_COMMANDS }, { .var = NULL } };
+static const struct iris_feature adhoc_features[] = { { IRIS_DISCO_HOST, NS_COMMANDS },
+						      { .var = NULL } };
 
 static const struct iris_iq adhoc_iq[] = {
 	{ IRIS_TO_HOST, IRIS_SET, "command", NS_COMMANDS, IRIS_ANYONE, adhoc_command },
@@ -367,10 +378,12 @@ static const struct iris_hook_handler adhoc_hooks[] = {
 };
 
 static const struct iris_option adhoc_options[] = {
-	[OPT_LIFETIME] = { "lifetime", IRIS_OPT_DURATION, "15 minutes", .min = 1000, .max = 86400000, .reloadable = true,
-		.help = "How long a command waits for its form to come back." },
-	[OPT_COUNT] = { "count-max", IRIS_OPT_INT, "1000", .min = 10, .max = 100000, .reloadable = true,
-		.help = "How many commands may wait for their forms, on each worker." },
+	[OPT_LIFETIME] = { "lifetime", IRIS_OPT_DURATION, "15 minutes", .min = 1000,
+			   .max = 86400000, .reloadable = true,
+			   .help = "How long a command waits for its form to come back." },
+	[OPT_COUNT] = { "count-max", IRIS_OPT_INT, "1000", .min = 10, .max = 100000,
+			.reloadable = true,
+			.help = "How many commands may wait for their forms, on each worker." },
 	IRIS_OPTIONS_END,
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0054 1.3: vcard-temp.  One sealed row per account.  A profile is for its network (P5.5): others
- * get what an address that does not exist would give.
+ * XEP-0054 1.3: vcard-temp.  One sealed row per account.  A profile is for its network (P5.5):
+ * others get what an address that does not exist would give.
  */
 #include "iris/module.h"
 
@@ -45,8 +45,8 @@ vcard_get(struct iris_request *request)
 	struct iris_account *account = &request->user->account;
 	struct iris_rows rows;
 
-	if (vault_read(&vcard_load, account->owner, VALUES(value_int(account->id)), request->arena, &rows) !=
-	    IRIS_VAULT_OK)
+	if (vault_read(&vcard_load, account->owner, VALUES(value_int(account->id)), request->arena,
+		       &rows) != IRIS_VAULT_OK)
 		return vcard_refuse(request, IRIS_INTERNAL_SERVER_ERROR);
 	if (rows.count > 0)
 		request->reply = element_parse(request->arena, row_value(&rows, 0, 0)->bytes);
@@ -67,7 +67,8 @@ vcard_set(struct iris_request *request)
 	if (text.len > (size_t)option_int(&vcard_self, OPT_SIZE))
 		return vcard_refuse(request, IRIS_NOT_ACCEPTABLE);
 	if (vault_write(&vcard_store, account->owner,
-			VALUES(value_int(account->id), value_str(strbuf_str(&text))), NULL) != IRIS_VAULT_OK)
+			VALUES(value_int(account->id), value_str(strbuf_str(&text))),
+			NULL) != IRIS_VAULT_OK)
 		return vcard_refuse(request, IRIS_RESOURCE_CONSTRAINT);
 	return IRIS_DONE;
 }
@@ -75,8 +76,10 @@ vcard_set(struct iris_request *request)
 static enum iris_verdict
 vcard_account_removed(struct iris_account_removed *removed)
 {
-	return vault_post(&vcard_erase, removed->account.owner, VALUES(value_int(removed->account.id)), NULL) ==
-			       IRIS_VAULT_OK ? IRIS_PASS : IRIS_REFUSE;
+	return vault_post(&vcard_erase, removed->account.owner,
+			  VALUES(value_int(removed->account.id)), NULL) == IRIS_VAULT_OK ?
+		       IRIS_PASS :
+		       IRIS_REFUSE;
 }
 
 static const struct iris_feature vcard_features[] = {
@@ -97,8 +100,9 @@ static const struct iris_hook_handler vcard_hooks[] = {
 };
 
 static const struct iris_option vcard_options[] = {
-	[OPT_SIZE] = { "size-max", IRIS_OPT_SIZE, "128 KiB", .min = 1024, .max = 1048576, .reloadable = true,
-		.help = "The largest vCard, its photo included, that an account may keep." },
+	[OPT_SIZE] = { "size-max", IRIS_OPT_SIZE, "128 KiB", .min = 1024, .max = 1048576,
+		       .reloadable = true,
+		       .help = "The largest vCard, its photo included, that an account may keep." },
 	IRIS_OPTIONS_END,
 };
 

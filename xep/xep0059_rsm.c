@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0059 1.0: Result Set Management, read and written: see xep0059_rsm.h.  No protocol of its own.
- * It does not give counts or indices (§2.6, §2.7 are optional): they cost as much as reading all.
+ * XEP-0059 1.0: Result Set Management, read and written: see xep0059_rsm.h.  No protocol of its
+ * own. It does not give counts or indices (§2.6, §2.7 are optional): they cost as much as reading
+ * all.
  */
 #include "xep/xep0059_rsm.h"
 

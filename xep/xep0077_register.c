@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0077 2.4: In-Band Registration, off by default: registration before signing in (option `open`),
- * change of password and removal of the account afterwards.
+ * XEP-0077 2.4: In-Band Registration, off by default: registration before signing in (option
+ * `open`), change of password and removal of the account afterwards.
  *
  * Before authentication the stream's fiber handles the iq, afterwards the account's home.
  */
@@ -15,8 +15,12 @@ enum { OPT_OPEN, OPT_INSTRUCTIONS };
 static struct iris_module_self register_self;
 
 static struct iris_metric register_metrics[] = {
-	{ .name = "iris_registrations_total", .labels = "verdict=\"done\"", .help = "In-band registrations" },
-	{ .name = "iris_registrations_total", .labels = "verdict=\"refused\"", .help = "In-band registrations" },
+	{ .name = "iris_registrations_total",
+	  .labels = "verdict=\"done\"",
+	  .help = "In-band registrations" },
+	{ .name = "iris_registrations_total",
+	  .labels = "verdict=\"refused\"",
+	  .help = "In-band registrations" },
 	{ .name = NULL },
 };
 
@@ -25,7 +29,8 @@ static struct iris_metric register_metrics[] = {
 static bool
 register_is_offered(const struct iris_stream *stream)
 {
-	return option_bool(&register_self, OPT_OPEN) && stream_state(stream) == IRIS_STREAM_UNAUTHENTICATED &&
+	return option_bool(&register_self, OPT_OPEN) &&
+	       stream_state(stream) == IRIS_STREAM_UNAUTHENTICATED &&
 	       str_is(str_from(stream_role(stream)->name), "c2s");
 }
 
@@ -49,8 +54,8 @@ register_reply(struct iris_stream *stream, const struct iris_element *iq, const 
 }
 
 static void
-register_send_error(struct iris_stream *stream, const struct iris_element *iq, enum iris_condition condition,
-		    const char *text)
+register_send_error(struct iris_stream *stream, const struct iris_element *iq,
+		    enum iris_condition condition, const char *text)
 {
 	struct iris_element *reply = register_reply(stream, iq, "error");
 	struct iris_element *error = element_add(reply, "error", NULL);
@@ -96,7 +101,8 @@ register_create(struct iris_stream *stream, const struct iris_element *query, co
 }
 
 static void
-register_set(struct iris_stream *stream, const struct iris_element *iq, const struct iris_element *query)
+register_set(struct iris_stream *stream, const struct iris_element *iq,
+	     const struct iris_element *query)
 {
 	const char *text = NULL;
 	enum iris_condition condition;
@@ -154,8 +160,9 @@ register_get(struct iris_request *request)
 }
 
 /*
- * §3.2: the result, then the end of all sessions.  Removing closes them before it is known whether it
- * succeeds, so the asker's stream is taken off its session first, and told what came of it.
+ * §3.2: the result, then the end of all sessions.  Removing closes them before it is known
+ * whether it succeeds, so the asker's stream is taken off its session first, and told what came
+ * of it.
  */
 static enum iris_verdict
 register_remove(struct iris_request *request, const struct iris_jid *self)
@@ -185,7 +192,8 @@ register_remove(struct iris_request *request, const struct iris_jid *self)
 static enum iris_verdict
 register_change(struct iris_request *request)
 {
-	struct iris_jid self = jid_with_resource(request->arena, &request->stanza->from, IRIS_STR_NONE);
+	struct iris_jid self =
+		jid_with_resource(request->arena, &request->stanza->from, IRIS_STR_NONE);
 	struct iris_str username = element_child_text(request->payload, "username", NULL), node;
 	enum iris_condition condition;
 	const char *text = NULL;
@@ -196,12 +204,15 @@ register_change(struct iris_request *request)
 		return register_remove(request, &self);
 	if (!str_is_empty(username) && (!jid_prepare_new_node(request->arena, username, &node) ||
 					!str_equal(node, jid_node(&self))))
-		return register_refuse(request, IRIS_NOT_ALLOWED, "only the own password can be changed");
-	condition = accounts()->set_password(&self, element_child_text(request->payload, "password", NULL), &text);
+		return register_refuse(request, IRIS_NOT_ALLOWED,
+				       "only the own password can be changed");
+	condition = accounts()->set_password(
+		&self, element_child_text(request->payload, "password", NULL), &text);
 	return condition == IRIS_NO_ERROR ? IRIS_DONE : register_refuse(request, condition, text);
 }
 
-static const struct iris_feature register_features[] = { { IRIS_DISCO_HOST, NS_REGISTER }, { .var = NULL } };
+static const struct iris_feature register_features[] = { { IRIS_DISCO_HOST, NS_REGISTER },
+							 { .var = NULL } };
 
 static const struct iris_stream_handler register_elements[] = {
 	{ "iq", NS_CLIENT, 1u << IRIS_STREAM_UNAUTHENTICATED, register_handle_iq },
@@ -210,7 +221,8 @@ static const struct iris_stream_handler register_elements[] = {
 
 static const struct iris_iq register_iq[] = {
 	{ IRIS_TO_HOST | IRIS_TO_ACCOUNT, IRIS_GET, "query", NS_REGISTER, IRIS_SELF, register_get },
-	{ IRIS_TO_HOST | IRIS_TO_ACCOUNT, IRIS_SET, "query", NS_REGISTER, IRIS_SELF, register_change },
+	{ IRIS_TO_HOST | IRIS_TO_ACCOUNT, IRIS_SET, "query", NS_REGISTER, IRIS_SELF,
+	  register_change },
 	{ .name = NULL },
 };
 
@@ -221,9 +233,11 @@ static const struct iris_hook_handler register_hooks[] = {
 
 static const struct iris_option register_options[] = {
 	[OPT_OPEN] = { "open", IRIS_OPT_BOOL, "false", .reloadable = true,
-		.help = "Whether anybody may register; else only passwords are changed and accounts removed." },
-	[OPT_INSTRUCTIONS] = { "instructions", IRIS_OPT_STRING, "Choose a name and a password.", .max = 1023,
-		.reloadable = true, .help = "What a person who registers is told." },
+		       .help = "Whether anybody may register; else only passwords are changed and "
+			       "accounts removed." },
+	[OPT_INSTRUCTIONS] = { "instructions", IRIS_OPT_STRING, "Choose a name and a password.",
+			       .max = 1023, .reloadable = true,
+			       .help = "What a person who registers is told." },
 	IRIS_OPTIONS_END,
 };
 

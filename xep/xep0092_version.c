@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* XEP-0092 1.1: Software Version. Off by default: a version tells an attacker what to try (P1.4). */
+/*
+ * XEP-0092 1.1: Software Version. Off by default: a version tells an attacker what to try (P1.4).
+ */
 #include "iris/module.h"
 
 #define NS_VERSION "jabber:iq:version"
@@ -14,11 +16,13 @@ version_answer(struct iris_request *request)
 	request->reply = element_new(request->arena, "query", NS_VERSION);
 	element_add_text(request->reply, "name", NULL, option_str(&version_self, OPT_NAME));
 	element_add_text(request->reply, "version", NULL,
-			 option_bool(&version_self, OPT_SHOW_VERSION) ? IRIS_STR(PACKAGE_VERSION) : IRIS_STR(""));
+			 option_bool(&version_self, OPT_SHOW_VERSION) ? IRIS_STR(PACKAGE_VERSION) :
+									IRIS_STR(""));
 	return IRIS_DONE;
 }
 
-static const struct iris_feature version_features[] = { { IRIS_DISCO_HOST, NS_VERSION }, { .var = NULL } };
+static const struct iris_feature version_features[] = { { IRIS_DISCO_HOST, NS_VERSION },
+							{ .var = NULL } };
 
 static const struct iris_iq version_iq[] = {
 	{ IRIS_TO_HOST, IRIS_GET, "query", NS_VERSION, IRIS_ANYONE, version_answer },

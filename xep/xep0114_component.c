@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0114 1.6: Jabber Component Protocol.  An external component signs in with the secret of its domain and
- * gets what is addressed there; it lives on the home worker of the domain.
+ * XEP-0114 1.6: Jabber Component Protocol.  An external component signs in with the secret of its
+ * domain and gets what is addressed there; it lives on the home worker of the domain.
  *
  * A listener with the role "component" serves it: over TLS, or in the clear on a loopback address.
  */
@@ -72,7 +72,8 @@ component_opened(struct iris_stream *stream, const struct iris_element *header)
 static struct iris_str
 component_digest(struct iris_arena *arena, struct iris_str id, struct iris_str secret)
 {
-	struct iris_str text = arena_printf(arena, "%.*s%.*s", IRIS_STR_FMT(id), IRIS_STR_FMT(secret));
+	struct iris_str text =
+		arena_printf(arena, "%.*s%.*s", IRIS_STR_FMT(id), IRIS_STR_FMT(secret));
 	struct iris_strbuf hex = STRBUF_INIT(arena);
 	unsigned char digest[EVP_MAX_MD_SIZE];
 	unsigned length = 0;
@@ -91,12 +92,14 @@ component_secret_is_right(struct iris_stream *stream, const struct component *co
 	struct iris_str given = element_get_text(handshake);
 
 	/* SECURITY: compared in constant time, or the digest could be guessed byte by byte. */
-	return settings && str_equal_secret(given, component_digest(handshake->arena, stream_id(stream),
-								   settings_str(settings, FIELD_SECRET)));
+	return settings &&
+	       str_equal_secret(given, component_digest(handshake->arena, stream_id(stream),
+							settings_str(settings, FIELD_SECRET)));
 }
 
 static void
-component_deliver(struct iris_domain_route *route, struct iris_stanza *stanza, struct iris_ticket *ticket)
+component_deliver(struct iris_domain_route *route, struct iris_stanza *stanza,
+		  struct iris_ticket *ticket)
 {
 	struct component *component = route->arg;
 
@@ -136,7 +139,8 @@ component_handshake(struct iris_stream *stream, struct iris_element *handshake)
 	struct iris_jid jid;
 	bool right;
 
-	if (!component || !jid_make(handshake->arena, IRIS_STR_NONE, str_from(component->domain), IRIS_STR_NONE, &jid)) {
+	if (!component || !jid_make(handshake->arena, IRIS_STR_NONE, str_from(component->domain),
+				    IRIS_STR_NONE, &jid)) {
 		stream_error(stream, "unsupported-stanza-type", NULL);
 		return;
 	}
@@ -162,7 +166,8 @@ component_handshake(struct iris_stream *stream, struct iris_element *handshake)
 
 /* §3 4: it speaks for any address of its domain, and for no other. */
 static void
-component_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p, struct iris_ticket *ticket)
+component_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p,
+		 struct iris_ticket *ticket)
 {
 	struct component *component = component_of(stream);
 	struct iris_stanza *stanza = *stanza_p;
@@ -226,14 +231,18 @@ component_check(const struct iris_settings *settings, struct iris_error *error)
 {
 	for (size_t i = 0; i < settings_count(settings, OPT_COMPONENTS); i++) {
 		struct iris_arena *arena = arena_new();
-		struct iris_str domain = settings_str(settings_record(settings, OPT_COMPONENTS, i), FIELD_DOMAIN);
+		struct iris_str domain =
+			settings_str(settings_record(settings, OPT_COMPONENTS, i), FIELD_DOMAIN);
 		struct iris_jid jid;
-		bool right = jid_parse(arena, domain, &jid) && str_equal(jid_full(&jid), domain) && jid.node_len == 0;
+		bool right = jid_parse(arena, domain, &jid) && str_equal(jid_full(&jid), domain) &&
+			     jid.node_len == 0;
 
 		arena_unref(&arena);
 		if (!right)
-			return error_set(error, "component domain “%.*s” is not a prepared (lower-case) domain",
-					 IRIS_STR_FMT(domain));
+			return error_set(
+				error,
+				"component domain “%.*s” is not a prepared (lower-case) domain",
+				IRIS_STR_FMT(domain));
 	}
 	return true;
 }
@@ -271,8 +280,9 @@ static const struct iris_option component_fields[] = {
 };
 
 static const struct iris_option component_options[] = {
-	[OPT_COMPONENTS] = { "components", IRIS_OPT_RECORDS, NULL, .optional = true, .fields = component_fields,
-		.reloadable = true, .help = "External components that may connect." },
+	[OPT_COMPONENTS] = { "components", IRIS_OPT_RECORDS, NULL, .optional = true,
+			     .fields = component_fields, .reloadable = true,
+			     .help = "External components that may connect." },
 	IRIS_OPTIONS_END,
 };
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0115 1.6: Entity Capabilities.  The hash of a host in its stream features, and what the clients of
- * sessions can do: an unknown hash is asked about once, checked, and remembered, bounded, per worker.
+ * XEP-0115 1.6: Entity Capabilities.  The hash of a host in its stream features, and what the
+ * clients of sessions can do: an unknown hash is asked about once, checked, and remembered,
+ * bounded, per worker.
  *
  * It does not do: the capabilities of remote contacts.
  */
@@ -18,7 +19,9 @@
 
 enum { OPT_CACHE, OPT_TIMEOUT, OPT_NODE };
 
-/* What is known of one verification string. In the worker's cache, the least recently used first. */
+/*
+ * What is known of one verification string. In the worker's cache, the least recently used first.
+ */
 struct caps {
 	TAILQ_ENTRY(caps) link;
 	struct iris_hash_node node;     /* by ver */
@@ -103,9 +106,12 @@ caps_write_identities(struct iris_strbuf *text, const struct iris_element *query
 	struct iris_element *child = element_child(query, "identity", NS_INFO);
 
 	for (; child; child = element_next(child, "identity", NS_INFO))
-		caps_strings_add(&strings, arena_printf(text->arena, "%.*s/%.*s/%.*s/%.*s",
-			IRIS_STR_FMT(element_get(child, "category")), IRIS_STR_FMT(element_get(child, "type")),
-			IRIS_STR_FMT(element_lang(child)), IRIS_STR_FMT(element_get(child, "name"))));
+		caps_strings_add(&strings,
+				 arena_printf(text->arena, "%.*s/%.*s/%.*s/%.*s",
+					      IRIS_STR_FMT(element_get(child, "category")),
+					      IRIS_STR_FMT(element_get(child, "type")),
+					      IRIS_STR_FMT(element_lang(child)),
+					      IRIS_STR_FMT(element_get(child, "name"))));
 	caps_strings_write(&strings, text, true);
 	return !strings.twice;
 }
@@ -137,7 +143,10 @@ caps_field_text(struct iris_arena *arena, const struct iris_element *field)
 	return strbuf_str(&text);
 }
 
-/* §5.1 7: FORM_TYPE's value first, then the fields by var. None: a form without a hidden FORM_TYPE, not counted. */
+/*
+ * §5.1 7: FORM_TYPE's value first, then the fields by var. None: a form without a hidden
+ * FORM_TYPE, not counted.
+ */
 static struct iris_str
 caps_form_text(struct iris_arena *arena, const struct iris_element *form)
 {
@@ -186,7 +195,8 @@ caps_hash(struct iris_arena *arena, const struct iris_element *query)
 
 	well_formed = caps_write_features(written, query) && well_formed;
 	caps_write_forms(written, query);
-	if (!well_formed || EVP_Digest(text.len ? text.base : "", text.len, digest, &length, EVP_sha1(), NULL) != 1)
+	if (!well_formed ||
+	    EVP_Digest(text.len ? text.base : "", text.len, digest, &length, EVP_sha1(), NULL) != 1)
 		return IRIS_STR_NONE;
 	return base64_encode(arena, (struct iris_str){ (const char *)digest, length });
 }
@@ -206,7 +216,8 @@ caps_host_of(struct iris_host *host)
 	caps = iris_calloc(1, size);
 	memcpy(caps + 1, host->name.base, host->name.len);
 	caps->made_ms = INT64_MIN / 2;
-	hash_insert(&home->hosts, &caps->node, (struct iris_str){ (char *)(caps + 1), host->name.len });
+	hash_insert(&home->hosts, &caps->node,
+		    (struct iris_str){ (char *)(caps + 1), host->name.len });
 	return caps;
 }
 
@@ -247,7 +258,8 @@ caps_disco_info(struct iris_discovery *discovery)
 	if (discovery->of != IRIS_DISCO_HOST || str_is_none(discovery->node))
 		return IRIS_PASS;
 	info = disco_host_info(request->arena, request->host);
-	own = arena_printf(request->arena, "%.*s#%.*s", IRIS_STR_FMT(option_str(&caps_self, OPT_NODE)),
+	own = arena_printf(request->arena, "%.*s#%.*s",
+			   IRIS_STR_FMT(option_str(&caps_self, OPT_NODE)),
 			   IRIS_STR_FMT(caps_hash(request->arena, info)));
 	if (!str_equal(own, discovery->node))
 		return IRIS_PASS;
@@ -313,7 +325,8 @@ caps_remember(struct caps *caps, const struct iris_element *query)
 	struct iris_element *child;
 
 	caps->arena = arena_new();
-	for (child = element_child(query, "feature", NS_INFO); child; child = element_next(child, "feature", NS_INFO)) {
+	for (child = element_child(query, "feature", NS_INFO); child;
+	     child = element_next(child, "feature", NS_INFO)) {
 		struct iris_str var = arena_copy_str(caps->arena, element_get(child, "var"));
 		struct caps_feature *feature = ARENA_NEW(caps->arena, struct caps_feature);
 
@@ -333,7 +346,10 @@ caps_answered(const struct iris_stanza *reply, void *arg)
 			element_child(reply->root, "query", NS_INFO) : NULL;
 	struct iris_arena *arena = arena_new();
 
-	/* SECURITY: only an answer that has this hash, or one client could speak for all others of its kind (§8). */
+	/*
+	 * SECURITY: only an answer that has this hash, or one client could speak for all others
+	 * of its kind (§8).
+	 */
 	if (caps && !caps->arena && query && str_equal(caps_hash(arena, query), caps->node.key))
 		caps_remember(caps, query);
 	arena_unref(&arena);
@@ -346,10 +362,13 @@ caps_ask(struct iris_session *session, struct iris_str node, struct iris_str ver
 	struct iris_stanza *request = stanza_new(IRIS_IQ, IRIS_GET);
 	struct iris_element *query = element_add(request->root, "query", NS_INFO);
 
-	element_set(query, "node", arena_printf(request->arena, "%.*s#%.*s", IRIS_STR_FMT(node), IRIS_STR_FMT(ver)));
+	element_set(
+		query, "node",
+		arena_printf(request->arena, "%.*s#%.*s", IRIS_STR_FMT(node), IRIS_STR_FMT(ver)));
 	stanza_set_from(request, &session->user->jid);
 	stanza_set_to(request, &session->jid);
-	route_iq(&request, (unsigned)option_int(&caps_self, OPT_TIMEOUT), caps_answered, str_dup(ver));
+	route_iq(&request, (unsigned)option_int(&caps_self, OPT_TIMEOUT), caps_answered,
+		 str_dup(ver));
 }
 
 static void
@@ -374,11 +393,13 @@ caps_stanza_out(struct iris_request *request)
 	struct caps *caps;
 	bool is_new;
 
-	if (stanza->kind != IRIS_PRESENCE || stanza->type != IRIS_AVAILABLE || !str_is_none(element_get(stanza->root, "to")))
+	if (stanza->kind != IRIS_PRESENCE || stanza->type != IRIS_AVAILABLE ||
+	    !str_is_none(element_get(stanza->root, "to")))
 		return IRIS_PASS;
 	c = element_child(stanza->root, "c", NS_CAPS);
 	ver = c ? element_get(c, "ver") : IRIS_STR_NONE;
-	if (str_is_empty(ver) || ver.len > CAPS_VER_MAX || !str_is(element_get(c, "hash"), "sha-1")) {
+	if (str_is_empty(ver) || ver.len > CAPS_VER_MAX ||
+	    !str_is(element_get(c, "hash"), "sha-1")) {
 		caps_set(request->session, NULL);
 		return IRIS_PASS;
 	}
@@ -421,7 +442,8 @@ caps_stop(void)
 	}
 }
 
-static const struct iris_feature caps_features[] = { { IRIS_DISCO_HOST, NS_CAPS }, { .var = NULL } };
+static const struct iris_feature caps_features[] = { { IRIS_DISCO_HOST, NS_CAPS },
+						     { .var = NULL } };
 
 static const struct iris_hook_handler caps_hooks[] = {
 	HOOK(stream_features, IRIS_LATE, caps_stream_features),
@@ -432,12 +454,15 @@ static const struct iris_hook_handler caps_hooks[] = {
 };
 
 static const struct iris_option caps_options[] = {
-	[OPT_CACHE] = { "cache", IRIS_OPT_INT, "10000", .min = 100, .max = 1000000, .reloadable = true,
-		.help = "How many verification strings each worker remembers." },
-	[OPT_TIMEOUT] = { "timeout", IRIS_OPT_DURATION, "30 seconds", .min = 1000, .max = 300000, .reloadable = true,
-		.help = "How long a client's answer is waited for." },
-	[OPT_NODE] = { "node", IRIS_OPT_STRING, "urn:xmpp:server", .min = 1, .max = 255, .reloadable = true,
-		.help = "The node in the server's own capabilities; it names no product (P1.4)." },
+	[OPT_CACHE] = { "cache", IRIS_OPT_INT, "10000", .min = 100, .max = 1000000,
+			.reloadable = true,
+			.help = "How many verification strings each worker remembers." },
+	[OPT_TIMEOUT] = { "timeout", IRIS_OPT_DURATION, "30 seconds", .min = 1000, .max = 300000,
+			  .reloadable = true, .help = "How long a client's answer is waited for." },
+	[OPT_NODE] = { "node", IRIS_OPT_STRING, "urn:xmpp:server", .min = 1, .max = 255,
+		       .reloadable = true,
+		       .help = "The node in the server's own capabilities; it names no product "
+			       "(P1.4)." },
 	IRIS_OPTIONS_END,
 };
 

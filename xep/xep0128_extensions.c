@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0128 1.0: Service Discovery Extensions.  Forms that the operator wants a host to show in its discovery;
- * forms of other plug-ins (XEP-0157) come beside them.
+ * XEP-0128 1.0: Service Discovery Extensions.  Forms that the operator wants a host to show in
+ * its discovery; forms of other plug-ins (XEP-0157) come beside them.
  */
 #include "xep/xep0004_forms.h"
 
@@ -16,8 +16,8 @@ extensions_add_field(struct iris_element *form, const struct iris_settings *sett
 {
 	struct iris_str var = arena_copy_str(form->arena, settings_str(settings, FIELD_VAR));
 	size_t count = settings_count(settings, FIELD_VALUES);
-	struct iris_element *field = form_add_field(form, count > 1 ? "text-multi" : "text-single", var.base,
-						    IRIS_STR_NONE);
+	struct iris_element *field = form_add_field(form, count > 1 ? "text-multi" : "text-single",
+						    var.base, IRIS_STR_NONE);
 
 	for (size_t i = 0; i < count; i++)
 		form_field_add_value(field, settings_item(settings, FIELD_VALUES, i));
@@ -51,20 +51,24 @@ static const struct iris_hook_handler extensions_hooks[] = {
 };
 
 static const struct iris_option extensions_field[] = {
-	[FIELD_VAR] = { "var", IRIS_OPT_STRING, .min = 1, .max = 255, .help = "The name of the field." },
+	[FIELD_VAR] = { "var", IRIS_OPT_STRING, .min = 1, .max = 255,
+			.help = "The name of the field." },
 	[FIELD_VALUES] = { "values", IRIS_OPT_STRINGS, .optional = true, .help = "Its values." },
 	IRIS_OPTIONS_END,
 };
 
 static const struct iris_option extensions_form[] = {
-	[FORM_TYPE] = { "form-type", IRIS_OPT_STRING, .min = 1, .max = 1023, .help = "The FORM_TYPE of the form." },
-	[FORM_FIELDS] = { "fields", IRIS_OPT_RECORDS, .fields = extensions_field, .help = "Its fields." },
+	[FORM_TYPE] = { "form-type", IRIS_OPT_STRING, .min = 1, .max = 1023,
+			.help = "The FORM_TYPE of the form." },
+	[FORM_FIELDS] = { "fields", IRIS_OPT_RECORDS, .fields = extensions_field,
+			  .help = "Its fields." },
 	IRIS_OPTIONS_END,
 };
 
 static const struct iris_option extensions_options[] = {
-	[OPT_FORMS] = { "forms", IRIS_OPT_RECORDS, .optional = true, .fields = extensions_form, .reloadable = true,
-		.help = "Forms that the discovery of every host shows." },
+	[OPT_FORMS] = { "forms", IRIS_OPT_RECORDS, .optional = true, .fields = extensions_form,
+			.reloadable = true,
+			.help = "Forms that the discovery of every host shows." },
 	IRIS_OPTIONS_END,
 };
 

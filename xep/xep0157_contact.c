@@ -18,9 +18,14 @@ enum {
 };
 
 static const struct iris_option contact_options[] = {
-#define X(name, text)                                                                        \
-	[OPT_##name] = { text, IRIS_OPT_STRINGS, NULL, .optional = true, .max = 1023, .reloadable = true, \
-		.help = "Addresses (URIs) for " text "." },
+#define X(name, text)                        \
+	[OPT_##name] = { text,               \
+			 IRIS_OPT_STRINGS,   \
+			 NULL,               \
+			 .optional = true,   \
+			 .max = 1023,        \
+			 .reloadable = true, \
+			 .help = "Addresses (URIs) for " text "." },
 	CONTACT_KINDS(X)
 #undef X
 	IRIS_OPTIONS_END,
@@ -50,7 +55,8 @@ contact_disco_info(struct iris_discovery *discovery)
 		return IRIS_PASS;
 	for (unsigned kind = 0; kind < CONTACT_COUNT; kind++) {
 		if (!form && settings_count(settings, kind) > 0)
-			form = form_add(discovery->query, "result", "http://jabber.org/network/serverinfo");
+			form = form_add(discovery->query, "result",
+					"http://jabber.org/network/serverinfo");
 		if (form)
 			contact_add_field(form, settings, kind);
 	}

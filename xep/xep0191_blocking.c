@@ -2,8 +2,9 @@
 /*
  * XEP-0191 1.3: Blocking Command.  Home worker of the account.
  *
- * The list is loaded with its user and is a hash by address; an address is matched as §3.1 says: full
- * JID, bare JID, domain with resource, domain.  It is stored sealed, under a keyed hash of the address.
+ * The list is loaded with its user and is a hash by address; an address is matched as §3.1 says:
+ * full JID, bare JID, domain with resource, domain.  It is stored sealed, under a keyed hash of
+ * the address.
  */
 #include <stdlib.h>
 
@@ -113,8 +114,9 @@ blocking_user_load(struct iris_user *user)
 {
 	struct iris_arena *arena = arena_new();
 	struct iris_rows rows;
-	bool loaded = vault_read(&block_load, user->account.owner, VALUES(value_int(user->account.id)), arena,
-				 &rows) == IRIS_VAULT_OK;
+	bool loaded =
+		vault_read(&block_load, user->account.owner, VALUES(value_int(user->account.id)),
+			   arena, &rows) == IRIS_VAULT_OK;
 
 	for (size_t i = 0; loaded && i < rows.count; i++)
 		block_list_add(user, row_value(&rows, i, 1)->bytes);
@@ -148,7 +150,8 @@ blocking_stanza_in(struct iris_incoming *incoming)
 	if (!block_is_blocked(incoming->user, &stanza->from) ||
 	    jid_bare_equal(&stanza->from, &incoming->user->jid))
 		return IRIS_PASS;
-	if (stanza->kind == IRIS_PRESENCE || stanza->type == IRIS_ERROR || stanza->type == IRIS_RESULT)
+	if (stanza->kind == IRIS_PRESENCE || stanza->type == IRIS_ERROR ||
+	    stanza->type == IRIS_RESULT)
 		return IRIS_DONE; /* neither delivered nor answered */
 	incoming->request->refusal.condition = IRIS_SERVICE_UNAVAILABLE;
 	return IRIS_REFUSE;
@@ -164,7 +167,8 @@ blocking_stanza_out(struct iris_request *request)
 	if (jid_is_none(&stanza->to) || jid_bare_equal(&stanza->to, &user->jid) ||
 	    !block_is_blocked(user, &stanza->to))
 		return IRIS_PASS;
-	if (stanza->type == IRIS_ERROR || stanza->type == IRIS_RESULT || stanza->type == IRIS_UNAVAILABLE)
+	if (stanza->type == IRIS_ERROR || stanza->type == IRIS_RESULT ||
+	    stanza->type == IRIS_UNAVAILABLE)
 		return IRIS_PASS;
 	request->refusal.condition = IRIS_NOT_ACCEPTABLE;
 	request->refusal.type = "cancel"; /* sending it once more does not help */
@@ -276,7 +280,10 @@ block_get(struct iris_request *request)
 	return IRIS_DONE;
 }
 
-/* Checks all items before anything changes, counts them, and goes on with a copy that has prepared addresses. */
+/*
+ * Checks all items before anything changes, counts them, and goes on with a copy that has
+ * prepared addresses.
+ */
 static enum iris_condition
 block_check_items(struct iris_request *request, size_t *count_r)
 {
@@ -304,7 +311,9 @@ block_store(struct iris_request *request, const struct iris_query *query)
 	ELEMENT_FOREACH(item, request->payload) {
 		struct iris_str jid = element_get(item, "jid");
 
-		batch_add(batch, query, VALUES(value_int(account->id), value_int(vault_peer_id(jid)), value_str(jid)));
+		batch_add(batch, query,
+			  VALUES(value_int(account->id), value_int(vault_peer_id(jid)),
+				 value_str(jid)));
 	}
 	return batch_write(&batch) == IRIS_VAULT_OK;
 }
@@ -340,7 +349,8 @@ block_unblock_all(struct iris_request *request)
 	struct iris_user *user = request->user;
 	struct iris_account *account = &user->account;
 
-	if (vault_write(&block_erase, account->owner, VALUES(value_int(account->id)), NULL) != IRIS_VAULT_OK)
+	if (vault_write(&block_erase, account->owner, VALUES(value_int(account->id)), NULL) !=
+	    IRIS_VAULT_OK)
 		return false;
 	block_notify(user, IRIS_STR_NONE, true);
 	blocking_user_unload(user);
@@ -382,8 +392,10 @@ unblock_set(struct iris_request *request)
 static enum iris_verdict
 blocking_account_removed(struct iris_account_removed *removed)
 {
-	return vault_post(&block_erase, removed->account.owner, VALUES(value_int(removed->account.id)), NULL) ==
-			       IRIS_VAULT_OK ? IRIS_PASS : IRIS_REFUSE;
+	return vault_post(&block_erase, removed->account.owner,
+			  VALUES(value_int(removed->account.id)), NULL) == IRIS_VAULT_OK ?
+		       IRIS_PASS :
+		       IRIS_REFUSE;
 }
 
 static const struct iris_feature blocking_features[] = {
@@ -410,8 +422,8 @@ static const struct iris_hook_handler blocking_hooks[] = {
 };
 
 static const struct iris_option blocking_options[] = {
-	[OPT_COUNT] = { "count-max", IRIS_OPT_INT, "1000", .min = 1, .max = 100000, .reloadable = true,
-		.help = "How many addresses an account may block." },
+	[OPT_COUNT] = { "count-max", IRIS_OPT_INT, "1000", .min = 1, .max = 100000,
+			.reloadable = true, .help = "How many addresses an account may block." },
 	IRIS_OPTIONS_END,
 };
 
@@ -422,7 +434,8 @@ const struct iris_module iris_module_xep0191 = {
 	.xep = "XEP-0191 1.3",
 	.self = &blocking_self,
 	.options = blocking_options,
-	.queries = (struct iris_query *const[]){ &block_load, &block_add, &block_remove, &block_erase, NULL },
+	.queries = (struct iris_query *const[]){ &block_load, &block_add, &block_remove,
+						 &block_erase, NULL },
 	.features = blocking_features,
 	.iq = blocking_iq,
 	.hooks = blocking_hooks,

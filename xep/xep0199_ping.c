@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* XEP-0199 2.0: XMPP Ping, of the server and of an account (§4.2, §4.3). Full JIDs answer for themselves. */
+/*
+ * XEP-0199 2.0: XMPP Ping, of the server and of an account (§4.2, §4.3). Full JIDs answer for
+ * themselves.
+ */
 #include "iris/module.h"
 
 #define NS_PING "urn:xmpp:ping"

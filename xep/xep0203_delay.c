@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* XEP-0203 2.0: Delayed Delivery, written: see xep0203_delay.h. What clients stamp is passed on as it is. */
+/*
+ * XEP-0203 2.0: Delayed Delivery, written: see xep0203_delay.h. What clients stamp is passed on
+ * as it is.
+ */
 #include "xep/xep0203_delay.h"
 
 #define NS_DELAY "urn:xmpp:delay"

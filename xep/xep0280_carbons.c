@@ -2,8 +2,9 @@
 /*
  * XEP-0280 1.0: Message Carbons.  Home worker of the account.
  *
- * The rules of §6 are those of urn:xmpp:carbons:rules:0 but for errors: an error does not tell what it
- * answers, so it goes to the one session that it is addressed to, and the feature is not announced.
+ * The rules of §6 are those of urn:xmpp:carbons:rules:0 but for errors: an error does not tell
+ * what it answers, so it goes to the one session that it is addressed to, and the feature is not
+ * announced.
  */
 #include "iris/module.h"
 #include "xep/payloads.h"
@@ -14,7 +15,8 @@
 static struct iris_module_self carbons_self;
 
 static struct iris_metric carbons_metrics[] = {
-	{ .name = "iris_carbons_total", .help = "Copies of messages sent to an account's other sessions" },
+	{ .name = "iris_carbons_total",
+	  .help = "Copies of messages sent to an account's other sessions" },
 	{ .name = NULL },
 };
 
@@ -23,15 +25,16 @@ static struct iris_metric carbons_metrics[] = {
 static bool
 carbons_is_forbidden(const struct iris_element *message)
 {
-	return element_child(message, "private", NS_CARBONS) || message_has_hint(message, "no-copy");
+	return element_child(message, "private", NS_CARBONS) ||
+	       message_has_hint(message, "no-copy");
 }
 
 static bool
 carbons_has_im_payload(const struct iris_element *message)
 {
 	ELEMENT_FOREACH(child, message) {
-		if (payload_is_receipt(child) || payload_is_marker(child) || payload_is_chat_state(child) ||
-		    payload_is_invitation(child))
+		if (payload_is_receipt(child) || payload_is_marker(child) ||
+		    payload_is_chat_state(child) || payload_is_invitation(child))
 			return true;
 	}
 	return false;
@@ -75,7 +78,8 @@ carbons_append_extra(struct iris_element *message, struct iris_str extra)
 
 	if (str_is_empty(extra))
 		return;
-	wrapper = element_parse(arena, arena_printf(arena, "<x xmlns='jabber:client'>%.*s</x>", IRIS_STR_FMT(extra)));
+	wrapper = element_parse(arena, arena_printf(arena, "<x xmlns='jabber:client'>%.*s</x>",
+						    IRIS_STR_FMT(extra)));
 	while (wrapper && (child = wrapper->first) != NULL) {
 		element_remove(child);
 		element_append(message, child);
@@ -83,7 +87,8 @@ carbons_append_extra(struct iris_element *message, struct iris_str extra)
 }
 
 static struct iris_stanza *
-carbons_wrap(const struct iris_user *user, const struct iris_delivery *original, const char *direction)
+carbons_wrap(const struct iris_user *user, const struct iris_delivery *original,
+	     const char *direction)
 {
 	struct iris_stanza *copy = stanza_new(IRIS_MESSAGE, original->stanza->type);
 	struct iris_element *wrapper;
@@ -147,7 +152,9 @@ carbons_sent(struct iris_request *request)
 		if (!copy && !carbons_is_eligible(request->stanza, false))
 			break;
 		if (!copy)
-			copy = carbons_wrap(own->user, &(struct iris_delivery){ .stanza = request->stanza }, "sent");
+			copy = carbons_wrap(own->user,
+					    &(struct iris_delivery){ .stanza = request->stanza },
+					    "sent");
 		carbons_send(session, copy);
 	}
 	stanza_unref(&copy);

@@ -6,9 +6,10 @@
 #include "iris/module.h"
 
 /*
- * <forwarded/> as a child of parent, with a copy of the stanza. delay_ms: when it was sent, or 0. Returns the copy,
- * to be added to.
+ * <forwarded/> as a child of parent, with a copy of the stanza. delay_ms: when it was sent, or 0.
+ * Returns the copy, to be added to.
  */
-struct iris_element *forwarded_add(struct iris_element *parent, const struct iris_element *stanza, int64_t delay_ms);
+struct iris_element *forwarded_add(struct iris_element *parent, const struct iris_element *stanza,
+				   int64_t delay_ms);
 
 #endif

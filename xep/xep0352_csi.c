@@ -2,9 +2,10 @@
 /*
  * XEP-0352 1.0: Client State Indication.  Home worker of the session.
  *
- * While a client is inactive, what can wait is held: presence (of each sender only the newest) and messages
- * that carry nothing to read.  Anything else goes out at once, and what was held goes before it, so
- * that order is kept.  Becoming active, losing the stream or reaching the limit lets all go.
+ * While a client is inactive, what can wait is held: presence (of each sender only the newest)
+ * and messages that carry nothing to read.  Anything else goes out at once, and what was held
+ * goes before it, so that order is kept.  Becoming active, losing the stream or reaching the
+ * limit lets all go.
  */
 #include <stdlib.h>
 
@@ -35,7 +36,8 @@ static struct iris_module_self csi_self;
 
 static struct iris_metric csi_metrics[] = {
 	{ .name = "iris_csi_held_total", .help = "Stanzas held for inactive clients" },
-	{ .name = "iris_csi_replaced_total", .help = "Held presences replaced by newer ones, never sent" },
+	{ .name = "iris_csi_replaced_total",
+	  .help = "Held presences replaced by newer ones, never sent" },
 	{ .name = NULL },
 };
 
@@ -78,7 +80,8 @@ csi_can_wait(const struct iris_stanza *stanza)
 	if (stanza->kind == IRIS_IQ || stanza->type == IRIS_ERROR)
 		return false;
 	ELEMENT_FOREACH(child, stanza->root) {
-		if (!payload_is_chat_state(child) && !payload_is_hint(child) && !element_is(child, "thread", NULL))
+		if (!payload_is_chat_state(child) && !payload_is_hint(child) &&
+		    !element_is(child, "thread", NULL))
 			return false;
 	}
 	return true;
@@ -95,7 +98,8 @@ csi_hold(struct csi *csi, const struct iris_delivery *delivery)
 	held->delivery = *delivery;
 	stanza_ref(held->delivery.stanza);
 	memcpy(tail, to.base ? to.base : "", to.len);
-	memcpy(tail + to.len, delivery->extra.base ? delivery->extra.base : "", delivery->extra.len);
+	memcpy(tail + to.len, delivery->extra.base ? delivery->extra.base : "",
+	       delivery->extra.len);
 	held->delivery.to.base = to.base ? tail : NULL;
 	held->delivery.extra.base = delivery->extra.base ? tail + to.len : NULL;
 	held->is_presence = delivery->stanza->kind == IRIS_PRESENCE && from.base;
@@ -117,7 +121,8 @@ csi_session_deliver(struct iris_session_delivery *arg)
 
 	if (!csi || !csi->inactive || csi->flushing)
 		return IRIS_PASS;
-	if (csi_can_wait(arg->delivery->stanza) && csi->count < (size_t)option_int(&csi_self, OPT_HELD_MAX)) {
+	if (csi_can_wait(arg->delivery->stanza) &&
+	    csi->count < (size_t)option_int(&csi_self, OPT_HELD_MAX)) {
 		csi_hold(csi, arg->delivery);
 		return IRIS_DONE;
 	}
@@ -222,8 +227,10 @@ static const struct iris_hook_handler csi_hooks[] = {
 };
 
 static const struct iris_option csi_options[] = {
-	[OPT_HELD_MAX] = { "held-max", IRIS_OPT_INT, "200", .min = 0, .max = 10000, .reloadable = true,
-		.help = "How many stanzas are held for an inactive client before all are sent." },
+	[OPT_HELD_MAX] = { "held-max", IRIS_OPT_INT, "200", .min = 0, .max = 10000,
+			   .reloadable = true,
+			   .help = "How many stanzas are held for an inactive client before all "
+				   "are sent." },
 	IRIS_OPTIONS_END,
 };
 

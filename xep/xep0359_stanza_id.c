@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0359 0.7: Unique and Stable Stanza IDs.  A message that is kept carries the id that it has in its
- * recipient's archive.  Home worker of the sender, then of the recipient.
+ * XEP-0359 0.7: Unique and Stable Stanza IDs.  A message that is kept carries the id that it has
+ * in its recipient's archive.  Home worker of the sender, then of the recipient.
  *
- * SECURITY: an id in the name of an account of ours is taken out of what a client sends: with forged
- * ones it could make other clients believe that they have a message already (§6).
+ * SECURITY: an id in the name of an account of ours is taken out of what a client sends: with
+ * forged ones it could make other clients believe that they have a message already (§6).
  */
 #include "iris/module.h"
 
@@ -17,7 +17,8 @@ sid_is_ours(const struct iris_element *element)
 {
 	struct iris_arena *arena = arena_new();
 	struct iris_jid by;
-	bool ours = jid_parse(arena, element_get(element, "by"), &by) && host_find(jid_domain(&by)) != NULL;
+	bool ours = jid_parse(arena, element_get(element, "by"), &by) &&
+		    host_find(jid_domain(&by)) != NULL;
 
 	arena_unref(&arena);
 	return ours;
@@ -30,7 +31,8 @@ sid_stanza_out(struct iris_request *request)
 
 	if (request->stanza->kind != IRIS_MESSAGE)
 		return IRIS_PASS;
-	for (child = element_child(request->stanza->root, "stanza-id", NS_SID); child; child = next) {
+	for (child = element_child(request->stanza->root, "stanza-id", NS_SID); child;
+	     child = next) {
 		next = element_next(child, "stanza-id", NS_SID);
 		if (sid_is_ours(child))
 			element_remove(child);
@@ -47,7 +49,8 @@ sid_message_in(struct iris_incoming *incoming)
 	if (delivery->log_id == 0)
 		return IRIS_PASS;
 	strbuf_add(&extra, delivery->extra);
-	strbuf_printf(&extra, "<stanza-id xmlns='" NS_SID "' id='%lld' by='", (long long)delivery->log_id);
+	strbuf_printf(&extra, "<stanza-id xmlns='" NS_SID "' id='%lld' by='",
+		      (long long)delivery->log_id);
 	xml_escape(&extra, jid_full(&incoming->user->jid));
 	strbuf_add(&extra, IRIS_STR("'/>"));
 	delivery->extra = strbuf_str(&extra);

@@ -111,7 +111,8 @@ complete(struct iris_stream *stream, struct iris_arena *arena, const struct iris
 	full = jid_copy(arena, session ? &session->jid : stream_jid(stream));
 	element_text(identifier, jid_full(&full));
 	stream_send(stream, success);
-	if (answer.resumed) /* so that only what a bound stream can use is announced, not resumption again */
+	/* so that only what a bound stream can use is announced, not resumption again */
+	if (answer.resumed)
 		stream_set_bound(stream);
 	stream_send_features(stream);
 	if (answer.resumed)

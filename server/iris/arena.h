@@ -16,7 +16,9 @@
 struct iris_arena;
 
 struct iris_arena *arena_new(void);                       /* one reference */
-/* For what is kept for long: no larger than it must be when `size` bytes are enough (arena_used). */
+/*
+ * For what is kept for long: no larger than it must be when `size` bytes are enough (arena_used).
+ */
 struct iris_arena *arena_new_sized(size_t size);
 struct iris_arena *arena_ref(struct iris_arena *arena);   /* any thread; returns arena */
 void arena_unref(struct iris_arena **arena_p);            /* any thread; nulls, accepts NULL */

@@ -21,7 +21,8 @@ struct iris_scram {
 };
 
 struct iris_credentials {
-	struct iris_account account; /* id 0: no such account; the verifiers are then made-up ones that fail */
+	/* id 0: no such account; the verifiers are then made-up ones that fail */
+	struct iris_account account;
 	struct iris_scram scram[3];
 	size_t scram_count;
 };
@@ -38,27 +39,45 @@ enum iris_auth_result {
 struct iris_accounts {
 	/* By bare JID; false: the vault failed. id is 0 in *account_r when there is none. */
 	bool (*find)(const struct iris_jid *jid, struct iris_account *account_r);
-	/* Credentials for SCRAM, into the arena. SECURITY: an unknown account gives stable made-up verifiers. */
-	bool (*credentials)(struct iris_arena *arena, const struct iris_jid *jid, struct iris_credentials *credentials_r);
-	/* PLAIN: verifies against the stored verifier on the CPU pool, in the same time for unknown accounts. */
-	enum iris_auth_result (*check_password)(const struct iris_jid *jid, struct iris_str password, struct iris_account *account_r);
 	/*
-	 * Throttling (P3.8), by account and by source address: may an attempt be made now? Then what
-	 * came of it. Delays are slept inside, on the fiber.
+	 * Credentials for SCRAM, into the arena. SECURITY: an unknown account gives stable
+	 * made-up verifiers.
+	 */
+	bool (*credentials)(struct iris_arena *arena, const struct iris_jid *jid,
+			    struct iris_credentials *credentials_r);
+	/*
+	 * PLAIN: verifies against the stored verifier on the CPU pool, in the same time for
+	 * unknown accounts.
+	 */
+	enum iris_auth_result (*check_password)(const struct iris_jid *jid,
+						struct iris_str password,
+						struct iris_account *account_r);
+	/*
+	 * Throttling (P3.8), by account and by source address: may an attempt be made now? Then
+	 * what came of it. Delays are slept inside, on the fiber.
 	 */
 	enum iris_auth_result (*attempt)(const struct iris_jid *jid, struct iris_str peer_address);
-	void (*attempt_result)(const struct iris_jid *jid, struct iris_str peer_address, bool success);
-	/* The account a client certificate signs in (its XmppAddr or DNS/e-mail names); none when there is none. */
-	bool (*certificate_jid)(struct iris_arena *arena, void *x509, struct iris_host *host, struct iris_jid *jid_r);
+	void (*attempt_result)(const struct iris_jid *jid, struct iris_str peer_address,
+			       bool success);
+	/*
+	 * The account a client certificate signs in (its XmppAddr or DNS/e-mail names); none when
+	 * there is none.
+	 */
+	bool (*certificate_jid)(struct iris_arena *arena, void *x509, struct iris_host *host,
+				struct iris_jid *jid_r);
 	/* The last session has gone (for last activity). Posts. */
 	void (*logged_out)(const struct iris_user *user, struct iris_str status);
 	/* The status text of that, none when there was none; false: the vault failed. */
-	bool (*last_status)(struct iris_arena *arena, const struct iris_account *account, struct iris_str *status_r);
+	bool (*last_status)(struct iris_arena *arena, const struct iris_account *account,
+			    struct iris_str *status_r);
 	/* Management, for registration and commands. REFUSED text is for people. */
-	enum iris_condition (*create)(const struct iris_jid *jid, struct iris_str password, const char **text_r);
-	enum iris_condition (*set_password)(const struct iris_jid *jid, struct iris_str password, const char **text_r);
+	enum iris_condition (*create)(const struct iris_jid *jid, struct iris_str password,
+				      const char **text_r);
+	enum iris_condition (*set_password)(const struct iris_jid *jid, struct iris_str password,
+					    const char **text_r);
 	enum iris_condition (*set_locked)(const struct iris_jid *jid, bool locked);
-	enum iris_condition (*remove)(const struct iris_jid *jid); /* closes sessions, erases rows (hook account_removed) */
+	/* closes sessions, erases rows (hook account_removed) */
+	enum iris_condition (*remove)(const struct iris_jid *jid);
 };
 
 const struct iris_accounts *accounts(void); /* asserted present after start */

@@ -10,8 +10,14 @@
 
 #pragma GCC visibility push(default) /* for plug-ins */
 
-enum iris_field_kind { /* XEP-0004's types that commands use */
-	IRIS_FIELD_TEXT, IRIS_FIELD_SECRET, IRIS_FIELD_BOOL, IRIS_FIELD_JID, IRIS_FIELD_CHOICE, IRIS_FIELD_TEXTS,
+/* XEP-0004's types that commands use */
+enum iris_field_kind {
+	IRIS_FIELD_TEXT,
+	IRIS_FIELD_SECRET,
+	IRIS_FIELD_BOOL,
+	IRIS_FIELD_JID,
+	IRIS_FIELD_CHOICE,
+	IRIS_FIELD_TEXTS,
 	IRIS_FIELD_INT,
 };
 
@@ -28,11 +34,13 @@ struct iris_command_field {
 struct iris_command_call {
 	struct iris_arena *arena;
 	struct iris_jid from;
-	struct iris_str address;     /* where the request came from, for the record (P10.1); or none */
+	/* where the request came from, for the record (P10.1); or none */
+	struct iris_str address;
 	enum iris_role role;
 	bool second_factor;          /* it was shown on this session (P3.7) */
 	const struct iris_command *command;
-	struct iris_str *values;   /* by index of the field, none when absent; TEXTS: one line each */
+	/* by index of the field, none when absent; TEXTS: one line each */
+	struct iris_str *values;
 	/* The result: */
 	struct iris_refusal refusal; /* set .condition to refuse */
 	struct iris_str note;        /* one sentence for people */
@@ -53,9 +61,14 @@ struct iris_command {
 };
 
 /* All commands of the loaded modules that this role may see; fn returns false to stop. */
-void command_each(enum iris_role role, bool (*fn)(const struct iris_command *command, void *arg), void *arg);
-const struct iris_command *command_find(enum iris_role role, struct iris_str noun, struct iris_str verb);
-/* Checks the values against the fields (required, choices, JIDs), runs it, logs and counts it (P10.1). */
+void command_each(enum iris_role role, bool (*fn)(const struct iris_command *command, void *arg),
+		  void *arg);
+const struct iris_command *command_find(enum iris_role role, struct iris_str noun,
+					struct iris_str verb);
+/*
+ * Checks the values against the fields (required, choices, JIDs), runs it, logs and counts it
+ * (P10.1).
+ */
 void command_run(struct iris_command_call *call);
 /* Helpers for results: starts a table, adds a row of `columns` cells. */
 void command_table(struct iris_command_call *call, const char *const *columns);

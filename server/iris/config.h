@@ -25,9 +25,12 @@ enum iris_option_type {
 struct iris_option {
 	const char *name;            /* lower case, words joined by '-' */
 	enum iris_option_type type;
-	const char *fallback;        /* the default as it would be written; NULL: required, or empty for lists */
-	bool optional;               /* with fallback NULL: may be absent (string none, list empty) */
-	int64_t min, max;            /* ms for durations, bytes for sizes, length for strings; 0,0: no bounds */
+	/* the default as it would be written; NULL: required, or empty for lists */
+	const char *fallback;
+	/* with fallback NULL: may be absent (string none, list empty) */
+	bool optional;
+	/* ms for durations, bytes for sizes, length for strings; 0,0: no bounds */
+	int64_t min, max;
 	const char *const *choices;  /* NULL-terminated */
 	bool reloadable;             /* applied by SIGHUP; else a change asks for a restart */
 	bool secret;                 /* never printed */
@@ -40,13 +43,19 @@ struct iris_option {
 /* The values of one section (a core section, a module, or one record of a list). */
 struct iris_settings;
 
-/* By index into the option table; the type must fit (asserted). Valid until the next reload's grace ends. */
+/*
+ * By index into the option table; the type must fit (asserted). Valid until the next reload's
+ * grace ends.
+ */
 bool settings_bool(const struct iris_settings *settings, unsigned option);
-int64_t settings_int(const struct iris_settings *settings, unsigned option); /* INT DURATION SIZE CHOICE */
-struct iris_str settings_str(const struct iris_settings *settings, unsigned option); /* STRING PATH */
+/* INT DURATION SIZE CHOICE */
+int64_t settings_int(const struct iris_settings *settings, unsigned option);
+/* STRING PATH */
+struct iris_str settings_str(const struct iris_settings *settings, unsigned option);
 size_t settings_count(const struct iris_settings *settings, unsigned option); /* STRINGS RECORDS */
 struct iris_str settings_item(const struct iris_settings *settings, unsigned option, size_t i);
-const struct iris_settings *settings_record(const struct iris_settings *settings, unsigned option, size_t i);
+const struct iris_settings *settings_record(const struct iris_settings *settings, unsigned option,
+					    size_t i);
 /* "file:line" of where the value was written, or "default". */
 struct iris_str settings_where(const struct iris_settings *settings, unsigned option);
 

@@ -60,7 +60,8 @@ void fiber_lock(struct iris_str key);
 void fiber_unlock(struct iris_str key);
 
 /* Calls fn for each suspended fiber of this worker: its name, what it waits for, since when. */
-void fiber_each_suspended(void (*fn)(const char *name, const char *what, int64_t waited_ms, void *arg),
+void fiber_each_suspended(void (*fn)(const char *name, const char *what, int64_t waited_ms,
+				     void *arg),
 			  void *arg);
 
 #pragma GCC visibility pop

@@ -20,11 +20,16 @@ struct iris_jid {
 #define IRIS_JID_NONE ((struct iris_jid){ NULL, 0, 0, 0 })
 
 /* False: not an address (jid-malformed). `arena` holds the prepared text. */
-IRIS_MUST_CHECK bool jid_parse(struct iris_arena *arena, struct iris_str text, struct iris_jid *jid_r);
+IRIS_MUST_CHECK bool jid_parse(struct iris_arena *arena, struct iris_str text,
+			       struct iris_jid *jid_r);
 /* From unprepared parts; node and resource may be none. */
-IRIS_MUST_CHECK bool jid_make(struct iris_arena *arena, struct iris_str node, struct iris_str domain,
-			      struct iris_str resource, struct iris_jid *jid_r);
-/* For names of new accounts: as nodeprep, but code points not assigned in Unicode 3.2 are refused too. */
+IRIS_MUST_CHECK bool jid_make(struct iris_arena *arena, struct iris_str node,
+			      struct iris_str domain, struct iris_str resource,
+			      struct iris_jid *jid_r);
+/*
+ * For names of new accounts: as nodeprep, but code points not assigned in Unicode 3.2 are refused
+ * too.
+ */
 IRIS_MUST_CHECK bool jid_prepare_new_node(struct iris_arena *arena, struct iris_str text,
 					  struct iris_str *node_r);
 /* SASLprep of a password (RFC 4013); false when prohibited or over 1023 bytes. */
@@ -46,7 +51,8 @@ jid_is_none(const struct iris_jid *jid)
 static inline struct iris_str
 jid_bare(const struct iris_jid *jid) /* node@domain, or domain */
 {
-	return (struct iris_str){ jid->base, (jid->node_len ? jid->node_len + 1u : 0u) + jid->domain_len };
+	return (struct iris_str){ jid->base,
+				  (jid->node_len ? jid->node_len + 1u : 0u) + jid->domain_len };
 }
 
 static inline struct iris_str
@@ -65,7 +71,8 @@ jid_node(const struct iris_jid *jid)
 static inline struct iris_str
 jid_domain(const struct iris_jid *jid)
 {
-	return (struct iris_str){ jid->base + (jid->node_len ? jid->node_len + 1u : 0u), jid->domain_len };
+	return (struct iris_str){ jid->base + (jid->node_len ? jid->node_len + 1u : 0u),
+				  jid->domain_len };
 }
 
 static inline struct iris_str

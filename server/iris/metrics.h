@@ -20,7 +20,8 @@ struct iris_metric {
 	unsigned slot;      /* set by metrics_register(); 0 before */
 };
 
-void metrics_register(struct iris_metric *metrics, size_t count);   /* before the workers start, or on main */
+/* before the workers start, or on main */
+void metrics_register(struct iris_metric *metrics, size_t count);
 void metrics_unregister(struct iris_metric *metrics, size_t count);
 /* Any thread; a gauge is moved by positive and negative amounts. A no-op before registration. */
 void metric_add(const struct iris_metric *metric, int64_t amount);

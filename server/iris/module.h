@@ -25,7 +25,8 @@
 struct iris_module_self {
 	unsigned index;                              /* of slots; set by the runtime */
 	_Atomic(const struct iris_settings *) settings; /* of the section with the module's name */
-	void *state;                                 /* the module's own, shared by workers: immutable or atomic */
+	/* the module's own, shared by workers: immutable or atomic */
+	void *state;
 };
 
 /* The module's options by index, from any worker. */
@@ -33,11 +34,13 @@ struct iris_module_self {
 #define option_int(self, i) settings_int(atomic_load(&(self)->settings), (i))
 #define option_str(self, i) settings_str(atomic_load(&(self)->settings), (i))
 
-enum iris_target { IRIS_TO_HOST = 1, IRIS_TO_ACCOUNT = 2 }; /* domain; bare JID, or no address at all */
+/* domain; bare JID, or no address at all */
+enum iris_target { IRIS_TO_HOST = 1, IRIS_TO_ACCOUNT = 2 };
 
 enum iris_iq_access {
 	IRIS_ANYONE, /* of ours or remote */
-	IRIS_SELF,   /* the account itself only; others get what a non-existent address would give */
+	/* the account itself only; others get what a non-existent address would give */
+	IRIS_SELF,
 	IRIS_NETWORK /* the account itself and contacts that see its presence */
 };
 
@@ -52,7 +55,8 @@ struct iris_iq {
 
 struct iris_stream_handler {
 	const char *name, *ns;    /* an element between stanzas */
-	unsigned states;          /* 1u << IRIS_STREAM_… where it is allowed; elsewhere unsupported-stanza-type */
+	/* 1u << IRIS_STREAM_… where it is allowed; elsewhere unsupported-stanza-type */
+	unsigned states;
 	/* On the stream's fiber, in order with stanzas; may wait. */
 	void (*handle)(struct iris_stream *stream, struct iris_element *element);
 };
@@ -68,7 +72,10 @@ struct iris_hook_handler {
 	enum iris_verdict (*fn)(void *arg); /* made by HOOK(), which checks the type */
 };
 
-/* A typed entry: HOOK(stanza_in, IRIS_FILTER, blocking_stanza_in). The handler's signature is checked. */
+/*
+ * A typed entry: HOOK(stanza_in, IRIS_FILTER, blocking_stanza_in). The handler's signature is
+ * checked.
+ */
 #define X(name, type) typedef enum iris_verdict (*iris_hook_fn_##name)(type *);
 IRIS_HOOKS(X)
 #undef X
@@ -97,21 +104,28 @@ struct iris_module {
 	/* Registers SASL mechanisms beyond libsasl2's; see iris/sasl.h. NULL for nearly all. */
 	const struct iris_sasl_mechanism *mechanisms;
 	const struct iris_stream_role *const *roles; /* NULL-terminated */
-	const struct iris_vault_engine *engine;  /* of a module that keeps the vault: modules/sqlite */
+	/* of a module that keeps the vault: modules/sqlite */
+	const struct iris_vault_engine *engine;
 	bool off_by_default;          /* must be named in modules: to be loaded */
 	bool not_unloadable;
-	bool (*check)(const struct iris_settings *settings, struct iris_error *error); /* beyond the table; NULL: nothing */
-	bool (*start)(struct iris_error *error); /* main thread, before workers listen, or at load */
+	/* beyond the table; NULL: nothing */
+	bool (*check)(const struct iris_settings *settings, struct iris_error *error);
+	/* main thread, before workers listen, or at load */
+	bool (*start)(struct iris_error *error);
 	void (*reload)(void);                    /* main thread, after the swap of settings */
-	void (*stop)(void);                      /* main thread, after hooks are gone from all workers */
+	/* main thread, after hooks are gone from all workers */
+	void (*stop)(void);
 };
 
-#define IRIS_MODULE_HEAD .magic = IRIS_MODULE_MAGIC, .abi = IRIS_MODULE_ABI, .size = sizeof(struct iris_module)
+#define IRIS_MODULE_HEAD \
+	.magic = IRIS_MODULE_MAGIC, .abi = IRIS_MODULE_ABI, .size = sizeof(struct iris_module)
 #define IRIS_NAMES(...) ((const char *const[]){ __VA_ARGS__, NULL })
 
 /* Any worker: is a module of this name loaded? */
 bool module_is_loaded(const char *name);
-/* Any worker: what the loaded modules announce in discovery, sorted, each once. fn must not wait. */
+/*
+ * Any worker: what the loaded modules announce in discovery, sorted, each once. fn must not wait.
+ */
 void feature_each(enum iris_discovered of, void (*fn)(const char *var, void *arg), void *arg);
 
 #pragma GCC visibility pop

@@ -24,13 +24,17 @@ struct iris_host *host_default(void); /* the first one configured */
  * waits. A failure comes back to `from` as an error stanza. The ticket may be NULL.
  */
 void route_stanza(struct iris_stanza **stanza_p, struct iris_ticket *ticket);
-/* One stanza to many addresses: one mail per worker (fan-out of presence). The stanza's own `to` is not used. */
-void route_many(struct iris_stanza **stanza_p, const struct iris_jid *to, size_t count, struct iris_ticket *ticket);
+/*
+ * One stanza to many addresses: one mail per worker (fan-out of presence). The stanza's own `to`
+ * is not used.
+ */
+void route_many(struct iris_stanza **stanza_p, const struct iris_jid *to, size_t count,
+		struct iris_ticket *ticket);
 
 /*
  * Asks somebody with an iq (roster push answers, disco of a client); the reply comes to fn on this
- * worker, or NULL after timeout_ms. `request` needs from (a host or bare JID of ours that lives on this
- * worker, or a host), to and type; id is set here. Takes the reference.
+ * worker, or NULL after timeout_ms. `request` needs from (a host or bare JID of ours that lives
+ * on this worker, or a host), to and type; id is set here. Takes the reference.
  */
 void route_iq(struct iris_stanza **request_p, unsigned timeout_ms,
 	      void (*fn)(const struct iris_stanza *reply, void *arg), void *arg);
@@ -43,11 +47,13 @@ void route_iq(struct iris_stanza **request_p, unsigned timeout_ms,
 struct iris_domain_route {
 	struct iris_hash_node node;
 	char *domain; /* owned by the registrar, constant while registered */
-	void (*deliver)(struct iris_domain_route *route, struct iris_stanza *stanza, struct iris_ticket *ticket);
+	void (*deliver)(struct iris_domain_route *route, struct iris_stanza *stanza,
+			struct iris_ticket *ticket);
 	void *arg;
 	int home; /* set by domain_route_add: the worker it was added on */
 };
-IRIS_MUST_CHECK bool domain_route_add(struct iris_domain_route *route); /* must be the domain's home worker */
+/* must be the domain's home worker */
+IRIS_MUST_CHECK bool domain_route_add(struct iris_domain_route *route);
 void domain_route_remove(struct iris_domain_route *route);
 
 #pragma GCC visibility pop

@@ -49,33 +49,43 @@ struct iris_element *element_new(struct iris_arena *arena, const char *name, con
 struct iris_element *element_add(struct iris_element *parent, const char *name, const char *ns);
 struct iris_element *element_add_text(struct iris_element *parent, const char *name, const char *ns,
 				      struct iris_str text);
-void element_append(struct iris_element *parent, struct iris_element *child); /* child has no parent */
+/* child has no parent */
+void element_append(struct iris_element *parent, struct iris_element *child);
 void element_remove(struct iris_element *child); /* from its parent */
 void element_text(struct iris_element *element, struct iris_str text);
 /* Sets or replaces; a none value removes. */
 void element_set(struct iris_element *element, const char *name, struct iris_str value);
 void element_set_int(struct iris_element *element, const char *name, int64_t value);
-struct iris_element *element_copy(struct iris_arena *arena, const struct iris_element *element); /* deep */
+/* deep */
+struct iris_element *element_copy(struct iris_arena *arena, const struct iris_element *element);
 
 /* Reading. Missing gives NULL or none. ns NULL in a search: any namespace. name NULL: any name. */
 struct iris_str element_get(const struct iris_element *element, const char *name);
 struct iris_str element_lang(const struct iris_element *element); /* its own xml:lang */
 bool element_is(const struct iris_element *element, const char *name, const char *ns);
-struct iris_element *element_child(const struct iris_element *parent, const char *name, const char *ns);
-struct iris_element *element_next(const struct iris_element *sibling, const char *name, const char *ns);
-struct iris_str element_get_text(const struct iris_element *element); /* all text children, joined in the arena when several */
-struct iris_str element_child_text(const struct iris_element *parent, const char *name, const char *ns);
+struct iris_element *element_child(const struct iris_element *parent, const char *name,
+				   const char *ns);
+struct iris_element *element_next(const struct iris_element *sibling, const char *name,
+				  const char *ns);
+/* all text children, joined in the arena when several */
+struct iris_str element_get_text(const struct iris_element *element);
+struct iris_str element_child_text(const struct iris_element *parent, const char *name,
+				   const char *ns);
 
 #define ELEMENT_FOREACH(child, parent) \
 	for (struct iris_element *child = element_child((parent), NULL, NULL); child; \
 	     child = element_next(child, NULL, NULL))
 
 /* Writes the element; `outer` is the namespace in force around it (not declared again), or none. */
-void element_write(struct iris_strbuf *buf, const struct iris_element *element, struct iris_str outer);
+void element_write(struct iris_strbuf *buf, const struct iris_element *element,
+		   struct iris_str outer);
 /* Escapes for text and attribute values alike; what XML 1.0 cannot hold is left out. */
 void xml_escape(struct iris_strbuf *buf, struct iris_str text);
 
-/* Parses one complete element (never a stream) with the limits of a stanza; NULL: not well-formed. */
+/*
+ * Parses one complete element (never a stream) with the limits of a stanza; NULL: not
+ * well-formed.
+ */
 struct iris_element *element_parse(struct iris_arena *arena, struct iris_str xml);
 
 enum iris_stanza_kind { IRIS_MESSAGE, IRIS_PRESENCE, IRIS_IQ };
@@ -174,7 +184,10 @@ enum iris_condition {
 #undef X
 };
 
-/* What a handler refuses with: the condition, a text for people or NULL, an application condition or NULL. */
+/*
+ * What a handler refuses with: the condition, a text for people or NULL, an application condition
+ * or NULL.
+ */
 struct iris_refusal {
 	enum iris_condition condition;
 	const char *text;             /* literal, or in the request's arena */
@@ -184,8 +197,12 @@ struct iris_refusal {
 
 const char *condition_name(enum iris_condition condition);
 const char *condition_default_type(enum iris_condition condition);
-/* The <error/> to `stanza`, addressed back to its sender. NULL when it must not be answered (RFC 6120 §8.3.1). */
-struct iris_stanza *stanza_error(const struct iris_stanza *stanza, const struct iris_refusal *refusal);
+/*
+ * The <error/> to `stanza`, addressed back to its sender. NULL when it must not be answered (RFC
+ * 6120 §8.3.1).
+ */
+struct iris_stanza *stanza_error(const struct iris_stanza *stanza,
+				 const struct iris_refusal *refusal);
 /* An empty <iq type='result'/> back to the sender. */
 struct iris_stanza *stanza_result(const struct iris_stanza *iq);
 
@@ -196,7 +213,8 @@ IRIS_MUST_CHECK bool datetime_parse(struct iris_str text, int64_t *unix_ms_r);
 struct iris_str random_id(struct iris_arena *arena, unsigned bits);
 /* base64 by OpenSSL; decode is strict (RFC 4648 §4, canonical padding), false otherwise. */
 struct iris_str base64_encode(struct iris_arena *arena, struct iris_str bytes);
-IRIS_MUST_CHECK bool base64_decode(struct iris_arena *arena, struct iris_str text, struct iris_str *bytes_r);
+IRIS_MUST_CHECK bool base64_decode(struct iris_arena *arena, struct iris_str text,
+				   struct iris_str *bytes_r);
 
 #pragma GCC visibility pop
 #endif

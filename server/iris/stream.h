@@ -36,14 +36,22 @@ enum iris_stream_state {
 struct iris_stream_role {
 	const char *name;            /* "c2s": the `role` of a listener */
 	const char *ns;              /* default namespace of the stream */
-	bool plain_on_loopback;      /* without TLS, on a loopback address only (P1.2), if the listener says so */
-	/* The header was read and answered, the host is ours: announce features, or nothing. Fiber. */
+	/* without TLS, on a loopback address only (P1.2), if the listener says so */
+	bool plain_on_loopback;
+	/*
+	 * The header was read and answered, the host is ours: announce features, or nothing.
+	 * Fiber.
+	 */
 	void (*opened)(struct iris_stream *stream, const struct iris_element *header);
 	/* Is this domain served to this role? NULL: every host of ours. */
 	bool (*serves)(struct iris_stream *stream, struct iris_str domain);
 	/* A stanza in state BOUND, in order, on the stream's fiber. Takes the reference. */
-	void (*stanza)(struct iris_stream *stream, struct iris_stanza **stanza_p, struct iris_ticket *ticket);
-	/* The stream has ended; orderly: by the peer's closing tag or ours. Not for streams never BOUND. */
+	void (*stanza)(struct iris_stream *stream, struct iris_stanza **stanza_p,
+		       struct iris_ticket *ticket);
+	/*
+	 * The stream has ended; orderly: by the peer's closing tag or ours. Not for streams never
+	 * BOUND.
+	 */
 	void (*ended)(struct iris_stream *stream, bool orderly);
 };
 
@@ -52,18 +60,29 @@ const struct iris_stream_role *stream_role(const struct iris_stream *stream);
 struct iris_host *stream_host(const struct iris_stream *stream);      /* NULL before the header */
 struct iris_str stream_lang(const struct iris_stream *stream);
 struct iris_str stream_id(const struct iris_stream *stream);
-struct iris_str stream_peer_address(const struct iris_stream *stream); /* "192.0.2.1", the PROXY header's when there is one */
+/* "192.0.2.1", the PROXY header's when there is one */
+struct iris_str stream_peer_address(const struct iris_stream *stream);
 bool stream_is_secure(const struct iris_stream *stream);
-const struct iris_jid *stream_jid(const struct iris_stream *stream);  /* bare, from AUTHENTICATED on, else NULL */
+/* bare, from AUTHENTICATED on, else NULL */
+const struct iris_jid *stream_jid(const struct iris_stream *stream);
 const struct iris_account *stream_account(const struct iris_stream *stream);
 struct iris_session *stream_session(const struct iris_stream *stream); /* when BOUND */
-/* Who the client says it is, from its stream header, prepared (RFC 6120 §4.7.1); never to be trusted. None: it did not. */
+/*
+ * Who the client says it is, from its stream header, prepared (RFC 6120 §4.7.1); never to be
+ * trusted. None: it did not.
+ */
 struct iris_jid stream_claimed_jid(const struct iris_stream *stream);
-/* The client's certificate (an X509 *, borrowed) when one was given and its chain is trusted; else NULL. */
+/*
+ * The client's certificate (an X509 *, borrowed) when one was given and its chain is trusted;
+ * else NULL.
+ */
 void *stream_peer_certificate(const struct iris_stream *stream);
-size_t stream_stanza_limit(const struct iris_stream *stream);   /* bytes of a stanza that it takes in its state */
-int64_t stream_idle_limit_ms(const struct iris_stream *stream); /* silence after which it is closed; 0: none */
-void **stream_slot(struct iris_stream *stream, const struct iris_module_self *self); /* freed in stream_close */
+/* bytes of a stanza that it takes in its state */
+size_t stream_stanza_limit(const struct iris_stream *stream);
+/* silence after which it is closed; 0: none */
+int64_t stream_idle_limit_ms(const struct iris_stream *stream);
+/* freed in stream_close */
+void **stream_slot(struct iris_stream *stream, const struct iris_module_self *self);
 
 /* A counted reference: the struct stays (perhaps CLOSED) while it is held. Same worker only. */
 void stream_ref(struct iris_stream *stream);
@@ -72,7 +91,8 @@ void stream_unref(struct iris_stream **stream_p);
 /* An element that is no stanza. Output is collected and written at the end of the turn. */
 void stream_send(struct iris_stream *stream, const struct iris_element *element);
 void stream_send_delivery(struct iris_stream *stream, const struct iris_delivery *delivery);
-size_t stream_output_pending(const struct iris_stream *stream); /* bytes not yet taken by the kernel */
+/* bytes not yet taken by the kernel */
+size_t stream_output_pending(const struct iris_stream *stream);
 /* Ends it: <stream:error> with a condition of RFC 6120 §4.9.3, then the closing tag. */
 void stream_error(struct iris_stream *stream, const char *condition, const char *text);
 /* The same with an application-specific condition (§4.9.4), or NULL. */
@@ -80,7 +100,10 @@ void stream_error_app(struct iris_stream *stream, const char *condition, const c
 		      const struct iris_element *app);
 void stream_close(struct iris_stream *stream); /* orderly, without an error */
 
-/* Channel binding data of the TLS connection: "tls-exporter", "tls-server-end-point", "tls-unique". */
+/*
+ * Channel binding data of the TLS connection: "tls-exporter", "tls-server-end-point",
+ * "tls-unique".
+ */
 IRIS_MUST_CHECK bool stream_channel_binding(struct iris_stream *stream, const char *type,
 					    struct iris_arena *arena, struct iris_str *data_r);
 /* "tls-exporter" …, those that this connection can give; ends with NULL. */
@@ -88,9 +111,9 @@ const char *const *stream_channel_bindings(struct iris_stream *stream);
 
 /*
  * Authentication is done: sets the identity, moves the stream to the user's home and calls
- * next(stream, arg) there, on a fiber, before anything else of this stream is handled (fiber only; the
- * caller must not touch the stream afterwards, and returns at once). The client's account is checked
- * again at home: locked or gone closes the stream.
+ * next(stream, arg) there, on a fiber, before anything else of this stream is handled (fiber
+ * only; the caller must not touch the stream afterwards, and returns at once). The client's
+ * account is checked again at home: locked or gone closes the stream.
  * restart: a new stream header is expected (RFC 6120 §6.4.6), else the stream goes on (XEP-0388).
  */
 void stream_authenticated(struct iris_stream *stream, const struct iris_jid *jid, bool restart,

@@ -64,8 +64,10 @@ struct iris_session {
 	int8_t priority;
 	bool interested;            /* has asked for the roster */
 	bool blocklist_interested;  /* has asked for the block list: gets its pushes */
-	bool copies;                /* gets a copy of what the account's other sessions get (set by a plug-in) */
-	bool acknowledges;          /* a plug-in tells what the client has: hooks delivery_done, delivery_lost */
+	/* gets a copy of what the account's other sessions get (set by a plug-in) */
+	bool copies;
+	/* a plug-in tells what the client has: hooks delivery_done, delivery_lost */
+	bool acknowledges;
 	bool closing;
 	int64_t since_ms, active_ms; /* Unix time of binding, of the last stanza */
 	void **slots;
@@ -74,13 +76,16 @@ struct iris_session {
 
 /* Loaded and ready, or NULL. Home worker. */
 struct iris_user *user_find(struct iris_str bare);
-/* Loads when needed (fiber, waits); NULL: no such account, or the vault failed. A hold is taken: release it. */
+/*
+ * Loads when needed (fiber, waits); NULL: no such account, or the vault failed. A hold is taken:
+ * release it.
+ */
 struct iris_user *user_get(const struct iris_jid *jid);
 void user_hold(struct iris_user *user);
 void user_release(struct iris_user **user_p);
 /*
- * The account is gone or has changed (home worker): closes its sessions with this stream error (NULL: plainly)
- * and lets the user go; whatever comes next loads it anew.
+ * The account is gone or has changed (home worker): closes its sessions with this stream error
+ * (NULL: plainly) and lets the user go; whatever comes next loads it anew.
  */
 void user_forget(struct iris_str bare, const char *condition);
 struct iris_session *session_find(struct iris_str full); /* home worker */
@@ -125,12 +130,14 @@ struct iris_contact {
 	bool in_roster;    /* false: only a pending-in request, never shown */
 	struct iris_str name;
 	char **groups;     /* NULL-terminated, or NULL */
-	struct iris_str request; /* the pending-in presence's children, serialised, to show it again */
+	/* the pending-in presence's children, serialised, to show it again */
+	struct iris_str request;
 };
 
 struct iris_contact *roster_find(const struct iris_user *user, struct iris_str bare); /* or NULL */
 /* Walks the contacts of a ready user. */
-void roster_each(const struct iris_user *user, void (*fn)(const struct iris_contact *contact, void *arg), void *arg);
+void roster_each(const struct iris_user *user,
+		 void (*fn)(const struct iris_contact *contact, void *arg), void *arg);
 static inline bool
 contact_sees_us(const struct iris_contact *contact)
 {

@@ -57,12 +57,16 @@ value_int(int64_t number)
 static inline struct iris_value
 value_str(struct iris_str bytes) /* TEXT, BLOB or SEALED, as the parameter says; none: NULL */
 {
-	return (struct iris_value){ .type = bytes.base ? IRIS_TEXT : IRIS_TYPE_NONE, .bytes = bytes };
+	return (struct iris_value){ .type = bytes.base ? IRIS_TEXT : IRIS_TYPE_NONE,
+				    .bytes = bytes };
 }
 
 #define VALUES(...) (const struct iris_value[]){ __VA_ARGS__ }
 
-/* What became of a call; the caller has the detail in the log and metrics, the peer gets wait or internal errors. */
+/*
+ * What became of a call; the caller has the detail in the log and metrics, the peer gets wait or
+ * internal errors.
+ */
 enum iris_vault_result {
 	IRIS_VAULT_OK,
 	IRIS_VAULT_BUSY,    /* the queue of waiting writes is full: resource-constraint (wait) */
@@ -84,14 +88,17 @@ row_value(const struct iris_rows *rows, size_t row, unsigned column)
 
 /*
  * Reads (fiber only; waits). Sees every write that this worker posted before. `owner` 0: the
- * statement has no sealed column, or finds no row (what belongs to nobody). Values are allocated in the arena.
+ * statement has no sealed column, or finds no row (what belongs to nobody). Values are allocated
+ * in the arena.
  */
 IRIS_MUST_CHECK enum iris_vault_result vault_read(const struct iris_query *query, iris_owner owner,
-						  const struct iris_value *params, struct iris_arena *arena,
+						  const struct iris_value *params,
+						  struct iris_arena *arena,
 						  struct iris_rows *rows_r);
 /* Writes and waits for the commit (fiber only). changed_r: rows changed, or NULL. */
 IRIS_MUST_CHECK enum iris_vault_result vault_write(const struct iris_query *query, iris_owner owner,
-						   const struct iris_value *params, int64_t *changed_r);
+						   const struct iris_value *params,
+						   int64_t *changed_r);
 
 /*
  * A ticket counts what a stanza caused to be written, at every home it reached: whoever posts a
@@ -112,15 +119,22 @@ void ticket_fail(struct iris_ticket *ticket);
  * the ticket is failed.
  */
 IRIS_MUST_CHECK enum iris_vault_result vault_post(const struct iris_query *query, iris_owner owner,
-						  const struct iris_value *params, struct iris_ticket *ticket);
+						  const struct iris_value *params,
+						  struct iris_ticket *ticket);
 struct iris_batch;
 struct iris_batch *batch_new(iris_owner owner);
-void batch_add(struct iris_batch *batch, const struct iris_query *query, const struct iris_value *params);
-IRIS_MUST_CHECK enum iris_vault_result batch_post(struct iris_batch **batch_p, struct iris_ticket *ticket);
-IRIS_MUST_CHECK enum iris_vault_result batch_write(struct iris_batch **batch_p); /* fiber only; waits */
+void batch_add(struct iris_batch *batch, const struct iris_query *query,
+	       const struct iris_value *params);
+IRIS_MUST_CHECK enum iris_vault_result batch_post(struct iris_batch **batch_p,
+						  struct iris_ticket *ticket);
+/* fiber only; waits */
+IRIS_MUST_CHECK enum iris_vault_result batch_write(struct iris_batch **batch_p);
 void batch_drop(struct iris_batch **batch_p);
 
-/* The next id of a named 64-bit sequence of this region; strictly rising, gaps are possible. Any worker, no wait. */
+/*
+ * The next id of a named 64-bit sequence of this region; strictly rising, gaps are possible. Any
+ * worker, no wait.
+ */
 enum iris_sequence { IRIS_SEQ_LOG, IRIS_SEQ_ACCOUNT, IRIS_SEQ_COUNT };
 int64_t vault_next_id(enum iris_sequence sequence);
 
@@ -138,7 +152,8 @@ struct iris_log_entry {
 	struct iris_str body;
 };
 
-int64_t vault_peer_id(struct iris_str bare_jid); /* keyed hash, the same for the life of the region */
+/* keyed hash, the same for the life of the region */
+int64_t vault_peer_id(struct iris_str bare_jid);
 IRIS_MUST_CHECK enum iris_vault_result log_append(const struct iris_log_entry *entry,
 						  struct iris_ticket *ticket); /* posts */
 
@@ -158,8 +173,9 @@ struct iris_log_page {
 	bool more; /* beyond the limit, in the direction of reading */
 };
 
-IRIS_MUST_CHECK enum iris_vault_result log_read(const struct iris_log_query *query, iris_owner owner,
-						struct iris_arena *arena, struct iris_log_page *page_r);
+IRIS_MUST_CHECK enum iris_vault_result log_read(const struct iris_log_query *query,
+						iris_owner owner, struct iris_arena *arena,
+						struct iris_log_page *page_r);
 
 #pragma GCC visibility pop
 #endif

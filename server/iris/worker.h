@@ -67,8 +67,8 @@ bool timer_is_running(const struct iris_timer *timer);
 /*
  * Work for the end of this turn of the loop (flush output, free a parser).  An entry runs once
  * per worker_at_turn_end(); asking again while it waits does nothing.  Entries may be added by
- * entries: the end of a turn goes on until none is left.  Those that are `late` run when nobody else
- * has anything left to do: what is collected until then leaves together.
+ * entries: the end of a turn goes on until none is left.  Those that are `late` run when nobody
+ * else has anything left to do: what is collected until then leaves together.
  */
 struct iris_turn {
 	TAILQ_ENTRY(iris_turn) link;

@@ -2,8 +2,9 @@
 /*
  * The server's form, filled in from flags, arguments, prompts and standard input.
  *
- * Words without a flag fill the required fields in the order of the form, secrets and texts excepted.
- * SECURITY: a secret is never taken from the command line, where every user of the machine could read it.
+ * Words without a flag fill the required fields in the order of the form, secrets and texts
+ * excepted. SECURITY: a secret is never taken from the command line, where every user of the
+ * machine could read it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +77,8 @@ take_flag(struct filling *filling, xmpp_stanza_t *field)
 	for (int i = 0; i < filling->arguments->count; i++) {
 		const char *word = filling->arguments->words[i];
 
-		if (filling->used[i] || strncmp(word, "--", 2) != 0 || strncmp(word + 2, name, length) != 0)
+		if (filling->used[i] || strncmp(word, "--", 2) != 0 ||
+		    strncmp(word + 2, name, length) != 0)
 			continue;
 		if (word[2 + length] == '=') {
 			filling->used[i] = true;
@@ -153,7 +155,8 @@ add_child(xmpp_ctx_t *context, xmpp_stanza_t *parent, const char *name)
 static void
 add_value(xmpp_ctx_t *context, xmpp_stanza_t *field, const char *text)
 {
-	xmpp_stanza_t *value = add_child(context, field, "value"), *content = xmpp_stanza_new(context);
+	xmpp_stanza_t *value = add_child(context, field, "value"),
+		      *content = xmpp_stanza_new(context);
 
 	xmpp_stanza_set_text(content, text);
 	xmpp_stanza_add_child(value, content);
@@ -170,7 +173,8 @@ fill_secret(struct filling *filling, xmpp_stanza_t *field, xmpp_stanza_t *filled
 	if (prompt_secret(field_label(field), line, sizeof(line)))
 		add_value(filling->context, filled, line);
 	else if (field_is_required(field)) {
-		fprintf(stderr, "irisctl: %s is read from standard input, which has ended\n", field_name(field));
+		fprintf(stderr, "irisctl: %s is read from standard input, which has ended\n",
+			field_name(field));
 		filling->failed = true;
 	}
 	OPENSSL_cleanse(line, sizeof(line));
@@ -189,7 +193,9 @@ fill_lines(struct filling *filling, xmpp_stanza_t *field, xmpp_stanza_t *filled)
 		add_value(filling->context, filled, flag);
 		return;
 	}
-	for (int count = 0; count < LINES_A_CALL && bytes < BYTES_A_CALL && read_line(line, sizeof(line)); count++) {
+	for (int count = 0;
+	     count < LINES_A_CALL && bytes < BYTES_A_CALL && read_line(line, sizeof(line));
+	     count++) {
 		add_value(filling->context, filled, line);
 		bytes += strlen(line) + 1;
 	}
@@ -209,7 +215,8 @@ fill_plain(struct filling *filling, xmpp_stanza_t *field, xmpp_stanza_t *filled)
 	if (!value && field_is_required(field))
 		value = take_word(filling);
 	if (!value && field_is_required(field)) {
-		fprintf(stderr, "irisctl: %s is missing (--%s)\n", field_label(field), field_name(field));
+		fprintf(stderr, "irisctl: %s is missing (--%s)\n", field_label(field),
+			field_name(field));
 		filling->failed = true;
 		return;
 	}
@@ -244,7 +251,8 @@ check_leftovers(struct filling *filling)
 	for (int i = 0; i < filling->arguments->count; i++) {
 		if (filling->used[i])
 			continue;
-		fprintf(stderr, "irisctl: “%s” is not expected here; see --help\n", filling->arguments->words[i]);
+		fprintf(stderr, "irisctl: “%s” is not expected here; see --help\n",
+			filling->arguments->words[i]);
 		filling->failed = true;
 	}
 }
@@ -270,15 +278,19 @@ xmpp_stanza_t *
 form_fill(struct remote *remote, xmpp_stanza_t *form, const struct arguments *arguments,
 	  const struct options *options, bool *more_r)
 {
-	struct filling filling = { .context = remote_context(remote), .arguments = arguments, .options = options };
+	struct filling filling = { .context = remote_context(remote),
+				   .arguments = arguments,
+				   .options = options };
 	xmpp_stanza_t *filled = xmpp_stanza_new(filling.context), *field;
 
 	filling.used = iris_calloc((size_t)arguments->count + 1, sizeof(*filling.used));
 	xmpp_stanza_set_name(filled, "x");
 	xmpp_stanza_set_ns(filled, NS_DATA);
 	xmpp_stanza_set_type(filled, "submit");
-	for (field = form ? xmpp_stanza_get_children(form) : NULL; field; field = xmpp_stanza_get_next(field)) {
-		if (xmpp_stanza_get_name(field) && strcmp(xmpp_stanza_get_name(field), "field") == 0)
+	for (field = form ? xmpp_stanza_get_children(form) : NULL; field;
+	     field = xmpp_stanza_get_next(field)) {
+		if (xmpp_stanza_get_name(field) &&
+		    strcmp(xmpp_stanza_get_name(field), "field") == 0)
 			fill_field(&filling, field, filled);
 	}
 	check_leftovers(&filling);
@@ -299,8 +311,10 @@ form_print_help(FILE *out, const char *noun, const char *verb, xmpp_stanza_t *fo
 
 	fprintf(out, "irisctl %s %s: %s\n", noun, verb, stanza_child_text(form, "title", &owned));
 	free(owned);
-	for (field = form ? xmpp_stanza_get_children(form) : NULL; field; field = xmpp_stanza_get_next(field)) {
-		if (!xmpp_stanza_get_name(field) || strcmp(xmpp_stanza_get_name(field), "field") != 0)
+	for (field = form ? xmpp_stanza_get_children(form) : NULL; field;
+	     field = xmpp_stanza_get_next(field)) {
+		if (!xmpp_stanza_get_name(field) ||
+		    strcmp(xmpp_stanza_get_name(field), "field") != 0)
 			continue;
 		fprintf(out, "  --%-18s %s%s%s\n", field_name(field), field_label(field),
 			field_is_required(field) ? " (required)" : "",

@@ -8,7 +8,13 @@
 
 #include "config_private.h"
 
-enum exit_code { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 3, EXIT_CONFIG = 78 };
+enum exit_code {
+	EXIT_DONE = 0,
+	EXIT_REFUSED = 1,
+	EXIT_USAGE = 2,
+	EXIT_UNREACHABLE = 3,
+	EXIT_CONFIG = 78
+};
 
 struct options {
 	const char *config;  /* path */
@@ -29,16 +35,21 @@ struct target {
 	char *certificate;    /* PEM, as the configuration's file has it */
 };
 
-IRIS_MUST_CHECK bool target_load(const struct options *options, struct target *target, struct iris_error *error);
+IRIS_MUST_CHECK bool target_load(const struct options *options, struct target *target,
+				 struct iris_error *error);
 void target_free(struct target *target);
 
 /* --- remote.c --- */
 
 struct remote;
-struct remote *remote_open(const struct target *target, struct iris_error *error); /* signed in, or NULL */
+/* signed in, or NULL */
+struct remote *remote_open(const struct target *target, struct iris_error *error);
 void remote_close(struct remote **remote_p);
 xmpp_ctx_t *remote_context(struct remote *remote);
-/* Sends an iq to the server's domain with this payload (taken over); the answer, to be released, or NULL: the connection broke. */
+/*
+ * Sends an iq to the server's domain with this payload (taken over); the answer, to be released,
+ * or NULL: the connection broke.
+ */
 xmpp_stanza_t *remote_ask(struct remote *remote, const char *type, xmpp_stanza_t *payload);
 /* "forbidden: text" of an error answer, in a static buffer; NULL: it is none. */
 const char *remote_error(xmpp_stanza_t *answer);
@@ -52,14 +63,16 @@ struct arguments {
 };
 
 /*
- * Makes the submitted form from the server's; NULL: wrongly used, and said so. *more_r: standard input had more
- * lines than one call takes; call again.
+ * Makes the submitted form from the server's; NULL: wrongly used, and said so. *more_r: standard
+ * input had more lines than one call takes; call again.
  */
-xmpp_stanza_t *form_fill(struct remote *remote, xmpp_stanza_t *form, const struct arguments *arguments,
-			 const struct options *options, bool *more_r);
+xmpp_stanza_t *form_fill(struct remote *remote, xmpp_stanza_t *form,
+			 const struct arguments *arguments, const struct options *options,
+			 bool *more_r);
 void form_print_help(FILE *out, const char *noun, const char *verb, xmpp_stanza_t *form);
 /* Children of the form's fields. */
-const char *stanza_child_text(xmpp_stanza_t *parent, const char *name, char **owned_r); /* free *owned_r by xmpp_free */
+/* free *owned_r by xmpp_free */
+const char *stanza_child_text(xmpp_stanza_t *parent, const char *name, char **owned_r);
 
 /* --- output.c --- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What works while the server is down: checking the configuration, making and upgrading the database,
- * the operator's credential.
+ * What works while the server is down: checking the configuration, making and upgrading the
+ * database, the operator's credential.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,8 +26,8 @@
 static enum exit_code
 tell_error(const struct iris_error *error)
 {
-	fprintf(stderr, "irisctl: %s%s%s%s%s\n", error->message, error->detail[0] ? ": " : "", error->detail,
-		error->hint[0] ? "\n  " : "", error->hint);
+	fprintf(stderr, "irisctl: %s%s%s%s%s\n", error->message, error->detail[0] ? ": " : "",
+		error->detail, error->hint[0] ? "\n  " : "", error->hint);
 	return EXIT_REFUSED;
 }
 
@@ -84,7 +84,8 @@ first_host(const char *name)
 	unsigned domains = option_index(iris_module_hosts.options, "domains");
 	const struct iris_settings *record = settings_record(settings, domains, 0);
 
-	return settings_str(record, option_index(iris_module_hosts.options[domains].fields, name)).base;
+	return settings_str(record, option_index(iris_module_hosts.options[domains].fields, name))
+		.base;
 }
 
 /* Like the server: what is made belongs to the user that serves. */
@@ -133,7 +134,8 @@ init_operator(void *arg)
 {
 	struct init *init = arg;
 
-	init->done = accounts_init_operator(init->host, init->password, sizeof(init->password), &init->error);
+	init->done = accounts_init_operator(init->host, init->password, sizeof(init->password),
+					    &init->error);
 	worker_main_quit();
 }
 
@@ -143,10 +145,12 @@ write_credential(const struct init *init, struct iris_error *error)
 {
 	struct iris_str path = server_credential_path();
 	char text[256], temporary[1024];
-	int length = snprintf(text, sizeof(text), "irisctl@%s %s\n", init->host, init->password), fd;
+	int length = snprintf(text, sizeof(text), "irisctl@%s %s\n", init->host, init->password),
+	    fd;
 	bool written;
 
-	if (snprintf(temporary, sizeof(temporary), "%.*s.new", IRIS_STR_FMT(path)) >= (int)sizeof(temporary))
+	if (snprintf(temporary, sizeof(temporary), "%.*s.new", IRIS_STR_FMT(path)) >=
+	    (int)sizeof(temporary))
 		return error_set(error, "the path of the credential is too long");
 	unlink(temporary);
 	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -155,7 +159,8 @@ write_credential(const struct init *init, struct iris_error *error)
 	written = write(fd, text, (size_t)length) == length && fsync(fd) == 0;
 	written = close(fd) == 0 && written && rename(temporary, path.base) == 0;
 	OPENSSL_cleanse(text, sizeof(text));
-	return written || error_set(error, "cannot write %.*s: %s", IRIS_STR_FMT(path), strerror(errno));
+	return written ||
+	       error_set(error, "cannot write %.*s: %s", IRIS_STR_FMT(path), strerror(errno));
 }
 
 /* Modules are started as by the server, without listening; the account is made on a fiber. */
@@ -187,7 +192,8 @@ local_init(const struct options *options)
 		if (!init_account(&init))
 			code = tell_error(&init.error);
 		else
-			printf("The region is ready. The operator's credential is in %s.\n", server_credential_path().base);
+			printf("The region is ready. The operator's credential is in %s.\n",
+			       server_credential_path().base);
 	}
 	OPENSSL_cleanse(init.password, sizeof(init.password));
 	modules_stop();
@@ -205,7 +211,8 @@ read_file(const char *path, size_t limit, struct iris_error *error)
 	size_t length = file ? fread(text, 1, limit, file) : 0;
 
 	if (!file || ferror(file) || length == 0) {
-		error_set(error, "cannot read %s: %s", path, file ? "empty or broken" : strerror(errno));
+		error_set(error, "cannot read %s: %s", path,
+			  file ? "empty or broken" : strerror(errno));
 		free(text);
 		text = NULL;
 	}
@@ -227,16 +234,19 @@ static bool
 find_listener(const struct iris_config *config, struct target *target)
 {
 	const struct config_node *section = config_section(config, IRIS_STR("listen"));
-	const struct config_node *list = section ? config_child(section, IRIS_STR("listeners")) : NULL;
+	const struct config_node *list =
+		section ? config_child(section, IRIS_STR("listeners")) : NULL;
 
 	for (const struct config_node *node = list ? list->first : NULL; node; node = node->next) {
 		struct iris_str address = node_text(node, "address"), tls = node_text(node, "tls");
 		int64_t port;
 
-		if (!str_is(node_text(node, "role"), "c2s") || (!str_is_none(tls) && !str_is(tls, "starttls")) ||
+		if (!str_is(node_text(node, "role"), "c2s") ||
+		    (!str_is_none(tls) && !str_is(tls, "starttls")) ||
 		    !str_to_int(node_text(node, "port"), 1, 65535, &port))
 			continue;
-		if (str_is_empty(address) || str_is(address, "0.0.0.0") || str_is(address, "::") || str_is(address, "*"))
+		if (str_is_empty(address) || str_is(address, "0.0.0.0") || str_is(address, "::") ||
+		    str_is(address, "*"))
 			address = IRIS_STR("127.0.0.1");
 		target->host = str_dup(address);
 		target->port = (unsigned short)port;
@@ -251,7 +261,9 @@ read_credential(struct target *target, struct iris_error *error)
 	char *text = read_file(server_credential_path().base, CREDENTIAL_MAX, error), *space;
 
 	if (!text)
-		return error_hint(error, "run irisctl as the user that serves, or as root; irisctl init makes it");
+		return error_hint(
+			error,
+			"run irisctl as the user that serves, or as root; irisctl init makes it");
 	text[strcspn(text, "\r\n")] = '\0';
 	space = strchr(text, ' ');
 	if (space) {
@@ -275,7 +287,8 @@ target_load(const struct options *options, struct target *target, struct iris_er
 	log_set_level(IRIS_LOG_ERROR);
 	if (!configure(options, &config))
 		return error_set(error, "the configuration is wrong");
-	loaded = find_listener(config, target) || error_set(error, "the configuration has no c2s listener with STARTTLS");
+	loaded = find_listener(config, target) ||
+		 error_set(error, "the configuration has no c2s listener with STARTTLS");
 	loaded = loaded && read_credential(target, error);
 	if (loaded) {
 		target->certificate = read_file(first_host("certificate"), CERTIFICATE_MAX, error);

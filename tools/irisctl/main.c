@@ -13,7 +13,8 @@
 static void
 print_usage(FILE *out)
 {
-	fputs("usage: irisctl [--config FILE] [--json] [--yes] NOUN VERB [ARGUMENT …] [--FIELD VALUE …]\n"
+	fputs("usage: irisctl [--config FILE] [--json] [--yes] NOUN VERB [ARGUMENT …] [--FIELD "
+	      "VALUE …]\n"
 	      "       irisctl NOUN VERB --help\n"
 	      "       irisctl help             what the server offers\n"
 	      "\n"
@@ -22,12 +23,14 @@ print_usage(FILE *out)
 	      "      --yes          do not ask before what cannot be undone\n"
 	      "\n"
 	      "While the server is down:\n"
-	      "  init               make the master key, the database and the operator's credential\n"
+	      "  init               make the master key, the database and the operator's "
+	      "credential\n"
 	      "  config check       check the configuration completely\n"
 	      "  db upgrade         bring the database up to date\n"
 	      "\n"
 	      "Passwords are read from a prompt, or from standard input; never from arguments.\n"
-	      "Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 server not reached, 78 configuration wrong.\n",
+	      "Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 server not reached, 78 "
+	      "configuration wrong.\n",
 	      out);
 }
 
@@ -50,21 +53,23 @@ static xmpp_stanza_t *
 answer_command(xmpp_stanza_t *answer, enum exit_code *code_r)
 {
 	const char *error = answer ? remote_error(answer) : NULL;
-	xmpp_stanza_t *command = answer && !error ? xmpp_stanza_get_child_by_ns(answer, NS_COMMANDS) : NULL;
+	xmpp_stanza_t *command =
+		answer && !error ? xmpp_stanza_get_child_by_ns(answer, NS_COMMANDS) : NULL;
 
 	*code_r = !answer ? EXIT_UNREACHABLE : command ? EXIT_DONE : EXIT_REFUSED;
 	if (!answer)
 		fputs("irisctl: the connection to the server broke\n", stderr);
 	else if (!command)
-		fprintf(stderr, "irisctl: %s\n", error ? error : "the server's answer is not a command");
+		fprintf(stderr, "irisctl: %s\n",
+			error ? error : "the server's answer is not a command");
 	return command;
 }
 
 static void
 cancel_command(struct remote *remote, const char *node, const char *session)
 {
-	xmpp_stanza_t *answer = remote_ask(remote, "set",
-					   make_command(remote_context(remote), node, "cancel", session));
+	xmpp_stanza_t *answer = remote_ask(
+		remote, "set", make_command(remote_context(remote), node, "cancel", session));
 
 	if (answer)
 		xmpp_stanza_release(answer);
@@ -72,11 +77,12 @@ cancel_command(struct remote *remote, const char *node, const char *session)
 
 /* Sends the filled-in form back; more: standard input has more lines than one call takes. */
 static enum exit_code
-submit_form(struct remote *remote, const char *node, xmpp_stanza_t *asked, const struct arguments *arguments,
-	    const struct options *options)
+submit_form(struct remote *remote, const char *node, xmpp_stanza_t *asked,
+	    const struct arguments *arguments, const struct options *options)
 {
 	const char *session = xmpp_stanza_get_attribute(asked, "sessionid");
-	xmpp_stanza_t *form = xmpp_stanza_get_child_by_ns(asked, NS_DATA), *filled, *command, *answer;
+	xmpp_stanza_t *form = xmpp_stanza_get_child_by_ns(asked, NS_DATA), *filled, *command,
+		      *answer;
 	enum exit_code code;
 	bool more;
 
@@ -86,7 +92,8 @@ submit_form(struct remote *remote, const char *node, xmpp_stanza_t *asked, const
 			cancel_command(remote, node, session);
 			return EXIT_USAGE;
 		}
-		command = make_command(remote_context(remote), node, session ? "complete" : "execute", session);
+		command = make_command(remote_context(remote), node,
+				       session ? "complete" : "execute", session);
 		xmpp_stanza_add_child(command, filled);
 		xmpp_stanza_release(filled);
 		answer = remote_ask(remote, "set", command);
@@ -101,8 +108,8 @@ submit_form(struct remote *remote, const char *node, xmpp_stanza_t *asked, const
 }
 
 static enum exit_code
-run_command(struct remote *remote, const char *noun, const char *verb, const struct arguments *arguments,
-	    const struct options *options)
+run_command(struct remote *remote, const char *noun, const char *verb,
+	    const struct arguments *arguments, const struct options *options)
 {
 	xmpp_stanza_t *answer, *command;
 	enum exit_code code;
@@ -110,9 +117,12 @@ run_command(struct remote *remote, const char *noun, const char *verb, const str
 
 	if (snprintf(node, sizeof(node), "%s/%s", noun, verb) >= (int)sizeof(node))
 		return EXIT_USAGE;
-	answer = remote_ask(remote, "set", make_command(remote_context(remote), node, "execute", NULL));
-	if (answer && remote_error(answer) && strncmp(remote_error(answer), "item-not-found", 14) == 0) {
-		fprintf(stderr, "irisctl: the server has no command “%s %s”; try: irisctl help\n", noun, verb);
+	answer = remote_ask(remote, "set",
+			    make_command(remote_context(remote), node, "execute", NULL));
+	if (answer && remote_error(answer) &&
+	    strncmp(remote_error(answer), "item-not-found", 14) == 0) {
+		fprintf(stderr, "irisctl: the server has no command “%s %s”; try: irisctl help\n",
+			noun, verb);
 		xmpp_stanza_release(answer);
 		return EXIT_USAGE;
 	}
@@ -163,8 +173,8 @@ run_remote(const struct arguments *words, const struct options *options)
 	else
 		remote = remote_open(&target, &error);
 	if (!remote)
-		fprintf(stderr, "irisctl: %s%s%s%s%s\n", error.message, error.detail[0] ? ": " : "", error.detail,
-			error.hint[0] ? "\n  " : "", error.hint);
+		fprintf(stderr, "irisctl: %s%s%s%s%s\n", error.message, error.detail[0] ? ": " : "",
+			error.detail, error.hint[0] ? "\n  " : "", error.hint);
 	else if (strcmp(words->words[0], "help") == 0)
 		code = list_commands(remote, options);
 	else
@@ -174,14 +184,18 @@ run_remote(const struct arguments *words, const struct options *options)
 	return code;
 }
 
-/* Takes our own flags, wherever they stand before a field's flag of the command, out of the words. */
+/*
+ * Takes our own flags, wherever they stand before a field's flag of the command, out of the
+ * words.
+ */
 static bool
 take_options(int argc, char **argv, struct options *options, struct arguments *words)
 {
 	words->words = argv + 1;
 	words->count = 0;
 	for (int i = 1; i < argc; i++) {
-		if ((strcmp(argv[i], "--config") == 0 || strcmp(argv[i], "-c") == 0) && i + 1 < argc)
+		if ((strcmp(argv[i], "--config") == 0 || strcmp(argv[i], "-c") == 0) &&
+		    i + 1 < argc)
 			options->config = argv[++i];
 		else if (strncmp(argv[i], "--config=", 9) == 0)
 			options->config = argv[i] + 9;
@@ -203,7 +217,8 @@ main(int argc, char **argv)
 	struct options options = { .config = IRIS_SYSCONFDIR "/iris.yaml" };
 	struct arguments words;
 	bool given = take_options(argc, argv, &options, &words);
-	const char *noun = given ? words.words[0] : "", *verb = words.count > 1 ? words.words[1] : "";
+	const char *noun = given ? words.words[0] : "",
+		   *verb = words.count > 1 ? words.words[1] : "";
 
 	if (!given || (options.help && words.count < 2)) {
 		print_usage(given || options.help ? stdout : stderr);

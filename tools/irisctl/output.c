@@ -13,7 +13,8 @@
 static xmpp_stanza_t *
 next_named(xmpp_stanza_t *stanza, const char *name)
 {
-	while (stanza && (!xmpp_stanza_get_name(stanza) || strcmp(xmpp_stanza_get_name(stanza), name) != 0))
+	while (stanza &&
+	       (!xmpp_stanza_get_name(stanza) || strcmp(xmpp_stanza_get_name(stanza), name) != 0))
 		stanza = xmpp_stanza_get_next(stanza);
 	return stanza;
 }
@@ -74,17 +75,20 @@ table_read_columns(struct table *table, xmpp_stanza_t *form)
 
 /* Calls fn for each cell of a row, in the order of the columns. */
 static void
-table_each_cell(struct table *table, xmpp_stanza_t *item, void (*fn)(struct table *, size_t, const char *, void *),
-		void *arg)
+table_each_cell(struct table *table, xmpp_stanza_t *item,
+		void (*fn)(struct table *, size_t, const char *, void *), void *arg)
 {
 	for (size_t i = 0; i < table->count; i++) {
 		xmpp_stanza_t *field = first_named(item, "field");
 		char *owned;
 
 		while (field && strcmp(xmpp_stanza_get_attribute(field, "var") ?
-					       xmpp_stanza_get_attribute(field, "var") : "", table->columns[i]) != 0)
+					       xmpp_stanza_get_attribute(field, "var") :
+					       "",
+				       table->columns[i]) != 0)
 			field = following_named(field, "field");
-		fn(table, i, field ? stanza_child_text(field, "value", &owned) : (owned = NULL, ""), arg);
+		fn(table, i, field ? stanza_child_text(field, "value", &owned) : (owned = NULL, ""),
+		   arg);
 		free(owned);
 	}
 }
@@ -202,16 +206,20 @@ output_list(xmpp_stanza_t *items, const struct options *options)
 	xmpp_stanza_t *item;
 
 	for (item = first_named(items, "item"); item; item = following_named(item, "item")) {
-		const char *node = xmpp_stanza_get_attribute(item, "node"), *name = xmpp_stanza_get_attribute(item, "name");
+		const char *node = xmpp_stanza_get_attribute(item, "node"),
+			   *name = xmpp_stanza_get_attribute(item, "name");
 		const char *slash = node ? strchr(node, '/') : NULL;
 
 		if (!slash)
 			continue;
 		if (options->json)
-			json_array_append_new(rows, json_pack("{s:s%, s:s, s:s}", "noun", node, (size_t)(slash - node),
-							      "verb", slash + 1, "summary", name ? name : ""));
+			json_array_append_new(rows,
+					      json_pack("{s:s%, s:s, s:s}", "noun", node,
+							(size_t)(slash - node), "verb", slash + 1,
+							"summary", name ? name : ""));
 		else
-			printf("%-10.*s %-12s %s\n", (int)(slash - node), node, slash + 1, name ? name : "");
+			printf("%-10.*s %-12s %s\n", (int)(slash - node), node, slash + 1,
+			       name ? name : "");
 	}
 	if (options->json)
 		print_json(json_incref(rows));

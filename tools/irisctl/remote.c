@@ -2,8 +2,8 @@
 /*
  * The connection to the server, with libstrophe: STARTTLS, SASL, then one question at a time.
  *
- * SECURITY: the certificate must be the one that the configuration names; whoever took the port cannot
- * have its key.
+ * SECURITY: the certificate must be the one that the configuration names; whoever took the port
+ * cannot have its key.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +61,8 @@ on_certificate(const xmpp_tlscert_t *certificate, const char *const reason)
 }
 
 static void
-on_connection(xmpp_conn_t *conn, xmpp_conn_event_t event, int error, xmpp_stream_error_t *stream_error, void *arg)
+on_connection(xmpp_conn_t *conn, xmpp_conn_event_t event, int error,
+	      xmpp_stream_error_t *stream_error, void *arg)
 {
 	struct remote *remote = arg;
 
@@ -101,7 +102,8 @@ start(struct remote *remote, struct iris_error *error)
 	xmpp_conn_set_pass(remote->conn, target->password);
 	xmpp_conn_set_certfail_handler(remote->conn, on_certificate);
 	checking = remote;
-	if (xmpp_connect_client(remote->conn, target->host, target->port, on_connection, remote) != XMPP_EOK) {
+	if (xmpp_connect_client(remote->conn, target->host, target->port, on_connection, remote) !=
+	    XMPP_EOK) {
 		error_set(error, "cannot connect to %s port %u", target->host, target->port);
 		return error_hint(error, "is irisd running?");
 	}
@@ -109,10 +111,14 @@ start(struct remote *remote, struct iris_error *error)
 	if (remote->connected && !remote->ended)
 		return true;
 	if (remote->wrong_certificate)
-		return error_set(error, "who answers on %s port %u has another certificate than the configuration names",
+		return error_set(error,
+				 "who answers on %s port %u has another certificate than the "
+				 "configuration names",
 				 target->host, target->port);
-	error_set(error, "cannot sign in as %s on %s port %u", target->jid, target->host, target->port);
-	return error_hint(error, "is irisd running, and is the operator's credential of this region?");
+	error_set(error, "cannot sign in as %s on %s port %u", target->jid, target->host,
+		  target->port);
+	return error_hint(error,
+			  "is irisd running, and is the operator's credential of this region?");
 }
 
 struct remote *
@@ -185,7 +191,8 @@ remote_error(xmpp_stanza_t *answer)
 
 	if (!type || strcmp(type, "error") != 0)
 		return NULL;
-	for (child = error ? xmpp_stanza_get_children(error) : NULL; child; child = xmpp_stanza_get_next(child)) {
+	for (child = error ? xmpp_stanza_get_children(error) : NULL; child;
+	     child = xmpp_stanza_get_next(child)) {
 		const char *name = xmpp_stanza_get_name(child);
 
 		if (name && strcmp(name, "text") != 0 && xmpp_stanza_get_ns(child) &&
