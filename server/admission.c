@@ -28,11 +28,13 @@ admission_key(const struct sockaddr *address, uint8_t key_r[9])
 {
 	key_r[0] = 4;
 	if (address->sa_family == AF_INET) {
-		memcpy(key_r + 1, &((const struct sockaddr_in *)(const void *)address)->sin_addr, 4);
+		memcpy(key_r + 1, &((const struct sockaddr_in *)(const void *)address)->sin_addr,
+		       4);
 		return 5;
 	}
 	if (address->sa_family == AF_INET6) {
-		const struct in6_addr *in6 = &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
+		const struct in6_addr *in6 =
+			&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
 
 		if (IN6_IS_ADDR_V4MAPPED(in6)) {
 			memcpy(key_r + 1, in6->s6_addr + 12, 4);
@@ -49,7 +51,8 @@ admission_key(const struct sockaddr *address, uint8_t key_r[9])
 static struct admission *
 admission_get(const uint8_t *key, size_t len)
 {
-	struct iris_hash_node *node = hash_find(&admissions.addresses, (struct iris_str){ (const char *)key, len });
+	struct iris_hash_node *node =
+		hash_find(&admissions.addresses, (struct iris_str){ (const char *)key, len });
 	struct admission *admission;
 
 	if (node)

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Resource binding (RFC 6120 §7), and the session request that RFC 3921 had after it.  On the stream's fiber, at the
- * home of its user.  XEP-0386 binds through stream_bind() as well.
+ * Resource binding (RFC 6120 §7), and the session request that RFC 3921 had after it.  On the
+ * stream's fiber, at the home of its user.  XEP-0386 binds through stream_bind() as well.
  */
 #include "im_private.h"
 #include "stream_private.h"
 
 /* A resource of ours: of random bits, as §7.6 wants it to be unpredictable. */
 static bool
-bind_make_jid(struct iris_arena *arena, const struct iris_jid *bare, struct iris_str resource, bool add_random,
-	      struct iris_jid *full_r)
+bind_make_jid(struct iris_arena *arena, const struct iris_jid *bare, struct iris_str resource,
+	      bool add_random, struct iris_jid *full_r)
 {
 	if (str_is_empty(resource))
 		resource = random_id(arena, 96);
@@ -30,10 +30,12 @@ bind_settle_conflict(struct iris_arena *arena, struct iris_stream *stream, struc
 		return true;
 	switch (stream_option(STREAM_OPT_CONFLICT)) {
 	case STREAM_CONFLICT_REFUSE:
-		*refusal_r = (struct iris_refusal){ .condition = IRIS_CONFLICT, .text = "the resource is in use" };
+		*refusal_r = (struct iris_refusal){ .condition = IRIS_CONFLICT,
+						    .text = "the resource is in use" };
 		return false;
 	case STREAM_CONFLICT_RENAME:
-		if (bind_make_jid(arena, &stream->jid, resource, true, full) && !session_find(jid_full(full)))
+		if (bind_make_jid(arena, &stream->jid, resource, true, full) &&
+		    !session_find(jid_full(full)))
 			return true;
 		*refusal_r = (struct iris_refusal){ .condition = IRIS_CONFLICT };
 		return false;
@@ -44,13 +46,14 @@ bind_settle_conflict(struct iris_arena *arena, struct iris_stream *stream, struc
 }
 
 static struct iris_session *
-bind_session(struct iris_arena *arena, struct iris_stream *stream, struct iris_str resource, struct iris_user *user,
-	     struct iris_refusal *refusal_r)
+bind_session(struct iris_arena *arena, struct iris_stream *stream, struct iris_str resource,
+	     struct iris_user *user, struct iris_refusal *refusal_r)
 {
 	struct iris_jid full;
 
 	if (!bind_make_jid(arena, &stream->jid, resource, false, &full)) {
-		*refusal_r = (struct iris_refusal){ .condition = IRIS_BAD_REQUEST, .text = "not a resource" };
+		*refusal_r = (struct iris_refusal){ .condition = IRIS_BAD_REQUEST,
+						    .text = "not a resource" };
 		return NULL;
 	}
 	if (!bind_settle_conflict(arena, stream, resource, &full, refusal_r))
@@ -66,7 +69,8 @@ stream_bind(struct iris_stream *stream, struct iris_str resource, struct iris_re
 	struct iris_user *user;
 
 	IRIS_ASSERT(stream->home == worker_index());
-	*refusal_r = (struct iris_refusal){ .condition = IRIS_INTERNAL_SERVER_ERROR, .type = "wait" };
+	*refusal_r =
+		(struct iris_refusal){ .condition = IRIS_INTERNAL_SERVER_ERROR, .type = "wait" };
 	stream_ref(stream);
 	user = user_get(&stream->jid);
 	/* While the user was loaded, the stream may have ended, or got a session. */
@@ -80,7 +84,8 @@ stream_bind(struct iris_stream *stream, struct iris_str resource, struct iris_re
 }
 
 static void
-bind_send_refusal(struct iris_stream *stream, const struct iris_stanza *iq, const struct iris_refusal *refusal)
+bind_send_refusal(struct iris_stream *stream, const struct iris_stanza *iq,
+		  const struct iris_refusal *refusal)
 {
 	struct iris_stanza *error = stanza_error(iq, refusal);
 
@@ -92,19 +97,22 @@ bind_send_refusal(struct iris_stream *stream, const struct iris_stanza *iq, cons
 }
 
 static void
-bind_send_result(struct iris_stream *stream, const struct iris_stanza *iq, const struct iris_jid *full)
+bind_send_result(struct iris_stream *stream, const struct iris_stanza *iq,
+		 const struct iris_jid *full)
 {
 	struct iris_stanza *result = stanza_result(iq);
 
 	if (full)
-		element_add_text(element_add(result->root, "bind", NS_BIND), "jid", NULL, jid_full(full));
+		element_add_text(element_add(result->root, "bind", NS_BIND), "jid", NULL,
+				 jid_full(full));
 	stanza_freeze(result);
 	stream_send_delivery(stream, &(struct iris_delivery){ .stanza = result });
 	stanza_unref(&result);
 }
 
 static void
-bind_handle_bind(struct iris_stream *stream, const struct iris_stanza *iq, const struct iris_element *bind)
+bind_handle_bind(struct iris_stream *stream, const struct iris_stanza *iq,
+		 const struct iris_element *bind)
 {
 	struct iris_refusal refusal;
 	struct iris_session *session;

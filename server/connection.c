@@ -2,9 +2,9 @@
 /*
  * TCP and TLS on libevent's raw events.  Any worker, one at a time for each connection.
  *
- * What is inside OpenSSL (read ahead, or decrypted) is not announced by the kernel: after each read it is
- * asked for, and whoever stops reading with something left inside comes back by a timer of zero.
- * It knows nothing of XML; the owner gets bytes.
+ * What is inside OpenSSL (read ahead, or decrypted) is not announced by the kernel: after each read
+ * it is asked for, and whoever stops reading with something left inside comes back by a timer of
+ * zero. It knows nothing of XML; the owner gets bytes.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,17 +23,17 @@
 #include "iris/worker.h"
 #include "proxy.h"
 
-#define RECORD_MAX 16384u     /* the most one TLS record holds */
-#define READ_ROUNDS_MAX 16    /* then others have their turn */
+#define RECORD_MAX 16384u /* the most one TLS record holds */
+#define READ_ROUNDS_MAX 16 /* then others have their turn */
 #define WRITE_ROUNDS_MAX 4
 
 /* X(NAME, what is under way) */
-#define CONNECTION_STATES(X)                              \
-	X(PROXY, "the PROXY header")                      \
-	X(HANDSHAKE, "the TLS handshake")                 \
-	X(OPEN, "bytes both ways")                        \
-	X(FLUSHING, "the last bytes going out")           \
-	X(DRAINING, "waiting for the peer's end")         \
+#define CONNECTION_STATES(X)                      \
+	X(PROXY, "the PROXY header")              \
+	X(HANDSHAKE, "the TLS handshake")         \
+	X(OPEN, "bytes both ways")                \
+	X(FLUSHING, "the last bytes going out")   \
+	X(DRAINING, "waiting for the peer's end") \
 	X(ENDED, "nothing; the owner knows or will")
 
 enum connection_state {
@@ -53,17 +53,17 @@ struct connection {
 	int fd;
 	SSL *ssl;
 	struct event *reader, *writer; /* writer: only while the socket takes no more */
-	struct evbuffer *output;       /* NULL: nothing queued */
+	struct evbuffer *output; /* NULL: nothing queued */
 	const struct connection_handler *handler;
 	void *owner;
-	struct admission *admission;   /* while it has proven nothing */
-	struct proxy_input *proxy;     /* while in PROXY */
+	struct admission *admission; /* while it has proven nothing */
+	struct proxy_input *proxy; /* while in PROXY */
 	const char *alpn;
 	const char *end_reason;
-	struct iris_turn turn;         /* writes, ends */
-	struct iris_timer again;       /* reads what no event announces */
-	uint8_t busy;                  /* handlers under way */
-	bool freed;                    /* by a handler: goes when it returns */
+	struct iris_turn turn; /* writes, ends */
+	struct iris_timer again; /* reads what no event announces */
+	uint8_t busy; /* handlers under way */
+	bool freed; /* by a handler: goes when it returns */
 	bool paused, direct_tls, overflow;
 	char peer[INET6_ADDRSTRLEN];
 };
@@ -151,17 +151,15 @@ static int
 connection_ssl_result(struct connection *connection, int result)
 {
 	switch (SSL_get_error(connection->ssl, result)) {
-	case SSL_ERROR_WANT_READ:
-		return IO_AGAIN;
-	case SSL_ERROR_WANT_WRITE:
-		connection_want_write(connection, true);
-		return IO_AGAIN;
+	case SSL_ERROR_WANT_READ: return IO_AGAIN;
+	case SSL_ERROR_WANT_WRITE: connection_want_write(connection, true); return IO_AGAIN;
 	case SSL_ERROR_ZERO_RETURN:
 		connection_end(connection, "closed by the peer");
 		return IO_ENDED;
 	default: /* also the peer's end without close_notify */
-		connection_end(connection, connection->state == CONNECTION_HANDSHAKE ? "TLS handshake failed"
-										     : "connection lost");
+		connection_end(connection, connection->state == CONNECTION_HANDSHAKE ?
+						   "TLS handshake failed" :
+						   "connection lost");
 		ERR_clear_error();
 		return IO_ENDED;
 	}
@@ -187,7 +185,8 @@ connection_receive(struct connection *connection, void *buffer, size_t size)
 	int result;
 
 	if (!connection->ssl)
-		return connection_socket_result(connection, recv(connection->fd, buffer, size, 0), true);
+		return connection_socket_result(connection, recv(connection->fd, buffer, size, 0),
+						true);
 	ERR_clear_error();
 	result = SSL_read(connection->ssl, buffer, (int)size);
 	return result > 0 ? result : connection_ssl_result(connection, result);
@@ -199,7 +198,8 @@ connection_transmit(struct connection *connection, const void *bytes, size_t len
 	int result;
 
 	if (!connection->ssl)
-		return connection_socket_result(connection, send(connection->fd, bytes, len, MSG_NOSIGNAL), false);
+		return connection_socket_result(
+			connection, send(connection->fd, bytes, len, MSG_NOSIGNAL), false);
 	ERR_clear_error();
 	result = SSL_write(connection->ssl, bytes, (int)len);
 	return result > 0 ? result : connection_ssl_result(connection, result);
@@ -225,7 +225,8 @@ connection_read_rounds(struct connection *connection)
 		if (connection->state == CONNECTION_OPEN)
 			connection->handler->input(connection->owner, buffer, (size_t)received);
 		if (connection->freed || connection->paused ||
-		    (connection->state != CONNECTION_OPEN && connection->state != CONNECTION_DRAINING))
+		    (connection->state != CONNECTION_OPEN &&
+		     connection->state != CONNECTION_DRAINING))
 			return false;
 		if (!connection_has_more(connection, received))
 			return false;
@@ -261,7 +262,8 @@ connection_write(struct connection *connection)
 		}
 		if (len > RECORD_MAX)
 			len = RECORD_MAX;
-		sent = connection_transmit(connection, evbuffer_pullup(connection->output, (ssize_t)len), len);
+		sent = connection_transmit(connection,
+					   evbuffer_pullup(connection->output, (ssize_t)len), len);
 		if (sent <= 0)
 			return;
 		evbuffer_drain(connection->output, (size_t)sent);
@@ -286,7 +288,8 @@ connection_handshake(struct connection *connection)
 	connection->state = CONNECTION_OPEN;
 	connection->handler->secured(connection->owner);
 	if (!connection->freed && connection->state == CONNECTION_OPEN)
-		connection_read(connection); /* the first bytes may have come with the last of the handshake */
+		connection_read(connection); /* the first bytes may have come with the last of the
+						handshake */
 }
 
 /* All is written: close_notify, FIN, and the peer's turn. */
@@ -303,7 +306,8 @@ connection_say_goodbye(struct connection *connection)
 	connection->state = CONNECTION_DRAINING;
 	connection->paused = false;
 	IRIS_ASSERT(event_add(connection->reader, NULL) == 0);
-	if (connection->ssl && SSL_has_pending(connection->ssl) && !timer_is_running(&connection->again))
+	if (connection->ssl && SSL_has_pending(connection->ssl) &&
+	    !timer_is_running(&connection->again))
 		timer_start(&connection->again, 0, connection_again, connection);
 }
 
@@ -325,7 +329,8 @@ connection_name_peer(struct connection *connection, const struct sockaddr *addre
 	if (family == AF_INET) {
 		bytes = &((const struct sockaddr_in *)(const void *)address)->sin_addr;
 	} else if (family == AF_INET6) {
-		const struct in6_addr *in6 = &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
+		const struct in6_addr *in6 =
+			&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
 		bool mapped = IN6_IS_ADDR_V4MAPPED(in6);
 
 		bytes = in6->s6_addr + (mapped ? 12 : 0);
@@ -348,7 +353,8 @@ connection_come_in(struct connection *connection, const struct sockaddr *peer)
 	}
 	if (!host_default() || !host_tls(host_default()))
 		return false;
-	connection->ssl = tls_accept_new(host_tls(host_default()), connection->fd, connection->alpn);
+	connection->ssl =
+		tls_accept_new(host_tls(host_default()), connection->fd, connection->alpn);
 	connection->state = CONNECTION_HANDSHAKE;
 	return connection->ssl != NULL;
 }
@@ -358,7 +364,8 @@ connection_take_proxy(struct connection *connection, const struct proxy_header *
 {
 	struct sockaddr_storage peer = header->peer;
 	socklen_t len = sizeof(peer);
-	bool ok = !header->is_local || getpeername(connection->fd, (struct sockaddr *)&peer, &len) == 0;
+	bool ok = !header->is_local ||
+		  getpeername(connection->fd, (struct sockaddr *)&peer, &len) == 0;
 
 	free(connection->proxy);
 	connection->proxy = NULL;
@@ -375,7 +382,8 @@ connection_read_proxy(struct connection *connection)
 	enum proxy_result result;
 
 	while ((result = proxy_parse(proxy->bytes, proxy->len, &header)) == PROXY_MORE) {
-		int received = connection_receive(connection, proxy->bytes + proxy->len, header.need - proxy->len);
+		int received = connection_receive(connection, proxy->bytes + proxy->len,
+						  header.need - proxy->len);
 
 		if (received <= 0)
 			return;
@@ -448,8 +456,12 @@ connection_open(const struct connection_setup *setup)
 	struct connection *connection = iris_calloc(1, sizeof(*connection));
 
 	*connection = (struct connection){
-		.fd = setup->fd, .handler = setup->handler, .owner = setup->owner,
-		.direct_tls = setup->direct_tls, .alpn = setup->alpn, .turn = { .late = true, .fn = connection_on_turn },
+		.fd = setup->fd,
+		.handler = setup->handler,
+		.owner = setup->owner,
+		.direct_tls = setup->direct_tls,
+		.alpn = setup->alpn,
+		.turn = { .late = true, .fn = connection_on_turn },
 	};
 	connection_tune(setup->fd);
 	if (setup->proxy) {
@@ -525,7 +537,8 @@ connection_send(struct connection *connection, struct iris_str bytes)
 		return;
 	if (!connection->output)
 		connection->output = evbuffer_new();
-	IRIS_ASSERT(connection->output && evbuffer_add(connection->output, bytes.base, bytes.len) == 0);
+	IRIS_ASSERT(connection->output &&
+		    evbuffer_add(connection->output, bytes.base, bytes.len) == 0);
 	if (evbuffer_get_length(connection->output) >
 	    atomic_load_explicit(&options.output_limit, memory_order_relaxed))
 		connection->overflow = true;
@@ -550,7 +563,8 @@ connection_pause(struct connection *connection, bool paused)
 		return;
 	}
 	IRIS_ASSERT(event_add(connection->reader, NULL) == 0);
-	if (connection->ssl && SSL_has_pending(connection->ssl) && !timer_is_running(&connection->again))
+	if (connection->ssl && SSL_has_pending(connection->ssl) &&
+	    !timer_is_running(&connection->again))
 		timer_start(&connection->again, 0, connection_again, connection);
 }
 
@@ -582,8 +596,8 @@ connection_detach(struct connection *connection)
 void
 connection_attach(struct connection *connection)
 {
-	connection->reader = event_new(worker_base(), connection->fd, EV_READ | EV_PERSIST, connection_on_event,
-				       connection);
+	connection->reader = event_new(worker_base(), connection->fd, EV_READ | EV_PERSIST,
+				       connection_on_event, connection);
 	IRIS_ASSERT(connection->reader);
 	if (connection->state == CONNECTION_ENDED || connection_pending(connection) > 0 ||
 	    connection->state == CONNECTION_FLUSHING)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One TCP connection below a stream: bytes in, bytes out, TLS in between.  It belongs to one worker at a
- * time; all calls are made there, outside or inside a fiber, and none waits.
+ * One TCP connection below a stream: bytes in, bytes out, TLS in between.  It belongs to one
+ * worker at a time; all calls are made there, outside or inside a fiber, and none waits.
  *
  * Output is collected and written at the end of the turn, up to a record of 16 KiB a time.
  */
@@ -20,8 +20,8 @@ struct connection_handler {
 	/* Bytes came, in the clear. The buffer is the worker's: take them, now. */
 	void (*input)(void *owner, const char *bytes, size_t len);
 	/*
-	 * It is over, by whomever; nothing is called afterwards. Never called from within a call of the
-	 * owner's. The reason is a literal, for logs.
+	 * It is over, by whomever; nothing is called afterwards. Never called from within a
+	 * call of the owner's. The reason is a literal, for logs.
 	 */
 	void (*ended)(void *owner, const char *reason);
 };
@@ -48,17 +48,17 @@ bool connection_is_secure(const struct connection *connection); /* the handshake
 /* It has proven who it is: counts no longer against the limits of strangers. */
 void connection_admit(struct connection *connection);
 
-/* Writes what is queued in the clear, then shakes hands. False: not possible, the connection is to be freed. */
+/* Writes what is queued in the clear, then shakes hands. False: not possible, free it. */
 IRIS_MUST_CHECK bool connection_start_tls(struct connection *connection, SSL_CTX *context);
 
-/* Queues a copy. What comes after the limit of unsent bytes is passed is dropped, and the connection ends. */
+/* Queues a copy. Over the limit of unsent bytes all is dropped, and the connection ends. */
 void connection_send(struct connection *connection, struct iris_str bytes);
 size_t connection_pending(const struct connection *connection);
 /* No input is delivered while paused; the kernel's buffer makes the peer wait. */
 void connection_pause(struct connection *connection, bool paused);
 /*
- * Nothing more will be sent, nothing more is wanted: writes what is queued, says goodbye, and waits for
- * the peer's end (so that he gets all of it). Then `ended`; the owner limits the time.
+ * Nothing more will be sent, nothing more is wanted: writes what is queued, says goodbye, and
+ * waits for the peer's end (so that he gets all of it). Then `ended`; the owner limits the time.
  */
 void connection_finish(struct connection *connection);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The domains this server serves, and their certificates.  Any worker reads; the main thread makes a new table at
- * reload and swaps it.  A host's struct is never freed while the process serves (streams point to it): a domain
- * that comes back after a reload gets its old one, a domain that went is only no longer found.
+ * The domains this server serves, and their certificates.  Any worker reads; the main thread makes
+ * a new table at reload and swaps it.  A host's struct is never freed while the process serves
+ * (streams point to it): a domain that comes back after a reload gets its old one, a domain that
+ * went is only no longer found.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -54,10 +55,11 @@ hosts_know(struct iris_str name)
 }
 
 static bool
-hosts_prepare_name(struct iris_arena *arena, const struct iris_settings *record, struct iris_str *name_r,
-		   struct iris_error *error)
+hosts_prepare_name(struct iris_arena *arena, const struct iris_settings *record,
+		   struct iris_str *name_r, struct iris_error *error)
 {
-	struct iris_str written = settings_str(record, DOMAIN_NAME), where = settings_where(record, DOMAIN_NAME);
+	struct iris_str written = settings_str(record, DOMAIN_NAME),
+			where = settings_where(record, DOMAIN_NAME);
 	struct iris_jid jid;
 
 	if (!jid_parse(arena, written, &jid) || jid.node_len > 0 || !jid_is_bare(&jid)) {
@@ -70,7 +72,8 @@ hosts_prepare_name(struct iris_arena *arena, const struct iris_settings *record,
 
 /* Puts a domain into the table under construction. */
 static bool
-hosts_table_add(struct hosts_table *table, const struct iris_settings *record, struct iris_error *error)
+hosts_table_add(struct hosts_table *table, const struct iris_settings *record,
+		struct iris_error *error)
 {
 	struct iris_arena *arena = arena_new();
 	struct hosts_entry *entry = &table->entries[table->count];
@@ -108,7 +111,8 @@ static struct hosts_table *
 hosts_table_make(const struct iris_settings *settings, struct iris_error *error)
 {
 	size_t count = settings_count(settings, OPT_DOMAINS);
-	struct hosts_table *table = iris_calloc(1, sizeof(*table) + count * sizeof(table->entries[0]));
+	struct hosts_table *table =
+		iris_calloc(1, sizeof(*table) + count * sizeof(table->entries[0]));
 
 	for (size_t i = 0; i < count; i++)
 		if (!hosts_table_add(table, settings_record(settings, OPT_DOMAINS, i), error)) {
@@ -122,7 +126,8 @@ hosts_table_make(const struct iris_settings *settings, struct iris_error *error)
 static bool
 hosts_load_tls(const struct iris_settings *record, SSL_CTX **context_r, struct iris_error *error)
 {
-	struct iris_str certificate = settings_str(record, DOMAIN_CERTIFICATE), key = settings_str(record, DOMAIN_KEY);
+	struct iris_str certificate = settings_str(record, DOMAIN_CERTIFICATE),
+			key = settings_str(record, DOMAIN_KEY);
 	struct iris_str where = settings_where(record, DOMAIN_NAME);
 
 	*context_r = NULL;
@@ -141,7 +146,8 @@ hosts_nothing(void *arg)
 {
 }
 
-/* Publishes a context; the one before is freed when no worker can be between finding and counting it. */
+/* Publishes a context; the one before is freed when no worker can be between finding and counting
+ * it. */
 static void
 hosts_swap_tls(struct host *host, SSL_CTX *context, bool running)
 {
@@ -185,7 +191,8 @@ hosts_check(const struct iris_settings *settings, struct iris_error *error)
 	if (settings_count(settings, OPT_DOMAINS) > 0)
 		return true;
 	error_set(error, "no domain is configured");
-	return error_hint(error, "hosts: {domains: [{name: example.org, certificate: FILE, key: FILE}]}");
+	return error_hint(error,
+			  "hosts: {domains: [{name: example.org, certificate: FILE, key: FILE}]}");
 }
 
 static bool
@@ -236,7 +243,8 @@ hosts_reload(void)
 struct iris_host *
 host_find(struct iris_str domain)
 {
-	const struct hosts_table *table = atomic_load_explicit(&hosts_current, memory_order_acquire);
+	const struct hosts_table *table =
+		atomic_load_explicit(&hosts_current, memory_order_acquire);
 	struct iris_hash_node *node = table ? hash_find(&table->names, domain) : NULL;
 
 	return node ? &IRIS_CONTAINER(node, struct hosts_entry, node)->host->public : NULL;
@@ -245,7 +253,8 @@ host_find(struct iris_str domain)
 void
 host_each(void (*fn)(struct iris_host *host, void *arg), void *arg)
 {
-	const struct hosts_table *table = atomic_load_explicit(&hosts_current, memory_order_acquire);
+	const struct hosts_table *table =
+		atomic_load_explicit(&hosts_current, memory_order_acquire);
 
 	for (size_t i = 0; table && i < table->count; i++)
 		fn(&table->entries[i].host->public, arg);
@@ -254,7 +263,8 @@ host_each(void (*fn)(struct iris_host *host, void *arg), void *arg)
 struct iris_host *
 host_default(void)
 {
-	const struct hosts_table *table = atomic_load_explicit(&hosts_current, memory_order_acquire);
+	const struct hosts_table *table =
+		atomic_load_explicit(&hosts_current, memory_order_acquire);
 
 	return table && table->count > 0 ? &table->entries[0].host->public : NULL;
 }
@@ -267,30 +277,26 @@ host_tls(const struct iris_host *host)
 
 static const struct iris_option domain_fields[] = {
 	[DOMAIN_NAME] = { "name", IRIS_OPT_STRING, NULL, .min = 1, .max = JID_PART_MAX,
-		.help = "The domain." },
+			  .help = "The domain." },
 	[DOMAIN_CERTIFICATE] = { "certificate", IRIS_OPT_PATH, .optional = true,
-		.help = "PEM file: the domain's certificate, then its chain; FILE.ocsp next to it is stapled." },
+				 .help = "PEM file: the domain's certificate, then its chain; "
+					 "FILE.ocsp next to it is stapled." },
 	[DOMAIN_KEY] = { "key", IRIS_OPT_PATH, .optional = true,
-		.help = "PEM file: the private key." },
+			 .help = "PEM file: the private key." },
 	IRIS_OPTIONS_END,
 };
 
 static const struct iris_option hosts_options[] = {
-	[OPT_DOMAINS] = { "domains", IRIS_OPT_RECORDS, .optional = true, .reloadable = true, .fields = domain_fields,
-		.help = "The domains that are served; the first one answers for those who name none." },
+	[OPT_DOMAINS] = { "domains", IRIS_OPT_RECORDS, .optional = true, .reloadable = true,
+			  .fields = domain_fields,
+			  .help = "The domains that are served; the first one answers for those "
+				  "who name none." },
 	IRIS_OPTIONS_END,
 };
 
 const struct iris_module iris_module_hosts = {
-	IRIS_MODULE_HEAD,
-	.name = "hosts",
-	.summary = "The domains that are served",
-	.needs = IRIS_NAMES("tls"),
-	.self = &hosts_self,
-	.options = hosts_options,
-	.not_unloadable = true,
-	.check = hosts_check,
-	.start = hosts_start,
-	.reload = hosts_reload,
-	.stop = hosts_stop,
+	IRIS_MODULE_HEAD,	    .name = "hosts",	  .summary = "The domains that are served",
+	.needs = IRIS_NAMES("tls"), .self = &hosts_self,  .options = hosts_options,
+	.not_unloadable = true,	    .check = hosts_check, .start = hosts_start,
+	.reload = hosts_reload,	    .stop = hosts_stop,
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Listeners: configuration, binding, and accepting within a budget for each turn.  The main thread opens and
- * closes; each worker accepts from a socket of its own.  What is accepted goes to stream_accept().
+ * Listeners: configuration, binding, and accepting within a budget for each turn.  The main thread
+ * opens and closes; each worker accepts from a socket of its own.  What is accepted goes to
+ * stream_accept().
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,7 +22,15 @@
 #include "worker_private.h"
 
 enum { OPT_LISTENERS, OPT_STRANGERS, OPT_STRANGERS_PER_ADDRESS, OPT_ACCEPT_BUDGET };
-enum { FIELD_ADDRESS, FIELD_PORT, FIELD_ROLE, FIELD_TLS, FIELD_PROXY, FIELD_TRUSTED, FIELD_BACKLOG };
+enum {
+	FIELD_ADDRESS,
+	FIELD_PORT,
+	FIELD_ROLE,
+	FIELD_TLS,
+	FIELD_PROXY,
+	FIELD_TRUSTED,
+	FIELD_BACKLOG
+};
 
 #define WARNING_PAUSE_MS 10000
 
@@ -35,16 +44,20 @@ static struct iris_module_self listen_self;
 static struct listener *listeners;
 static size_t listener_count;
 
-/* SECURITY: with no descriptor left, waiting connections would keep the loop spinning; this one is given for each. */
+/* SECURITY: with no descriptor left, waiting connections would keep the loop spinning; this one is
+ * given for each. */
 static _Thread_local int reserve_fd = -1;
 
 enum { METRIC_ACCEPTED, METRIC_REFUSED, METRIC_NO_DESCRIPTOR };
 static struct iris_metric listen_metrics[] = {
-	[METRIC_ACCEPTED] = { .name = "iris_connections_accepted_total", .help = "Connections accepted" },
+	[METRIC_ACCEPTED] = { .name = "iris_connections_accepted_total",
+			      .help = "Connections accepted" },
 	[METRIC_REFUSED] = { .name = "iris_connections_refused_total",
-		.help = "Connections closed at once: too many that are not signed in, or not from a trusted proxy" },
+			     .help = "Connections closed at once: too many that are not signed in, "
+				     "or not from a trusted proxy" },
 	[METRIC_NO_DESCRIPTOR] = { .name = "iris_connections_no_descriptor_total",
-		.help = "Connections closed because no file descriptor was left" },
+				   .help = "Connections closed because no file descriptor was "
+					   "left" },
 	{ .name = NULL },
 };
 
@@ -115,11 +128,13 @@ listener_on_event(int fd, short what, void *arg)
 	for (int64_t budget = option_int(&listen_self, OPT_ACCEPT_BUDGET); budget > 0; budget--) {
 		struct sockaddr_storage peer;
 		socklen_t len = sizeof(peer);
-		int accepted = accept4(fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int accepted =
+			accept4(fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (accepted >= 0)
 			listener_take(socket_->listener, accepted, (struct sockaddr *)&peer);
-		else if (errno == EAGAIN || ((errno == EMFILE || errno == ENFILE) && !listener_turn_away(fd)))
+		else if (errno == EAGAIN ||
+			 ((errno == EMFILE || errno == ENFILE) && !listener_turn_away(fd)))
 			return;
 	}
 }
@@ -136,7 +151,8 @@ listener_start_here(void *arg)
 	for (size_t i = 0; i < listener_count; i++) {
 		struct listener_socket *socket_ = &listeners[i].sockets[worker];
 
-		socket_->event = event_new(worker_base(), socket_->fd, EV_READ | EV_PERSIST, listener_on_event, socket_);
+		socket_->event = event_new(worker_base(), socket_->fd, EV_READ | EV_PERSIST,
+					   listener_on_event, socket_);
 		IRIS_ASSERT(socket_->event && event_add(socket_->event, NULL) == 0);
 	}
 }
@@ -163,7 +179,8 @@ listener_stop_here(void *arg)
 /* --- opening: main thread --- */
 
 static bool
-listener_parse_address(const struct iris_settings *record, struct sockaddr_storage *address_r, socklen_t *len_r)
+listener_parse_address(const struct iris_settings *record, struct sockaddr_storage *address_r,
+		       socklen_t *len_r)
 {
 	struct sockaddr_in in = { .sin_family = AF_INET };
 	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
@@ -189,12 +206,17 @@ static bool
 listener_is_loopback(const struct sockaddr_storage *address)
 {
 	if (address->ss_family == AF_INET)
-		return ntohl(((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr) >> 24 == 127;
-	return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
+		return ntohl(((const struct sockaddr_in *)(const void *)address)
+				     ->sin_addr.s_addr) >>
+			       24 ==
+		       127;
+	return IN6_IS_ADDR_LOOPBACK(
+		&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
 }
 
 static bool
-listener_read_trusted(struct listener *listener, const struct iris_settings *record, struct iris_error *error)
+listener_read_trusted(struct listener *listener, const struct iris_settings *record,
+		      struct iris_error *error)
 {
 	listener->trusted_count = settings_count(record, FIELD_TRUSTED);
 	listener->trusted = iris_calloc(listener->trusted_count + 1, sizeof(listener->trusted[0]));
@@ -202,15 +224,19 @@ listener_read_trusted(struct listener *listener, const struct iris_settings *rec
 		struct iris_str text = settings_item(record, FIELD_TRUSTED, i);
 
 		if (!proxy_network_parse(text, &listener->trusted[i]))
-			return error_set(error, "trusted-proxies: \"%.*s\" is not a network", IRIS_STR_FMT(text));
+			return error_set(error, "trusted-proxies: \"%.*s\" is not a network",
+					 IRIS_STR_FMT(text));
 	}
 	if (listener->proxy && listener->trusted_count == 0)
-		return error_set(error, "proxy-protocol without trusted-proxies: anybody could claim any address");
+		return error_set(
+			error,
+			"proxy-protocol without trusted-proxies: anybody could claim any address");
 	return true;
 }
 
 static bool
-listener_read(struct listener *listener, const struct iris_settings *record, struct iris_error *error)
+listener_read(struct listener *listener, const struct iris_settings *record,
+	      struct iris_error *error)
 {
 	struct iris_str role = settings_str(record, FIELD_ROLE);
 	struct sockaddr_storage address;
@@ -225,7 +251,8 @@ listener_read(struct listener *listener, const struct iris_settings *record, str
 	if (!listener_parse_address(record, &address, &len))
 		return error_set(error, "\"%.*s\" is not an IPv4 or IPv6 address",
 				 IRIS_STR_FMT(settings_str(record, FIELD_ADDRESS)));
-	if (listener->tls == LISTENER_NONE && !(listener->role->plain_on_loopback && listener_is_loopback(&address)))
+	if (listener->tls == LISTENER_NONE &&
+	    !(listener->role->plain_on_loopback && listener_is_loopback(&address)))
 		return error_set(error, "tls: none is for components on a loopback address only");
 	return listener_read_trusted(listener, record, error);
 }
@@ -238,7 +265,8 @@ listener_failed(const struct listener *listener, const char *what, struct iris_e
 	error_set(error, "cannot %s: %s", what, strerror(code));
 	error_detail(error, "%s", listener->name);
 	if (code == EADDRINUSE)
-		return error_hint(error, "another server listens there; stop it or choose another port");
+		return error_hint(error,
+				  "another server listens there; stop it or choose another port");
 	if (code == EACCES)
 		return error_hint(error, "ports below 1024 need CAP_NET_BIND_SERVICE");
 	if (code == EADDRNOTAVAIL)
@@ -254,16 +282,18 @@ listener_set_name(struct listener *listener, const struct sockaddr_storage *addr
 	bool is_ipv4 = address->ss_family == AF_INET;
 	char text[INET6_ADDRSTRLEN] = "";
 
-	inet_ntop(address->ss_family, is_ipv4 ? (const void *)&in->sin_addr : (const void *)&in6->sin6_addr, text,
+	inet_ntop(address->ss_family,
+		  is_ipv4 ? (const void *)&in->sin_addr : (const void *)&in6->sin6_addr, text,
 		  sizeof(text));
 	listener->port = ntohs(is_ipv4 ? in->sin_port : in6->sin6_port);
-	snprintf(listener->name, sizeof(listener->name), is_ipv4 ? "%s:%u" : "[%s]:%u", text, listener->port);
+	snprintf(listener->name, sizeof(listener->name), is_ipv4 ? "%s:%u" : "[%s]:%u", text,
+		 listener->port);
 }
 
 /* Sockets after the first share its port, also when the kernel chose it. */
 static bool
-listener_bind(struct listener *listener, struct listener_socket *socket_, struct sockaddr_storage *address,
-	      socklen_t len, struct iris_error *error)
+listener_bind(struct listener *listener, struct listener_socket *socket_,
+	      struct sockaddr_storage *address, socklen_t len, struct iris_error *error)
 {
 	static const int on = 1;
 	int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -284,12 +314,12 @@ listener_bind(struct listener *listener, struct listener_socket *socket_, struct
 }
 
 /*
- * SO_REUSEPORT lets a second server of the same user bind too and take half of the connections in silence.
- * Another one that listens is found by binding once without it.
+ * SO_REUSEPORT lets a second server of the same user bind too and take half of the connections in
+ * silence. Another one that listens is found by binding once without it.
  */
 static bool
-listener_check_free(const struct listener *listener, const struct sockaddr_storage *address, socklen_t len,
-		    struct iris_error *error)
+listener_check_free(const struct listener *listener, const struct sockaddr_storage *address,
+		    socklen_t len, struct iris_error *error)
 {
 	static const int on = 1;
 	int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -308,7 +338,8 @@ listener_check_free(const struct listener *listener, const struct sockaddr_stora
 }
 
 static bool
-listener_open(struct listener *listener, const struct iris_settings *record, struct iris_error *error)
+listener_open(struct listener *listener, const struct iris_settings *record,
+	      struct iris_error *error)
 {
 	struct iris_str where = settings_where(record, FIELD_ADDRESS);
 	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
@@ -349,7 +380,9 @@ listen_open(struct iris_error *error)
 	for (; listener_count < count; listener_count++) {
 		struct listener *listener = &listeners[listener_count];
 
-		if (!listener_open(listener, settings_record(settings, OPT_LISTENERS, listener_count), error)) {
+		if (!listener_open(listener,
+				   settings_record(settings, OPT_LISTENERS, listener_count),
+				   error)) {
 			listener_count++;
 			listen_close();
 			return false;
@@ -412,30 +445,40 @@ static const char *const tls_choices[] = { "starttls", "direct", "none", NULL };
 
 static const struct iris_option listener_fields[] = {
 	[FIELD_ADDRESS] = { "address", IRIS_OPT_STRING, NULL, .min = 2, .max = INET6_ADDRSTRLEN - 1,
-		.help = "An IPv4 or IPv6 address; \"::\" and \"0.0.0.0\" stand for all of their kind." },
-	[FIELD_PORT] = { "port", IRIS_OPT_INT, NULL, .min = 0, .max = 65535, .help = "0: any that is free." },
-	[FIELD_ROLE] = { "role", IRIS_OPT_STRING, "c2s", .min = 1, .max = 32, .help = "For whom: c2s, component." },
+			    .help = "An IPv4 or IPv6 address; \"::\" and \"0.0.0.0\" stand for all "
+				    "of their kind." },
+	[FIELD_PORT] = { "port", IRIS_OPT_INT, NULL, .min = 0, .max = 65535,
+			 .help = "0: any that is free." },
+	[FIELD_ROLE] = { "role", IRIS_OPT_STRING, "c2s", .min = 1, .max = 32,
+			 .help = "For whom: c2s, component." },
 	[FIELD_TLS] = { "tls", IRIS_OPT_CHOICE, "starttls", .choices = tls_choices,
-		.help = "starttls: XMPP asks for it; direct: from the first byte; none: for components, loopback only." },
+			.help = "starttls: XMPP asks for it; direct: from the first byte; none: "
+				"for components, loopback only." },
 	[FIELD_PROXY] = { "proxy-protocol", IRIS_OPT_BOOL, "false",
-		.help = "Whether a load balancer sends a PROXY header, version 2, first." },
+			  .help = "Whether a load balancer sends a PROXY header, version 2, "
+				  "first." },
 	[FIELD_TRUSTED] = { "trusted-proxies", IRIS_OPT_STRINGS, .optional = true,
-		.help = "The networks load balancers connect from." },
+			    .help = "The networks load balancers connect from." },
 	[FIELD_BACKLOG] = { "backlog", IRIS_OPT_INT, "1024", .min = 1, .max = 65535,
-		.help = "How many connections the kernel keeps waiting, for each worker." },
+			    .help = "How many connections the kernel keeps waiting, for each "
+				    "worker." },
 	IRIS_OPTIONS_END,
 };
 
 static const struct iris_option listen_options[] = {
-	[OPT_LISTENERS] = { "listeners", IRIS_OPT_RECORDS, .optional = true, .fields = listener_fields,
-		.help = "Where connections are accepted." },
-	[OPT_STRANGERS] = { "max-unauthenticated", IRIS_OPT_INT, "10000", .min = 1, .max = 1000000, .reloadable = true,
-		.help = "How many connections may be open that have not signed in." },
-	[OPT_STRANGERS_PER_ADDRESS] = { "max-unauthenticated-per-address", IRIS_OPT_INT, "100", .min = 1, .max = 1000000,
-		.reloadable = true,
-		.help = "The same from one IPv4 address or one IPv6 network of 64 bits." },
-	[OPT_ACCEPT_BUDGET] = { "accept-budget", IRIS_OPT_INT, "64", .min = 1, .max = 4096, .reloadable = true,
-		.help = "How many connections a worker accepts before it looks after the others again." },
+	[OPT_LISTENERS] = { "listeners", IRIS_OPT_RECORDS, .optional = true,
+			    .fields = listener_fields, .help = "Where connections are accepted." },
+	[OPT_STRANGERS] = { "max-unauthenticated", IRIS_OPT_INT, "10000", .min = 1, .max = 1000000,
+			    .reloadable = true,
+			    .help = "How many connections may be open that have not signed in." },
+	[OPT_STRANGERS_PER_ADDRESS] = { "max-unauthenticated-per-address", IRIS_OPT_INT, "100",
+					.min = 1, .max = 1000000, .reloadable = true,
+					.help = "The same from one IPv4 address or one IPv6 "
+						"network of 64 bits." },
+	[OPT_ACCEPT_BUDGET] = { "accept-budget", IRIS_OPT_INT, "64", .min = 1, .max = 4096,
+				.reloadable = true,
+				.help = "How many connections a worker accepts before it looks "
+					"after the others again." },
 	IRIS_OPTIONS_END,
 };
 

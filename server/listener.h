@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Listening sockets: one for each worker and address (SO_REUSEPORT), all opened by the main thread before it
- * gives up its privileges.  Main thread, outside a fiber.
+ * Listening sockets: one for each worker and address (SO_REUSEPORT), all opened by the main thread
+ * before it gives up its privileges.  Main thread, outside a fiber.
  */
 #ifndef IRIS_LISTENER_H
 #define IRIS_LISTENER_H
@@ -13,15 +13,15 @@ enum listener_tls { LISTENER_STARTTLS, LISTENER_DIRECT, LISTENER_NONE };
 
 /* What a connection needs to know of where it came in; it lives until listen_close(). */
 struct listener {
-	char name[80];                       /* "[::1]:5222" */
+	char name[80]; /* "[::1]:5222" */
 	const struct iris_stream_role *role;
 	enum listener_tls tls;
-	bool proxy;                          /* PROXY headers are expected, from trusted networks only */
+	bool proxy; /* PROXY headers are expected, from trusted networks only */
 	struct proxy_network *trusted;
 	size_t trusted_count;
-	uint16_t port;                       /* the real one, when 0 was asked for */
+	uint16_t port; /* the real one, when 0 was asked for */
 	int backlog;
-	struct listener_socket *sockets;     /* one for each worker */
+	struct listener_socket *sockets; /* one for each worker */
 	size_t socket_count;
 };
 

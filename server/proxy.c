@@ -10,11 +10,18 @@
 
 #define TLV_CRC32C 0x03
 
-enum { COMMAND_LOCAL = 0x20, COMMAND_PROXY = 0x21, FAMILY_UNSPEC = 0x00, FAMILY_TCP4 = 0x11, FAMILY_TCP6 = 0x21 };
+enum {
+	COMMAND_LOCAL = 0x20,
+	COMMAND_PROXY = 0x21,
+	FAMILY_UNSPEC = 0x00,
+	FAMILY_TCP4 = 0x11,
+	FAMILY_TCP6 = 0x21
+};
 
 static const uint8_t proxy_signature[12] = "\r\n\r\n\0\r\nQUIT\n";
 
-/* Castagnoli's polynomial, as RFC 4960 Appendix B uses it, over the header with its own field as zero. */
+/* Castagnoli's polynomial, as RFC 4960 Appendix B uses it, over the header with its own field as
+ * zero. */
 static uint32_t
 proxy_crc32c(const uint8_t *data, size_t len, size_t zero_at)
 {
@@ -103,7 +110,8 @@ proxy_parse(const uint8_t *data, size_t len, struct proxy_header *header_r)
 	size_t total;
 
 	*header_r = (struct proxy_header){ .need = PROXY_PREFIX };
-	if (memcmp(data, proxy_signature, len < sizeof(proxy_signature) ? len : sizeof(proxy_signature)) != 0)
+	if (memcmp(data, proxy_signature,
+		   len < sizeof(proxy_signature) ? len : sizeof(proxy_signature)) != 0)
 		return PROXY_BAD;
 	if (len < PROXY_PREFIX)
 		return PROXY_MORE;
@@ -134,7 +142,8 @@ proxy_network_parse(struct iris_str text, struct proxy_network *network_r)
 	if (inet_pton(network_r->family, buf, network_r->address) != 1)
 		return false;
 	max = bits = network_r->family == AF_INET ? 32 : 128;
-	if (slash && !str_to_int((struct iris_str){ slash + 1, text.len - address.len - 1 }, 0, max, &bits))
+	if (slash &&
+	    !str_to_int((struct iris_str){ slash + 1, text.len - address.len - 1 }, 0, max, &bits))
 		return false;
 	network_r->bits = (uint8_t)bits;
 	return true;
@@ -148,16 +157,19 @@ proxy_network_has(const struct proxy_network *network, const struct sockaddr *ad
 	unsigned rest = network->bits % 8u;
 
 	if (address->sa_family == AF_INET6) {
-		const struct in6_addr *in6 = &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
+		const struct in6_addr *in6 =
+			&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
 
 		bytes = in6->s6_addr;
-		if (network->family == AF_INET) { /* a dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d */
+		if (network->family ==
+		    AF_INET) { /* a dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d */
 			if (!IN6_IS_ADDR_V4MAPPED(in6))
 				return false;
 			bytes += 12;
 		}
 	} else if (address->sa_family == AF_INET && network->family == AF_INET) {
-		bytes = (const void *)&((const struct sockaddr_in *)(const void *)address)->sin_addr;
+		bytes = (const void *)&((const struct sockaddr_in *)(const void *)address)
+				->sin_addr;
 	} else {
 		return false;
 	}

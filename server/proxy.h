@@ -10,23 +10,24 @@
 
 #include "iris/base.h"
 
-#define PROXY_PREFIX 16   /* bytes that tell how long a header is */
-#define PROXY_MAX 536     /* longest header taken: addresses and some TLVs */
+#define PROXY_PREFIX 16 /* bytes that tell how long a header is */
+#define PROXY_MAX 536 /* longest header taken: addresses and some TLVs */
 
 enum proxy_result { PROXY_BAD, PROXY_MORE, PROXY_OK };
 
 struct proxy_header {
-	size_t need;          /* PROXY_MORE: bytes the header has at least */
-	bool is_local;        /* the balancer's own connection (a health check): no address */
+	size_t need; /* PROXY_MORE: bytes the header has at least */
+	bool is_local; /* the balancer's own connection (a health check): no address */
 	struct sockaddr_storage peer;
 };
 
-/* Looks at the first bytes of a connection. PROXY_OK only when len is the header's length exactly. */
+/* Looks at the first bytes of a connection. PROXY_OK only when len is the header's length exactly.
+ */
 enum proxy_result proxy_parse(const uint8_t *data, size_t len, struct proxy_header *header_r);
 
 /* A network, for deciding whose headers are believed. */
 struct proxy_network {
-	uint8_t family;       /* AF_INET or AF_INET6 */
+	uint8_t family; /* AF_INET or AF_INET6 */
 	uint8_t bits;
 	uint8_t address[16];
 };

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of a stream (RFC 6120 §4): accepting, input, the fiber that handles it in order, moving to the home of its
- * user, the end, and those that are idle.  A stream belongs to one worker; only stream_depart() takes it to another.
+ * The life of a stream (RFC 6120 §4): accepting, input, the fiber that handles it in order, moving
+ * to the home of its user, the end, and those that are idle.  A stream belongs to one worker; only
+ * stream_depart() takes it to another.
  *
- * What ends a stream only marks it; the end is carried out by stream_on_turn(), when no call of it is under way.
- * What is said when a stream is opened and closed is in stream_negotiation.c and stream_error.c.
+ * What ends a stream only marks it; the end is carried out by stream_on_turn(), when no call of it
+ * is under way. What is said when a stream is opened and closed is in stream_negotiation.c and
+ * stream_error.c.
  */
 #include <stdlib.h>
 
@@ -14,8 +16,9 @@
 #include "worker_private.h"
 
 #define SWEEP_MS 1000
-#define WARM_MS 1000         /* a parser is kept for so long a silence */
-#define BUSTLE_WARM 20       /* inputs in a row, none of them that long after the one before: not just a sign-in */
+#define WARM_MS 1000 /* a parser is kept for so long a silence */
+#define BUSTLE_WARM \
+	20 /* inputs in a row, none of them that long after the one before: not just a sign-in */
 #define FIBER_RETRY_MS 20
 #define PARSER_TICK_MS 50
 #define SCRATCH_MAX (256u * 1024u)
@@ -44,10 +47,12 @@ stream_assert_home(const struct iris_stream *stream)
 #define TO(name) (1u << IRIS_STREAM_##name)
 
 static const unsigned stream_steps[] = {
-	[IRIS_STREAM_HEADER] = TO(PLAIN) | TO(UNAUTHENTICATED) | TO(AUTHENTICATED) | TO(CLOSING) | TO(CLOSED),
+	[IRIS_STREAM_HEADER] =
+		TO(PLAIN) | TO(UNAUTHENTICATED) | TO(AUTHENTICATED) | TO(CLOSING) | TO(CLOSED),
 	[IRIS_STREAM_PLAIN] = TO(HANDSHAKE) | TO(CLOSING) | TO(CLOSED),
 	[IRIS_STREAM_HANDSHAKE] = TO(HEADER) | TO(CLOSED),
-	[IRIS_STREAM_UNAUTHENTICATED] = TO(HEADER) | TO(AUTHENTICATED) | TO(BOUND) | TO(CLOSING) | TO(CLOSED),
+	[IRIS_STREAM_UNAUTHENTICATED] =
+		TO(HEADER) | TO(AUTHENTICATED) | TO(BOUND) | TO(CLOSING) | TO(CLOSED),
 	[IRIS_STREAM_AUTHENTICATED] = TO(BOUND) | TO(CLOSING) | TO(CLOSED),
 	[IRIS_STREAM_BOUND] = TO(CLOSING) | TO(CLOSED),
 	[IRIS_STREAM_CLOSING] = TO(CLOSED),
@@ -181,7 +186,8 @@ static bool
 stream_is_stanza(const struct iris_element *element)
 {
 	return str_is(element->ns, NS_CLIENT) &&
-	       (str_is(element->name, "message") || str_is(element->name, "presence") || str_is(element->name, "iq"));
+	       (str_is(element->name, "message") || str_is(element->name, "presence") ||
+		str_is(element->name, "iq"));
 }
 
 static void
@@ -205,7 +211,8 @@ stream_pass_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p)
 static void
 stream_answer_malformed(struct iris_stream *stream, struct iris_stanza *stanza)
 {
-	struct iris_stanza *error = stanza_error(stanza, &(struct iris_refusal){ .condition = IRIS_JID_MALFORMED });
+	struct iris_stanza *error =
+		stanza_error(stanza, &(struct iris_refusal){ .condition = IRIS_JID_MALFORMED });
 
 	if (!error)
 		return;
@@ -215,11 +222,12 @@ stream_answer_malformed(struct iris_stream *stream, struct iris_stanza *stanza)
 }
 
 /*
- * §8.3.3.8: an address that is none goes back to the client. The stanza without addresses stands for it, also
- * where stanzas are counted: the client counts it as sent.
+ * §8.3.3.8: an address that is none goes back to the client. The stanza without addresses stands
+ * for it, also where stanzas are counted: the client counts it as sent.
  */
 static void
-stream_handle_malformed(struct iris_stream *stream, struct iris_arena **arena_p, struct iris_element *root)
+stream_handle_malformed(struct iris_stream *stream, struct iris_arena **arena_p,
+			struct iris_element *root)
 {
 	struct iris_stream_ticket ticket = { .stream = stream };
 	const char *condition;
@@ -239,7 +247,8 @@ stream_handle_malformed(struct iris_stream *stream, struct iris_arena **arena_p,
 }
 
 static void
-stream_handle_stanza(struct iris_stream *stream, struct iris_arena **arena_p, struct iris_element *root)
+stream_handle_stanza(struct iris_stream *stream, struct iris_arena **arena_p,
+		     struct iris_element *root)
 {
 	const char *condition;
 	struct iris_stanza *stanza = stanza_from_element(*arena_p, root, &condition);
@@ -259,7 +268,8 @@ stream_handle_stanza(struct iris_stream *stream, struct iris_arena **arena_p, st
 }
 
 static void
-stream_handle_element(struct iris_stream *stream, struct iris_arena **arena_p, struct iris_element *element)
+stream_handle_element(struct iris_stream *stream, struct iris_arena **arena_p,
+		      struct iris_element *element)
 {
 	const struct iris_stream_handler *handler;
 	const struct iris_module *module;
@@ -291,21 +301,15 @@ stream_handle_next(struct iris_stream *stream)
 	struct xml_error error;
 
 	switch (xml_parser_next(stream->parser, &arena, &element)) {
-	case XML_EVENT_NONE:
-		return false;
-	case XML_EVENT_HEADER:
-		stream_handle_header(stream, element);
-		break;
-	case XML_EVENT_ELEMENT:
-		stream_handle_element(stream, &arena, element);
-		break;
-	case XML_EVENT_CLOSED:
-		stream_handle_closing_tag(stream);
-		return false;
+	case XML_EVENT_NONE: return false;
+	case XML_EVENT_HEADER: stream_handle_header(stream, element); break;
+	case XML_EVENT_ELEMENT: stream_handle_element(stream, &arena, element); break;
+	case XML_EVENT_CLOSED: stream_handle_closing_tag(stream); return false;
 	case XML_EVENT_ERROR:
 		error = xml_parser_error(stream->parser);
 		stream_error(stream, error.condition, error.text);
-		connection_finish(stream->connection); /* also when our closing tag was out already */
+		connection_finish(
+			stream->connection); /* also when our closing tag was out already */
 		return false;
 	}
 	arena_unref(&arena);
@@ -336,8 +340,8 @@ stream_go_on_later(struct iris_stream *stream, int64_t milliseconds)
 }
 
 /*
- * The user in memory, who is needed soon anyway, knows the account: whoever locks or removes it lets
- * the user go.  Who unlocks it does not, so "locked" is no answer.
+ * The user in memory, who is needed soon anyway, knows the account: whoever locks or removes it
+ * lets the user go.  Who unlocks it does not, so "locked" is no answer.
  */
 static bool
 stream_take_account_of_user(struct iris_stream *stream)
@@ -351,7 +355,8 @@ stream_take_account_of_user(struct iris_stream *stream)
 	return usable;
 }
 
-/* The account as it is now, at home: SECURITY: it may have been locked while the client signed in elsewhere. */
+/* The account as it is now, at home: SECURITY: it may have been locked while the client signed in
+ * elsewhere. */
 static void
 stream_check_account(struct iris_stream *stream)
 {
@@ -392,7 +397,8 @@ stream_run_end(struct iris_stream *stream, bool deferred)
 	stream_touch(stream);
 }
 
-/* Handles what the parser has, in order. Usually it never waits, and is over when stream_pump() goes on. */
+/* Handles what the parser has, in order. Usually it never waits, and is over when stream_pump()
+ * goes on. */
 static void
 stream_run(void *arg)
 {
@@ -404,7 +410,8 @@ stream_run(void *arg)
 	stream->runner = &runner;
 	if (stream->arrival)
 		stream_run_arrival(stream);
-	while (runner.stream && !stream->arrival && stream->state != IRIS_STREAM_CLOSED && more && budget-- > 0)
+	while (runner.stream && !stream->arrival && stream->state != IRIS_STREAM_CLOSED && more &&
+	       budget-- > 0)
 		more = stream_handle_next(stream);
 	if (!runner.stream)
 		return;
@@ -413,8 +420,8 @@ stream_run(void *arg)
 }
 
 /*
- * Sees to it that a fiber handles what is there. While one is under way, or none can be had, nothing is
- * read: what is not handled waits in the kernel, and with the peer.
+ * Sees to it that a fiber handles what is there. While one is under way, or none can be had,
+ * nothing is read: what is not handled waits in the kernel, and with the peer.
  */
 static void
 stream_pump(struct iris_stream *stream)
@@ -473,7 +480,9 @@ stream_on_ended(void *owner, const char *reason)
 }
 
 static const struct connection_handler stream_connection_handler = {
-	.secured = stream_on_secured, .input = stream_on_input, .ended = stream_on_ended,
+	.secured = stream_on_secured,
+	.input = stream_on_input,
+	.ended = stream_on_ended,
 };
 
 /* --- coming and going --- */
@@ -530,8 +539,8 @@ stream_arrive(struct iris_mail *mail)
 }
 
 /*
- * The only way between workers, at the end of a turn: no event of it is left here, and after worker_post()
- * it is not touched any more.
+ * The only way between workers, at the end of a turn: no event of it is left here, and after
+ * worker_post() it is not touched any more.
  */
 static void
 stream_depart(struct iris_stream *stream)
@@ -623,9 +632,13 @@ stream_accept(const struct listener *listener, int fd, const struct sockaddr *pe
 	stream->refs = 1;
 	stream->turn.fn = stream_on_turn;
 	stream->connection = connection_open(&(struct connection_setup){
-		.fd = fd, .peer = peer, .proxy = listener->proxy, .direct_tls = direct,
+		.fd = fd,
+		.peer = peer,
+		.proxy = listener->proxy,
+		.direct_tls = direct,
 		.alpn = strcmp(stream->role->ns, NS_CLIENT) == 0 ? "xmpp-client" : NULL,
-		.handler = &stream_connection_handler, .owner = stream });
+		.handler = &stream_connection_handler,
+		.owner = stream });
 	if (!stream->connection) {
 		free(stream);
 		return false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What others ask of a stream and tell it (iris/stream.h): who it is, references, authentication done, bound.  The
- * stream's worker.
+ * What others ask of a stream and tell it (iris/stream.h): who it is, references, authentication
+ * done, bound.  The stream's worker.
  */
 #include <stdlib.h>
 
@@ -83,7 +83,8 @@ stream_claimed_jid(const struct iris_stream *stream)
 void *
 stream_peer_certificate(const struct iris_stream *stream)
 {
-	return stream_is_secure(stream) ? tls_peer_certificate(connection_ssl(stream->connection)) : NULL;
+	return stream_is_secure(stream) ? tls_peer_certificate(connection_ssl(stream->connection)) :
+					  NULL;
 }
 
 void **
@@ -105,7 +106,8 @@ stream_channel_bindings(struct iris_stream *stream)
 {
 	static const char *const none[] = { NULL };
 
-	return stream_is_secure(stream) ? tls_channel_bindings(connection_ssl(stream->connection)) : none;
+	return stream_is_secure(stream) ? tls_channel_bindings(connection_ssl(stream->connection)) :
+					  none;
 }
 
 /* --- references --- */
@@ -150,8 +152,8 @@ stream_set_jid(struct iris_stream *stream, const struct iris_jid *jid)
 }
 
 /*
- * The move itself waits for the end of the turn, when neither the caller nor the connection's read loop is on the
- * stack any more.
+ * The move itself waits for the end of the turn, when neither the caller nor the connection's read
+ * loop is on the stack any more.
  */
 void
 stream_authenticated(struct iris_stream *stream, const struct iris_jid *jid, bool restart,
@@ -302,7 +304,8 @@ stream_stanza_limit(const struct iris_stream *stream)
 {
 	bool known = !jid_is_none(&stream->jid);
 
-	return (size_t)stream_option(known ? STREAM_OPT_STANZA_SIZE : STREAM_OPT_STANZA_SIZE_BEFORE);
+	return (size_t)stream_option(known ? STREAM_OPT_STANZA_SIZE :
+					     STREAM_OPT_STANZA_SIZE_BEFORE);
 }
 
 int64_t

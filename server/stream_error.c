@@ -1,17 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How streams end (RFC 6120 §4.4, §4.9).  The stream's worker.  Nothing is freed here: the end is carried out
- * when the turn ends, so callers may still look at the stream.
+ * How streams end (RFC 6120 §4.4, §4.9).  The stream's worker.  Nothing is freed here: the end is
+ * carried out when the turn ends, so callers may still look at the stream.
  */
 #include "stream_private.h"
 
 /* RFC 6120 §4.9.3; an unknown name is a bug. */
 static const char *const stream_conditions[] = {
-	"bad-format", "bad-namespace-prefix", "conflict", "connection-timeout", "host-gone", "host-unknown",
-	"improper-addressing", "internal-server-error", "invalid-from", "invalid-namespace", "invalid-xml",
-	"not-authorized", "not-well-formed", "policy-violation", "remote-connection-failed", "reset",
-	"resource-constraint", "restricted-xml", "see-other-host", "system-shutdown", "undefined-condition",
-	"unsupported-encoding", "unsupported-feature", "unsupported-stanza-type", "unsupported-version",
+	"bad-format",
+	"bad-namespace-prefix",
+	"conflict",
+	"connection-timeout",
+	"host-gone",
+	"host-unknown",
+	"improper-addressing",
+	"internal-server-error",
+	"invalid-from",
+	"invalid-namespace",
+	"invalid-xml",
+	"not-authorized",
+	"not-well-formed",
+	"policy-violation",
+	"remote-connection-failed",
+	"reset",
+	"resource-constraint",
+	"restricted-xml",
+	"see-other-host",
+	"system-shutdown",
+	"undefined-condition",
+	"unsupported-encoding",
+	"unsupported-feature",
+	"unsupported-stanza-type",
+	"unsupported-version",
 };
 
 static bool
@@ -27,11 +47,13 @@ stream_is_condition(const char *condition)
 static bool
 stream_can_speak(const struct iris_stream *stream)
 {
-	return !stream->lost && stream->state != IRIS_STREAM_HANDSHAKE && stream->state < IRIS_STREAM_CLOSING;
+	return !stream->lost && stream->state != IRIS_STREAM_HANDSHAKE &&
+	       stream->state < IRIS_STREAM_CLOSING;
 }
 
 static void
-stream_write_error(struct iris_strbuf *buf, const char *condition, const char *text, const struct iris_element *app)
+stream_write_error(struct iris_strbuf *buf, const char *condition, const char *text,
+		   const struct iris_element *app)
 {
 	strbuf_printf(buf, "<stream:error><%s xmlns='" NS_STREAMS "'/>", condition);
 	if (text) {
@@ -62,8 +84,9 @@ stream_error_app(struct iris_stream *stream, const char *condition, const char *
 	stream_write_error(&buf, condition, text, app);
 	stream_send_text(stream, &buf);
 	stream_count_metric(STREAM_METRIC_ERRORS, 1);
-	LOG(IRIS_LOG_INFO, "stream", "error", LOG_CSTR("condition", condition), LOG_CSTR("text", text),
-	    LOG_STR("address", stream_peer_address(stream)), LOG_JID("jid", jid_full(&stream->jid)));
+	LOG(IRIS_LOG_INFO, "stream", "error", LOG_CSTR("condition", condition),
+	    LOG_CSTR("text", text), LOG_STR("address", stream_peer_address(stream)),
+	    LOG_JID("jid", jid_full(&stream->jid)));
 	stream->orderly = true;
 	stream_move_to_state(stream, IRIS_STREAM_CLOSING);
 	connection_finish(stream->connection);
@@ -116,6 +139,7 @@ stream_cut(struct iris_stream *stream, const char *reason)
 		return;
 	if (!stream->orderly)
 		stream_count_metric(STREAM_METRIC_LOST, 1);
-	LOG(IRIS_LOG_DEBUG, "stream", "ended", LOG_CSTR("reason", reason), LOG_STR("id", stream_id(stream)));
+	LOG(IRIS_LOG_DEBUG, "stream", "ended", LOG_CSTR("reason", reason),
+	    LOG_STR("id", stream_id(stream)));
 	stream_move_to_state(stream, IRIS_STREAM_CLOSED);
 }

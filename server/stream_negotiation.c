@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Negotiating a stream: headers (RFC 6120 §4.7), features (§4.3.2), STARTTLS (§5).  The stream's worker; handlers
- * run on its fiber.  It does not authenticate (sasl.c) and does not bind (bind.c).
+ * Negotiating a stream: headers (RFC 6120 §4.7), features (§4.3.2), STARTTLS (§5).  The stream's
+ * worker; handlers run on its fiber.  It does not authenticate (sasl.c) and does not bind (bind.c).
  */
 #include <stdlib.h>
 
@@ -46,7 +46,8 @@ stream_send_header(struct iris_stream *stream, const struct iris_element *header
 {
 	struct iris_strbuf buf = stream_buffer();
 
-	strbuf_printf(&buf, "<?xml version='1.0'?><stream:stream xmlns='%s' xmlns:stream='" NS_STREAM "'",
+	strbuf_printf(&buf,
+		      "<?xml version='1.0'?><stream:stream xmlns='%s' xmlns:stream='" NS_STREAM "'",
 		      stream->role->ns);
 	stream_write_attr(&buf, "id", stream_make_id(stream));
 	stream_write_attr(&buf, "from", stream_own_name(stream, header));
@@ -68,7 +69,8 @@ struct stream_fault {
 #define STREAM_NO_FAULT ((struct stream_fault){ NULL, NULL })
 #define STREAM_FAULT(condition_, text_) ((struct stream_fault){ (condition_), (text_) })
 
-/* §4.7.5: "1.0" or later; the minor number does not matter. A component's stream has none (XEP-0114). */
+/* §4.7.5: "1.0" or later; the minor number does not matter. A component's stream has none
+ * (XEP-0114). */
 static struct stream_fault
 stream_check_version(struct iris_stream *stream, struct iris_str version)
 {
@@ -92,7 +94,8 @@ stream_take_lang(struct iris_stream *stream, struct iris_str lang)
 	for (size_t i = 0; i < lang.len; i++) {
 		char c = lang.base[i];
 
-		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-'))
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		      c == '-'))
 			return;
 	}
 	if (!str_copy_to(stream->lang, sizeof(stream->lang), lang))
@@ -113,7 +116,8 @@ stream_check_from(struct iris_stream *stream, const struct iris_element *header)
 	if (!jid_parse(header->arena, from, &jid))
 		return STREAM_FAULT("invalid-from", "the stream header's from is not an address");
 	if (!jid_is_none(&stream->jid) && !jid_bare_equal(&jid, &stream->jid))
-		return STREAM_FAULT("invalid-from", "the stream header's from is not who signed in");
+		return STREAM_FAULT("invalid-from",
+				    "the stream header's from is not who signed in");
 	stream->claimed = str_dup(jid_bare(&jid));
 	return STREAM_NO_FAULT;
 }
@@ -128,9 +132,11 @@ stream_check_to(struct iris_stream *stream, const struct iris_element *header)
 	if (str_is_none(to))
 		return STREAM_FAULT("improper-addressing", "the stream header has no to");
 	if (!jid_parse(header->arena, to, &jid) || jid.node_len > 0 || !jid_is_bare(&jid))
-		return STREAM_FAULT("improper-addressing", "the stream header's to is not a domain");
+		return STREAM_FAULT("improper-addressing",
+				    "the stream header's to is not a domain");
 	stream->host = host_find(jid_domain(&jid));
-	if (stream->role->serves ? !stream->role->serves(stream, jid_domain(&jid)) : !stream->host) {
+	if (stream->role->serves ? !stream->role->serves(stream, jid_domain(&jid)) :
+				   !stream->host) {
 		stream->host = NULL;
 		return STREAM_FAULT("host-unknown", NULL);
 	}
@@ -149,7 +155,8 @@ stream_check_header(struct iris_stream *stream, const struct iris_element *heade
 	if (!str_is(header->name, "stream"))
 		return STREAM_FAULT("bad-format", "the root is not <stream/>");
 	if (!str_is(xml_parser_content_ns(stream->parser), stream->role->ns))
-		return STREAM_FAULT("invalid-namespace", "another default namespace is expected here");
+		return STREAM_FAULT("invalid-namespace",
+				    "another default namespace is expected here");
 	stream_take_lang(stream, element_lang(header));
 	fault = stream_check_to(stream, header);
 	if (!fault.condition)
@@ -191,7 +198,8 @@ stream_handle_header(struct iris_stream *stream, const struct iris_element *head
 static void
 stream_add_features(struct iris_stream *stream, struct iris_element *features)
 {
-	if (stream->state == IRIS_STREAM_PLAIN) { /* §5.3.1: mandatory-to-negotiate, so nothing else matters */
+	if (stream->state ==
+	    IRIS_STREAM_PLAIN) { /* §5.3.1: mandatory-to-negotiate, so nothing else matters */
 		element_add(element_add(features, "starttls", NS_TLS), "required", NULL);
 		return;
 	}
@@ -214,7 +222,7 @@ stream_send_features(struct iris_stream *stream)
 	stream_add_features(stream, features);
 	buf = stream_buffer();
 	strbuf_add(&buf, IRIS_STR("<stream:features>"));
-	ELEMENT_FOREACH(feature, features)
+	ELEMENT_FOREACH (feature, features)
 		element_write(&buf, feature, str_from(stream->role->ns));
 	strbuf_add(&buf, IRIS_STR("</stream:features>"));
 	stream_send_text(stream, &buf);
@@ -260,8 +268,9 @@ stream_handle_starttls(struct iris_stream *stream, struct iris_element *element)
 		return;
 	}
 	/*
-	 * SECURITY: what came in the clear behind <starttls/> would be taken for what the client says under
-	 * TLS (command injection): it is forgotten with the parser, and so is all that was negotiated.
+	 * SECURITY: what came in the clear behind <starttls/> would be taken for what the client
+	 * says under TLS (command injection): it is forgotten with the parser, and so is all that
+	 * was negotiated.
 	 */
 	xml_parser_restart(stream->parser);
 	stream->header_sent = false;

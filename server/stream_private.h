@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Streams (RFC 6120 §4) between the files of the core.  See iris/stream.h for what a stream is, and "Streams" in
- * server/README.md for its life.
+ * Streams (RFC 6120 §4) between the files of the core.  See iris/stream.h for what a stream is, and
+ * "Streams" in server/README.md for its life.
  *
  *   stream.c              its life: accepting, input, the fiber, moving, the end, idle streams
  *   stream_negotiation.c  headers, features, STARTTLS
@@ -20,12 +20,14 @@
 /* --- for others in the core --- */
 
 /* A connection was accepted; takes over fd. False: not let in, closed. The worker that accepts. */
-IRIS_MUST_CHECK bool stream_accept(const struct listener *listener, int fd, const struct sockaddr *peer);
-/* Links a session (session_create, session_attach), which makes the stream BOUND; NULL: detached. */
+IRIS_MUST_CHECK bool stream_accept(const struct listener *listener, int fd,
+				   const struct sockaddr *peer);
+/* Links a session (session_create, session_attach): the stream is BOUND; NULL: detached. */
 void stream_set_session(struct iris_stream *stream, struct iris_session *session);
 /*
- * Ends all streams of all workers with this stream error, waits until what is pending is written, at most
- * timeout_ms, then cuts what is left. Main thread, while the workers run; nothing is accepted any more.
+ * Ends all streams of all workers with this stream error, waits until what is pending is
+ * written, at most timeout_ms, then cuts what is left. Main thread, while the workers run;
+ * nothing is accepted any more.
  */
 void streams_close_all(const char *condition, unsigned timeout_ms);
 /* After a reload: ends those whose domain is served no more. Main thread. */
@@ -77,10 +79,10 @@ struct iris_stream {
 	struct iris_session *session;
 	struct iris_jid jid;             /* bare; owns its text; none before authentication */
 	struct iris_account account;
-	char *claimed;                   /* `from` of the header, prepared; NULL after authentication */
+	char *claimed;                   /* `from` of the header, prepared; NULL once signed in */
 	void **slots;
 	struct iris_turn turn;
-	struct iris_timer again;         /* goes on later: budget used up, no fiber, a parser's tick */
+	struct iris_timer again;         /* goes on later: budget, no fiber, a parser's tick */
 	TAILQ_ENTRY(iris_stream) link;   /* in streams_here()->lists[list] */
 	TAILQ_ENTRY(iris_stream) warm_link;
 	int64_t since_ms;                /* in its list; lists are in this order */
@@ -141,18 +143,36 @@ extern const struct iris_iq bind_iq[];
 /* --- stream_settings.c --- */
 
 enum stream_option {
-	STREAM_OPT_STANZA_SIZE_BEFORE, STREAM_OPT_STANZA_SIZE, STREAM_OPT_TOKEN_SIZE, STREAM_OPT_DEPTH,
-	STREAM_OPT_ATTRIBUTES, STREAM_OPT_NODES, STREAM_OPT_BUDGET, STREAM_OPT_OUTPUT_LIMIT, STREAM_OPT_NEGOTIATION,
-	STREAM_OPT_CLOSE, STREAM_OPT_KEEPALIVE, STREAM_OPT_WHITESPACE, STREAM_OPT_DEAD_PEER, STREAM_OPT_IDLE,
-	STREAM_OPT_CONFLICT, STREAM_OPT_PARSERS,
+	STREAM_OPT_STANZA_SIZE_BEFORE,
+	STREAM_OPT_STANZA_SIZE,
+	STREAM_OPT_TOKEN_SIZE,
+	STREAM_OPT_DEPTH,
+	STREAM_OPT_ATTRIBUTES,
+	STREAM_OPT_NODES,
+	STREAM_OPT_BUDGET,
+	STREAM_OPT_OUTPUT_LIMIT,
+	STREAM_OPT_NEGOTIATION,
+	STREAM_OPT_CLOSE,
+	STREAM_OPT_KEEPALIVE,
+	STREAM_OPT_WHITESPACE,
+	STREAM_OPT_DEAD_PEER,
+	STREAM_OPT_IDLE,
+	STREAM_OPT_CONFLICT,
+	STREAM_OPT_PARSERS,
 };
 enum { STREAM_CONFLICT_REPLACE, STREAM_CONFLICT_REFUSE, STREAM_CONFLICT_RENAME };
 
 int64_t stream_option(enum stream_option option);
 
 enum stream_metric {
-	STREAM_METRIC_OPEN, STREAM_METRIC_BOUND, STREAM_METRIC_STANZAS_IN, STREAM_METRIC_STANZAS_OUT,
-	STREAM_METRIC_BYTES_IN, STREAM_METRIC_BYTES_OUT, STREAM_METRIC_MOVES, STREAM_METRIC_ERRORS,
+	STREAM_METRIC_OPEN,
+	STREAM_METRIC_BOUND,
+	STREAM_METRIC_STANZAS_IN,
+	STREAM_METRIC_STANZAS_OUT,
+	STREAM_METRIC_BYTES_IN,
+	STREAM_METRIC_BYTES_OUT,
+	STREAM_METRIC_MOVES,
+	STREAM_METRIC_ERRORS,
 	STREAM_METRIC_LOST,
 };
 void stream_count_metric(enum stream_metric metric, int64_t amount);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TLS contexts: 1.2 and 1.3, forward-secret AEAD suites, session tickets under keys that rotate, stapling
- * (P1.1).  Any thread; everything shared is immutable or behind the lock of the ticket keys.
- * Client certificates are asked for only when the option client-ca names who is trusted to issue them;
- * the handshake never fails because of one, it is just not shown to anybody then.
+ * TLS contexts: 1.2 and 1.3, forward-secret AEAD suites, session tickets under keys that rotate,
+ * stapling (P1.1).  Any thread; everything shared is immutable or behind the lock of the ticket
+ * keys. Client certificates are asked for only when the option client-ca names who is trusted to
+ * issue them; the handshake never fails because of one, it is just not shown to anybody then.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +43,8 @@ static struct {
 	time_t made;
 } tickets = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-/* SECURITY: who steals a ticket key reads the TLS 1.2 sessions resumed under it; so none lives long. */
+/* SECURITY: who steals a ticket key reads the TLS 1.2 sessions resumed under it; so none lives
+ * long. */
 static bool
 ticket_keys_rotate(void)
 {
@@ -82,14 +83,15 @@ ticket_key_get(const uint8_t *name, struct ticket_key *key_r)
 }
 
 static int
-tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
-	      int sealing)
+tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
+	      EVP_MAC_CTX *mac, int sealing)
 {
 	struct ticket_key key;
 	int generation = ticket_key_get(sealing ? NULL : name, &key), ok;
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, key.hmac, sizeof(key.hmac)),
-		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)(uintptr_t)"sha256", 0),
+		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST,
+						 (char *)(uintptr_t) "sha256", 0),
 		OSSL_PARAM_construct_end(),
 	};
 
@@ -111,7 +113,8 @@ tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *
 
 /* --- callbacks of a context --- */
 
-/* A verdict on the client's chain without ending the handshake; tls_peer_certificate() looks at it. */
+/* A verdict on the client's chain without ending the handshake; tls_peer_certificate() looks at it.
+ */
 static int
 tls_on_verify(X509_STORE_CTX *store, void *arg)
 {
@@ -121,8 +124,8 @@ tls_on_verify(X509_STORE_CTX *store, void *arg)
 }
 
 static int
-tls_on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in, unsigned in_len,
-	    void *arg)
+tls_on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
+	    unsigned in_len, void *arg)
 {
 	const char *wanted = SSL_get_app_data(ssl);
 	size_t len;
@@ -137,7 +140,8 @@ tls_on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const u
 			return SSL_TLSEXT_ERR_OK;
 		}
 	}
-	/* SECURITY: speaking XMPP to who asked for HTTP is how cross-protocol attacks begin (RFC 7301 §3.2). */
+	/* SECURITY: speaking XMPP to who asked for HTTP is how cross-protocol attacks begin (RFC
+	 * 7301 §3.2). */
 	return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
@@ -207,8 +211,10 @@ tls_on_status(SSL *ssl, void *arg)
 const char *
 tls_reason(void)
 {
-	unsigned long code = ERR_peek_error(); /* the first one is the cause, the others what it led to */
-	const char *reason = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
+	unsigned long code =
+		ERR_peek_error(); /* the first one is the cause, the others what it led to */
+	const char *reason = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) :
+						      ERR_reason_error_string(code);
 
 	ERR_clear_error();
 	return reason ? reason : "unknown";
@@ -225,7 +231,8 @@ tls_time_of(const ASN1_TIME *time_)
 static void
 tls_warn_of_expiry(SSL_CTX *context, const char *path)
 {
-	int64_t left = (int64_t)tls_time_of(X509_get0_notAfter(SSL_CTX_get0_certificate(context))) - time(NULL);
+	int64_t left = (int64_t)tls_time_of(X509_get0_notAfter(SSL_CTX_get0_certificate(context))) -
+		       time(NULL);
 	struct iris_error error;
 
 	if (left > option_int(&tls_self, OPT_EXPIRY_WARNING) / 1000)
@@ -233,10 +240,12 @@ tls_warn_of_expiry(SSL_CTX *context, const char *path)
 	if (left <= 0)
 		error_set(&error, "the certificate has expired");
 	else
-		error_set(&error, "the certificate expires in %lld days", (long long)(left / 86400));
+		error_set(&error, "the certificate expires in %lld days",
+			  (long long)(left / 86400));
 	error_detail(&error, "%s", path);
 	error_hint(&error, "install a renewed certificate, then reload");
-	log_error(left <= 0 ? IRIS_LOG_ERROR : IRIS_LOG_WARNING, "tls", "certificate-expiry", &error);
+	log_error(left <= 0 ? IRIS_LOG_ERROR : IRIS_LOG_WARNING, "tls", "certificate-expiry",
+		  &error);
 }
 
 /* --- making a context --- */
@@ -246,10 +255,12 @@ tls_context_set_policy(SSL_CTX *context)
 {
 	SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
 	SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-				     SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+					     SSL_OP_CIPHER_SERVER_PREFERENCE |
+					     SSL_OP_PRIORITIZE_CHACHA);
 	/* The chain is that of the file: the authorities of clients are none of its. */
 	SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-				  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
+					  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+					  SSL_MODE_NO_AUTO_CHAIN);
 	SSL_CTX_set_read_ahead(context, 1);
 	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_alpn_select_cb(context, tls_on_alpn, NULL);
@@ -274,24 +285,31 @@ static bool
 tls_context_set_suites(SSL_CTX *context, struct iris_error *error)
 {
 	if (SSL_CTX_set_ciphersuites(context, TLS_SUITES_13) != 1 ||
-	    SSL_CTX_set_cipher_list(context, TLS_SUITES_12) != 1 || SSL_CTX_set1_groups_list(context, TLS_GROUPS) != 1)
-		return error_set(error, "OpenSSL does not know the cipher suites: %s", tls_reason());
+	    SSL_CTX_set_cipher_list(context, TLS_SUITES_12) != 1 ||
+	    SSL_CTX_set1_groups_list(context, TLS_GROUPS) != 1)
+		return error_set(error, "OpenSSL does not know the cipher suites: %s",
+				 tls_reason());
 	return true;
 }
 
 static bool
-tls_context_load_identity(SSL_CTX *context, const char *certificate, const char *key, struct iris_error *error)
+tls_context_load_identity(SSL_CTX *context, const char *certificate, const char *key,
+			  struct iris_error *error)
 {
 	if (SSL_CTX_use_certificate_chain_file(context, certificate) != 1) {
 		error_set(error, "cannot read the certificate: %s", tls_reason());
 		error_detail(error, "%s", certificate);
-		return error_hint(error, "a PEM file, the host's certificate first, then its chain");
+		return error_hint(error,
+				  "a PEM file, the host's certificate first, then its chain");
 	}
 	if (SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1) {
 		error_set(error, "cannot use the private key: %s", tls_reason());
 		error_detail(error, "%s", key);
-		return error_hint(error, "a PEM file without passphrase that fits the certificate %s and that the "
-					 "server may read", certificate);
+		return error_hint(
+			error,
+			"a PEM file without passphrase that fits the certificate %s and that the "
+			"server may read",
+			certificate);
 	}
 	if (SSL_CTX_check_private_key(context) != 1) {
 		error_set(error, "the private key does not fit the certificate");
@@ -318,7 +336,8 @@ tls_context_trust_clients(SSL_CTX *context, struct iris_error *error)
 		SSL_CTX_set_cert_verify_callback(context, tls_on_verify, NULL);
 		SSL_CTX_set_session_id_context(context, (const unsigned char *)"iris", 4);
 	} else {
-		error_set(error, "cannot read the authorities of client certificates: %s", tls_reason());
+		error_set(error, "cannot read the authorities of client certificates: %s",
+			  tls_reason());
 		error_detail(error, "%s", file);
 		error_hint(error, "tls: client-ca names a PEM file of CA certificates");
 	}
@@ -370,7 +389,8 @@ tls_context_load_staple(SSL_CTX *context, const char *certificate)
 	struct tls_staple *staple = tls_staple_read(path.base);
 	struct iris_error error;
 
-	if (staple && (staple->until = tls_staple_until(staple->bytes, (long)staple->len)) > time(NULL)) {
+	if (staple &&
+	    (staple->until = tls_staple_until(staple->bytes, (long)staple->len)) > time(NULL)) {
 		SSL_CTX_set_ex_data(context, staple_index, staple);
 	} else if (staple) {
 		OPENSSL_free(staple);
@@ -383,7 +403,8 @@ tls_context_load_staple(SSL_CTX *context, const char *certificate)
 }
 
 static bool
-tls_context_fill(SSL_CTX *context, const char *certificate, const char *key, struct iris_error *error)
+tls_context_fill(SSL_CTX *context, const char *certificate, const char *key,
+		 struct iris_error *error)
 {
 	tls_context_set_policy(context);
 	tls_context_set_tickets(context);
@@ -430,7 +451,8 @@ tls_accept_new(SSL_CTX *context, int fd, const char *alpn)
 X509 *
 tls_peer_certificate(SSL *ssl)
 {
-	if (!(SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) || SSL_get_verify_result(ssl) != X509_V_OK)
+	if (!(SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) ||
+	    SSL_get_verify_result(ssl) != X509_V_OK)
 		return NULL;
 	return SSL_get0_peer_certificate(ssl);
 }
@@ -460,7 +482,8 @@ tls_binding_end_point(SSL *ssl, struct iris_arena *arena, struct iris_str *data_
 	const EVP_MD *digest;
 	int digest_nid;
 
-	if (!certificate || !OBJ_find_sigid_algs(X509_get_signature_nid(certificate), &digest_nid, NULL))
+	if (!certificate ||
+	    !OBJ_find_sigid_algs(X509_get_signature_nid(certificate), &digest_nid, NULL))
 		return false;
 	if (digest_nid == NID_md5 || digest_nid == NID_sha1)
 		digest_nid = NID_sha256;
@@ -479,8 +502,8 @@ static bool
 tls_binding_unique(SSL *ssl, struct iris_arena *arena, struct iris_str *data_r)
 {
 	unsigned char *data = arena_alloc(arena, EVP_MAX_MD_SIZE);
-	size_t len = SSL_session_reused(ssl) ? SSL_get_finished(ssl, data, EVP_MAX_MD_SIZE)
-					     : SSL_get_peer_finished(ssl, data, EVP_MAX_MD_SIZE);
+	size_t len = SSL_session_reused(ssl) ? SSL_get_finished(ssl, data, EVP_MAX_MD_SIZE) :
+					       SSL_get_peer_finished(ssl, data, EVP_MAX_MD_SIZE);
 
 	*data_r = (struct iris_str){ (const char *)data, len };
 	return len > 0 && len <= EVP_MAX_MD_SIZE;
@@ -507,7 +530,8 @@ tls_channel_binding(SSL *ssl, const char *type, struct iris_arena *arena, struct
 const char *const *
 tls_channel_bindings(SSL *ssl)
 {
-	static const char *const all[] = { "tls-exporter", "tls-server-end-point", "tls-unique", NULL };
+	static const char *const all[] = { "tls-exporter", "tls-server-end-point", "tls-unique",
+					   NULL };
 	static const char *const no_end_point[] = { "tls-exporter", "tls-unique", NULL };
 	struct iris_arena *arena = arena_new();
 	struct iris_str data;
@@ -521,22 +545,22 @@ tls_channel_bindings(SSL *ssl)
 
 static const struct iris_option tls_options[] = {
 	[OPT_CLIENT_CA] = { "client-ca", IRIS_OPT_PATH, .optional = true, .reloadable = true,
-		.help = "Certificates of the authorities whose client certificates may sign in (SASL EXTERNAL)." },
+			    .help = "Certificates of the authorities whose client certificates may "
+				    "sign in (SASL EXTERNAL)." },
 	[OPT_TICKETS] = { "tickets", IRIS_OPT_BOOL, "true", .reloadable = true,
-		.help = "Whether clients may resume TLS sessions by tickets." },
-	[OPT_TICKET_ROTATION] = { "ticket-rotation", IRIS_OPT_DURATION, "6 hours", .min = 60000, .max = 604800000,
-		.reloadable = true,
-		.help = "How long a ticket key seals new tickets; it opens old ones for as long again." },
-	[OPT_EXPIRY_WARNING] = { "expiry-warning", IRIS_OPT_DURATION, "14 days", .max = 31536000000, .reloadable = true,
-		.help = "How long before its end a certificate is warned about, at start and reload." },
+			  .help = "Whether clients may resume TLS sessions by tickets." },
+	[OPT_TICKET_ROTATION] = { "ticket-rotation", IRIS_OPT_DURATION, "6 hours", .min = 60000,
+				  .max = 604800000, .reloadable = true,
+				  .help = "How long a ticket key seals new tickets; it opens old "
+					  "ones for as long again." },
+	[OPT_EXPIRY_WARNING] = { "expiry-warning", IRIS_OPT_DURATION, "14 days", .max = 31536000000,
+				 .reloadable = true,
+				 .help = "How long before its end a certificate is warned about, "
+					 "at start and reload." },
 	IRIS_OPTIONS_END,
 };
 
 const struct iris_module iris_module_tls = {
-	IRIS_MODULE_HEAD,
-	.name = "tls",
-	.summary = "TLS of all hosts",
-	.self = &tls_self,
-	.options = tls_options,
-	.not_unloadable = true,
+	IRIS_MODULE_HEAD,  .name = "tls",	   .summary = "TLS of all hosts",
+	.self = &tls_self, .options = tls_options, .not_unloadable = true,
 };

@@ -11,14 +11,16 @@
 #include "iris/route.h"
 
 /*
- * A server's context from PEM files; the certificate's file holds the chain, NAME.ocsp next to it an
- * OCSP response to staple. NULL: the error says why. Any thread. Certificates that end soon are logged.
+ * A server's context from PEM files; the certificate's file holds the chain, NAME.ocsp next to it
+ * an OCSP response to staple. NULL: the error says why. Any thread. Certificates that end soon are
+ * logged.
  */
-SSL_CTX *tls_context_new(struct iris_str certificate, struct iris_str key, struct iris_error *error);
+SSL_CTX *tls_context_new(struct iris_str certificate, struct iris_str key,
+			 struct iris_error *error);
 
 /*
- * A connection's TLS, server side, ready for SSL_accept. alpn: the one protocol spoken here, which a client that
- * offers any must offer (direct TLS); NULL: whatever it offers is ignored (STARTTLS).
+ * A connection's TLS, server side, ready for SSL_accept. alpn: the one protocol spoken here, which
+ * a client that offers any must offer (direct TLS); NULL: whatever it offers is ignored (STARTTLS).
  */
 SSL *tls_accept_new(SSL_CTX *context, int fd, const char *alpn);
 
@@ -32,7 +34,8 @@ const char *const *tls_channel_bindings(SSL *ssl);
 
 /* --- hosts.c --- */
 
-/* The context of a host, or NULL when it has no certificate. Good for this turn of the loop (SSL_new counts it). */
+/* The context of a host, or NULL when it has no certificate. Good for this turn of the loop
+ * (SSL_new counts it). */
 SSL_CTX *host_tls(const struct iris_host *host);
 /* Why OpenSSL failed, in words; empties its queue. */
 const char *tls_reason(void);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* server/listener.c: workers share an address, PROXY headers, limits of strangers, no descriptor left. */
+/* server/listener.c: workers share an address, PROXY headers, limits of strangers, no descriptor
+ * left. */
 #include <signal.h>
 #include <sys/resource.h>
 
@@ -11,13 +12,14 @@
 static int
 start(void **state)
 {
-	return test_start_server(2, TEST_LISTENERS
-				 "    - {address: 127.0.0.1, port: 0, role: test, tls: none, proxy-protocol: true, "
-				 "trusted-proxies: [127.0.0.0/8]}\n"
-				 "    - {address: 127.0.0.1, port: 0, role: test, tls: none, proxy-protocol: true, "
-				 "trusted-proxies: [192.0.2.0/24]}\n"
-				 "    - {address: \"::1\", port: 0, role: test, tls: none}\n"
-				 "  max-unauthenticated-per-address: 40\n");
+	return test_start_server(
+		2, TEST_LISTENERS
+		"    - {address: 127.0.0.1, port: 0, role: test, tls: none, proxy-protocol: true, "
+		"trusted-proxies: [127.0.0.0/8]}\n"
+		"    - {address: 127.0.0.1, port: 0, role: test, tls: none, proxy-protocol: true, "
+		"trusted-proxies: [192.0.2.0/24]}\n"
+		"    - {address: \"::1\", port: 0, role: test, tls: none}\n"
+		"  max-unauthenticated-per-address: 40\n");
 }
 
 enum { LISTENER_PROXY = TEST_PLAIN + 1, LISTENER_UNTRUSTED, LISTENER_IPV6 };
@@ -65,8 +67,8 @@ test_silent_connections_are_bounded(void **state)
 static void
 test_proxy_header_comes_first(void **state)
 {
-	static const uint8_t header[28] =
-		"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\xc6\x33\x64\x02\x30\x39\x14\x66";
+	static const uint8_t header[28] = "\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\xc6"
+					  "\x33\x64\x02\x30\x39\x14\x66";
 	struct client *client = client_connect("127.0.0.1", listen_at(LISTENER_PROXY)->port);
 
 	for (size_t i = 0; i < sizeof(header); i++)
@@ -121,13 +123,15 @@ test_ipv6(void **state)
 	client_close(client);
 }
 
-/* SECURITY: who comes when no descriptor is left is closed at once, and does not keep the loop spinning. */
+/* SECURITY: who comes when no descriptor is left is closed at once, and does not keep the loop
+ * spinning. */
 static void
 test_no_descriptor_left(void **state)
 {
 	struct rlimit limit, low;
 	struct client *refused = calloc(1, sizeof(*refused)), *later;
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(listen_at(TEST_PLAIN)->port) };
+	struct sockaddr_in to = { .sin_family = AF_INET,
+				  .sin_port = htons(listen_at(TEST_PLAIN)->port) };
 	int spare[512], count = 0;
 
 	test_await_no_streams();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* server/proxy.c and server/admission.c: headers of load balancers, networks, and how many are let in. */
+/* server/proxy.c and server/admission.c: headers of load balancers, networks, and how many are let
+ * in. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <setjmp.h>
@@ -12,7 +13,8 @@
 
 #define SIGNATURE "\r\n\r\n\0\r\nQUIT\n"
 
-static const uint8_t ipv4[28] = SIGNATURE "\x21\x11\x00\x0c\xc0\x00\x02\x01\xc6\x33\x64\x02\x30\x39\x14\x66";
+static const uint8_t ipv4[28] =
+	SIGNATURE "\x21\x11\x00\x0c\xc0\x00\x02\x01\xc6\x33\x64\x02\x30\x39\x14\x66";
 
 static void
 test_ipv4_arrives_in_pieces(void **state)
@@ -35,8 +37,11 @@ test_ipv6_with_checksum(void **state)
 {
 	/* The checksum was computed independently. */
 	static const uint8_t bytes[59] = SIGNATURE "\x21\x21\x00\x2b"
-		"\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01" "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x02"
-		"\x30\x39\x14\x66" "\x03\x00\x04" "\xa2\x04\x10\x12";
+						   "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01"
+						   "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x02"
+						   "\x30\x39\x14\x66"
+						   "\x03\x00\x04"
+						   "\xa2\x04\x10\x12";
 	uint8_t wrong[59];
 	struct proxy_header header;
 	const struct sockaddr_in6 *peer = (const void *)&header.peer;
@@ -75,14 +80,14 @@ test_everything_else_is_refused(void **state)
 {
 	struct proxy_header header;
 
-	expect_bad(3, 'x');     /* signature */
-	expect_bad(12, 0x11);   /* version 1 */
-	expect_bad(12, 0x22);   /* a command there is none */
-	expect_bad(13, 0x12);   /* datagrams */
-	expect_bad(13, 0x31);   /* UNIX sockets */
-	expect_bad(13, 0x21);   /* too short for IPv6 */
-	expect_bad(14, 0x7f);   /* longer than any header */
-	expect_bad(15, 0x0b);   /* shorter than what came */
+	expect_bad(3, 'x'); /* signature */
+	expect_bad(12, 0x11); /* version 1 */
+	expect_bad(12, 0x22); /* a command there is none */
+	expect_bad(13, 0x12); /* datagrams */
+	expect_bad(13, 0x31); /* UNIX sockets */
+	expect_bad(13, 0x21); /* too short for IPv6 */
+	expect_bad(14, 0x7f); /* longer than any header */
+	expect_bad(15, 0x0b); /* shorter than what came */
 	assert_int_equal(proxy_parse((const uint8_t *)"PROXY TCP4 ", 11, &header), PROXY_BAD);
 	assert_int_equal(proxy_parse((const uint8_t *)"<stream:stream", 14, &header), PROXY_BAD);
 }
@@ -90,8 +95,9 @@ test_everything_else_is_refused(void **state)
 static void
 test_tlv_beyond_the_end(void **state)
 {
-	static const uint8_t bytes[31] = SIGNATURE "\x21\x11\x00\x0f\xc0\x00\x02\x01\xc6\x33\x64\x02\x30\x39\x14\x66"
-						   "\x04\x00\x05";
+	static const uint8_t bytes[31] =
+		SIGNATURE "\x21\x11\x00\x0f\xc0\x00\x02\x01\xc6\x33\x64\x02\x30\x39\x14\x66"
+			  "\x04\x00\x05";
 	struct proxy_header header;
 
 	assert_int_equal(proxy_parse(bytes, 31, &header), PROXY_BAD);
@@ -155,10 +161,10 @@ test_admission(void **state)
 	in[1] = enter("2001:db8::2");
 	assert_non_null(in[0]);
 	assert_non_null(in[1]);
-	assert_null(enter("2001:db8::3"));   /* the same network */
+	assert_null(enter("2001:db8::3")); /* the same network */
 	in[2] = enter("2001:db8:0:1::3");
 	assert_non_null(in[2]);
-	assert_null(enter("192.0.2.1"));     /* three are in */
+	assert_null(enter("192.0.2.1")); /* three are in */
 	admission_leave(&in[0]);
 	assert_null(in[0]);
 	in[3] = enter("192.0.2.1");

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A server of streams for tests: the engine with hosts, TLS and listeners, and a role of its own that needs no accounts
- * but those made up here. Elements of urn:test drive it:
- *   <go user='romeo' [restart='1']/>  signs in, answered at home by <gone home='INDEX'/>
- *   <where/>                          is answered by <here worker='INDEX'/>
- *   <nap/>                            the fiber sleeps for a moment
- *   <fail/>                           a stream error of the server's
- * Stanzas come back to the client with the worker that saw them.
+ * A server of streams for tests: the engine with hosts, TLS and listeners, and a role of its own
+ * that needs no accounts but those made up here. Elements of urn:test drive it: <go user='romeo'
+ * [restart='1']/>  signs in, answered at home by <gone home='INDEX'/> <where/> is answered by <here
+ * worker='INDEX'/> <nap/>                            the fiber sleeps for a moment <fail/> a stream
+ * error of the server's Stanzas come back to the client with the worker that saw them.
  */
 #ifndef TESTS_STREAM_COMMON_H
 #define TESTS_STREAM_COMMON_H
@@ -29,7 +27,8 @@ static struct {
 } test;
 
 static inline void
-test_send(struct iris_stream *stream, const char *name, const char *attribute, struct iris_str value)
+test_send(struct iris_stream *stream, const char *name, const char *attribute,
+	  struct iris_str value)
 {
 	struct iris_arena *arena = arena_new();
 	struct iris_element *element = element_new(arena, name, TEST_NS);
@@ -72,8 +71,12 @@ test_ended(struct iris_stream *stream, bool orderly)
 }
 
 static const struct iris_stream_role test_role = {
-	.name = "test", .ns = NS_CLIENT, .plain_on_loopback = true,
-	.opened = test_opened, .stanza = test_stanza, .ended = test_ended,
+	.name = "test",
+	.ns = NS_CLIENT,
+	.plain_on_loopback = true,
+	.opened = test_opened,
+	.stanza = test_stanza,
+	.ended = test_ended,
 };
 static const struct iris_stream_role *const test_roles[] = { &test_role, NULL };
 
@@ -101,8 +104,8 @@ test_handle_go(struct iris_stream *stream, struct iris_element *element)
 	struct iris_jid jid;
 
 	go->restart = !str_is_none(element_get(element, "restart"));
-	assert_true(jid_make(element->arena, element_get(element, "user"), stream_host(stream)->name, IRIS_STR_NONE,
-			     &jid));
+	assert_true(jid_make(element->arena, element_get(element, "user"),
+			     stream_host(stream)->name, IRIS_STR_NONE, &jid));
 	stream_authenticated(stream, &jid, go->restart, test_gone, go);
 }
 
@@ -139,7 +142,8 @@ static const struct iris_stream_handler test_elements[] = {
 static bool
 test_find_account(const struct iris_jid *jid, struct iris_account *account_r)
 {
-	*account_r = (struct iris_account){ .id = str_is(jid_node(jid), "nobody") ? 0 : 1, .owner = 1 };
+	*account_r =
+		(struct iris_account){ .id = str_is(jid_node(jid), "nobody") ? 0 : 1, .owner = 1 };
 	account_r->locked = str_is(jid_node(jid), "locked");
 	return !str_is(jid_node(jid), "broken");
 }
@@ -170,10 +174,11 @@ static const struct iris_module test_module = {
 	.roles = test_roles,
 };
 
-extern const struct iris_module iris_module_tls, iris_module_hosts, iris_module_stream, iris_module_listen,
-	iris_module_user;
+extern const struct iris_module iris_module_tls, iris_module_hosts, iris_module_stream,
+	iris_module_listen, iris_module_user;
 
-/* The file: what every test needs, and `more`. Listener 0: STARTTLS, 1: direct TLS, 2: in the clear. */
+/* The file: what every test needs, and `more`. Listener 0: STARTTLS, 1: direct TLS, 2: in the
+ * clear. */
 static inline void
 test_write_configuration(const char *second_host, const char *more)
 {
@@ -184,7 +189,8 @@ test_write_configuration(const char *second_host, const char *more)
 	fprintf(file,
 		"hosts:\n  domains:\n"
 		"    - {name: " TEST_HOST ", certificate: one.crt, key: one.key}\n"
-		"    - {name: %s, certificate: two.crt, key: two.key}\n%s", second_host, more);
+		"    - {name: %s, certificate: two.crt, key: two.key}\n%s",
+		second_host, more);
 	fclose(file);
 }
 
@@ -192,8 +198,13 @@ static inline void
 test_configure(const char *more)
 {
 	static const struct iris_module *const linked[] = {
-		&iris_module_tls, &iris_module_hosts, &iris_module_stream, &iris_module_listen,
-		&iris_module_user, &test_module, NULL,
+		&iris_module_tls,
+		&iris_module_hosts,
+		&iris_module_stream,
+		&iris_module_listen,
+		&iris_module_user,
+		&test_module,
+		NULL,
 	};
 	struct iris_report report = { .error_count = 0 };
 	struct iris_config *config;
@@ -256,10 +267,10 @@ test_stop_server(void)
 	return 0;
 }
 
-#define TEST_LISTENERS                                                                       \
-	"listen:\n  listeners:\n"                                                            \
-	"    - {address: 127.0.0.1, port: 0, role: test, tls: starttls}\n"                   \
-	"    - {address: 127.0.0.1, port: 0, role: test, tls: direct}\n"                     \
+#define TEST_LISTENERS                                                     \
+	"listen:\n  listeners:\n"                                          \
+	"    - {address: 127.0.0.1, port: 0, role: test, tls: starttls}\n" \
+	"    - {address: 127.0.0.1, port: 0, role: test, tls: direct}\n"   \
 	"    - {address: 127.0.0.1, port: 0, role: test, tls: none}\n"
 
 enum { TEST_STARTTLS, TEST_DIRECT, TEST_PLAIN };
@@ -303,13 +314,12 @@ test_sign_in(unsigned listener, const char *user)
 }
 
 /* Waits for what happens on a worker, which tells nobody. */
-#define TEST_EVENTUALLY(condition)                                    \
-	do {                                                          \
-		for (int i_ = 0; i_ < 1000 && !(condition); i_++)     \
-			usleep(5000);                                 \
-		assert_true(condition);                               \
+#define TEST_EVENTUALLY(condition)                                \
+	do {                                                      \
+		for (int i_ = 0; i_ < 1000 && !(condition); i_++) \
+			usleep(5000);                             \
+		assert_true(condition);                           \
 	} while (0)
-
 
 static void
 test_count_streams(void *arg)

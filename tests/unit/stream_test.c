@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* server/stream*.c over real sockets: negotiation, errors, order, moves between two workers, limits of time. */
+/* server/stream*.c over real sockets: negotiation, errors, order, moves between two workers, limits
+ * of time. */
 #include <errno.h>
 #include <signal.h>
 
@@ -14,9 +15,9 @@ static int
 start(void **state)
 {
 	fiber_set_limit(FIBERS);
-	return test_start_server(2, TEST_LISTENERS
-				 "stream: {negotiation-timeout: 2 seconds, close-timeout: 500 ms, output-limit: 256 KiB, "
-				 "stanzas-per-turn: 8}\n");
+	return test_start_server(2, TEST_LISTENERS "stream: {negotiation-timeout: 2 seconds, "
+						   "close-timeout: 500 ms, output-limit: 256 KiB, "
+						   "stanzas-per-turn: 8}\n");
 }
 
 static int
@@ -30,11 +31,18 @@ test_header_is_answered(void **state)
 {
 	struct client *client = test_connect(TEST_STARTTLS);
 
-	client_send(client, "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='" NS_STREAM
-			    "' to='TEST.example' from='Romeo@test.example/x' xml:lang='de' version='1.9'>");
-	client_expect(client, "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='" NS_STREAM "' id='");
-	client_expect(client, "' from='test.example' to='romeo@test.example' version='1.0' xml:lang='de'>");
-	client_expect(client, "<stream:features><starttls xmlns='" NS_TLS "'><required/></starttls></stream:features>");
+	client_send(
+		client,
+		"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='" NS_STREAM
+		"' to='TEST.example' from='Romeo@test.example/x' xml:lang='de' version='1.9'>");
+	client_expect(
+		client,
+		"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='" NS_STREAM
+		"' id='");
+	client_expect(client,
+		      "' from='test.example' to='romeo@test.example' version='1.0' xml:lang='de'>");
+	client_expect(client, "<stream:features><starttls xmlns='" NS_TLS
+			      "'><required/></starttls></stream:features>");
 	client_send(client, "</stream:stream>");
 	client_expect(client, "</stream:stream>");
 	client_expect_end(client);
@@ -44,9 +52,9 @@ test_header_is_answered(void **state)
 static void
 test_one_byte_at_a_time(void **state)
 {
-	static const char text[] = TEST_HEADER GO("juliet")
-				   "<message id='m1'><body>ha&lt;sten slowly \xe2\x98\x83</body></message>"
-				   "<iq type='get' id='q' to='x'><q xmlns='y'/></iq></stream:stream>";
+	static const char text[] = TEST_HEADER GO(
+		"juliet") "<message id='m1'><body>ha&lt;sten slowly \xe2\x98\x83</body></message>"
+			  "<iq type='get' id='q' to='x'><q xmlns='y'/></iq></stream:stream>";
 	struct client *client = test_connect(TEST_DIRECT);
 
 	for (const char *p = text; *p; p++)
@@ -75,7 +83,8 @@ test_starttls(void **state)
 	client_close(client);
 }
 
-/* SECURITY: command injection. What is behind <starttls/> in the clear must have no effect under TLS. */
+/* SECURITY: command injection. What is behind <starttls/> in the clear must have no effect under
+ * TLS. */
 static void
 test_starttls_forgets_what_came_in_the_clear(void **state)
 {
@@ -107,32 +116,41 @@ test_restart_after_authentication(void **state)
 	client_close(client);
 }
 
-/* What ends a stream before it has a session, by what is sent; `open`: after the header was answered. */
+/* What ends a stream before it has a session, by what is sent; `open`: after the header was
+ * answered. */
 static const struct {
 	const char *sent, *condition;
 	bool open;
 } faults[] = {
 	{ "<foo/>", "invalid-namespace", false },
 	{ "<stream xmlns='" NS_STREAM "'>", "invalid-namespace", false },
-	{ "<stream:strom xmlns:stream='" NS_STREAM "' xmlns='jabber:client'>", "bad-format", false },
-	{ "<stream:stream xmlns:stream='urn:x' xmlns='jabber:client' to='test.example' version='1.0'>",
-	  "invalid-namespace", false },
-	{ "<stream:stream xmlns:stream='" NS_STREAM "' xmlns='jabber:server' to='test.example' version='1.0'>",
-	  "invalid-namespace", false },
-	{ "<stream:stream xmlns:stream='" NS_STREAM "' xmlns='jabber:client' version='1.0'>", "improper-addressing",
+	{ "<stream:strom xmlns:stream='" NS_STREAM "' xmlns='jabber:client'>", "bad-format",
 	  false },
-	{ "<stream:stream xmlns:stream='" NS_STREAM "' xmlns='jabber:client' to='a@b/c' version='1.0'>",
+	{ "<stream:stream xmlns:stream='urn:x' xmlns='jabber:client' to='test.example' "
+	  "version='1.0'>",
+	  "invalid-namespace", false },
+	{ "<stream:stream xmlns:stream='" NS_STREAM
+	  "' xmlns='jabber:server' to='test.example' version='1.0'>",
+	  "invalid-namespace", false },
+	{ "<stream:stream xmlns:stream='" NS_STREAM "' xmlns='jabber:client' version='1.0'>",
 	  "improper-addressing", false },
-	{ "<stream:stream xmlns:stream='" NS_STREAM "' xmlns='jabber:client' to='elsewhere.example' version='1.0'>",
+	{ "<stream:stream xmlns:stream='" NS_STREAM
+	  "' xmlns='jabber:client' to='a@b/c' version='1.0'>",
+	  "improper-addressing", false },
+	{ "<stream:stream xmlns:stream='" NS_STREAM
+	  "' xmlns='jabber:client' to='elsewhere.example' version='1.0'>",
 	  "host-unknown", false },
 	{ "<stream:stream xmlns:stream='" NS_STREAM "' xmlns='jabber:client' to='test.example'>",
 	  "unsupported-version", false },
-	{ "<stream:stream xmlns:stream='" NS_STREAM "' xmlns='jabber:client' to='test.example' version='0.9'>",
+	{ "<stream:stream xmlns:stream='" NS_STREAM
+	  "' xmlns='jabber:client' to='test.example' version='0.9'>",
 	  "unsupported-version", false },
-	{ "<stream:stream xmlns:stream='" NS_STREAM "' xmlns='jabber:client' to='test.example' from='@' version='1.0'>",
+	{ "<stream:stream xmlns:stream='" NS_STREAM
+	  "' xmlns='jabber:client' to='test.example' from='@' version='1.0'>",
 	  "invalid-from", false },
 	{ "GET / HTTP/1.1\r\nHost: test.example\r\n\r\n", "not-well-formed", false },
-	{ "<?xml version='1.0' encoding='ISO-8859-1'?><stream:stream>", "unsupported-encoding", false },
+	{ "<?xml version='1.0' encoding='ISO-8859-1'?><stream:stream>", "unsupported-encoding",
+	  false },
 	{ "<!DOCTYPE x [<!ENTITY a 'b'>]><x/>", "restricted-xml", false },
 	{ "<message><body></message>", "not-well-formed", true },
 	{ "<message><!-- --></message>", "restricted-xml", true },
@@ -157,13 +175,15 @@ static void
 test_every_fault_has_its_error(void **state)
 {
 	for (size_t i = 0; i < IRIS_COUNT(faults); i++) {
-		struct client *client = faults[i].open ? test_open(TEST_PLAIN) : test_connect(TEST_PLAIN);
+		struct client *client =
+			faults[i].open ? test_open(TEST_PLAIN) : test_connect(TEST_PLAIN);
 
 		client_send(client, faults[i].sent);
 		client_expect_end(client);
 		/* RFC 6120 §4.9.1.2: the error stands in a stream, which is closed. */
 		if ((strstr(client->in, "<stream:stream ") != NULL) != !faults[i].open ||
-		    !strstr(client->in, "<stream:error><") || !strstr(client->in, faults[i].condition) ||
+		    !strstr(client->in, "<stream:error><") ||
+		    !strstr(client->in, faults[i].condition) ||
 		    !strstr(client->in, "</stream:error></stream:stream>"))
 			fail_msg("%s gave %s", faults[i].sent, client->in);
 		client_close(client);
@@ -198,7 +218,8 @@ test_malformed_address_is_answered(void **state)
 {
 	struct client *client = test_sign_in(TEST_PLAIN, "romeo");
 
-	client_send(client, "<message id='m' to='@nowhere'/><message type='error' to='@nowhere'/><message id='n'/>");
+	client_send(client, "<message id='m' to='@nowhere'/><message type='error' "
+			    "to='@nowhere'/><message id='n'/>");
 	client_expect(client, "type='error'");
 	client_expect(client, "<jid-malformed");
 	client_expect(client, "</message>");
@@ -280,7 +301,8 @@ test_orderly_and_lost(void **state)
 	client_close(client);
 	TEST_EVENTUALLY(test.lost == lost + 1);
 	client = test_sign_in(TEST_PLAIN, "romeo");
-	client_send(client, NAP "</stream:stream>"); /* read, but not handled when the connection goes */
+	client_send(client,
+		    NAP "</stream:stream>"); /* read, but not handled when the connection goes */
 	client_close(client);
 	TEST_EVENTUALLY(test.orderly == orderly + 2);
 	assert_int_equal(test.lost, lost + 1);
@@ -290,8 +312,9 @@ test_orderly_and_lost(void **state)
 static void
 test_silence_is_timed_out(void **state)
 {
-	struct client *header = test_connect(TEST_PLAIN), *handshake = client_connect("127.0.0.1",
-		listen_at(TEST_DIRECT)->port), *slow = test_open(TEST_STARTTLS);
+	struct client *header = test_connect(TEST_PLAIN),
+		      *handshake = client_connect("127.0.0.1", listen_at(TEST_DIRECT)->port),
+		      *slow = test_open(TEST_STARTTLS);
 
 	client_expect(header, "<connection-timeout");
 	client_expect_end(header);
@@ -329,15 +352,17 @@ test_who_does_not_read_is_cut(void **state)
 	free(message);
 }
 
-/* Pipelined behind the sign-in, in one record and in several, everything arrives in order at home. */
+/* Pipelined behind the sign-in, in one record and in several, everything arrives in order at home.
+ */
 static void
 move_once(unsigned round)
 {
 	struct client *client = test_open(round % 3 ? TEST_PLAIN : TEST_DIRECT);
 	char text[512], id[64];
 
-	snprintf(text, sizeof(text), "<go xmlns='" TEST_NS "' user='u%u'/><message id='a%u'/><message id='b%u'/>", round,
-		 round, round);
+	snprintf(text, sizeof(text),
+		 "<go xmlns='" TEST_NS "' user='u%u'/><message id='a%u'/><message id='b%u'/>",
+		 round, round, round);
 	client_send(client, text);
 	snprintf(text, sizeof(text), "<message id='c%u'/><mess", round);
 	client_send(client, text);

@@ -37,12 +37,14 @@ tls_write_pem(const char *name, EVP_PKEY *key, X509 *certificate)
 	FILE *file = fopen(tls_path(path, name), "w");
 
 	assert_non_null(file);
-	assert_int_equal(key ? PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL)
-			     : PEM_write_X509(file, certificate), 1);
+	assert_int_equal(key ? PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL) :
+			       PEM_write_X509(file, certificate),
+			 1);
 	fclose(file);
 }
 
-/* NAME.crt and NAME.key: P-256, with a serial number of its own, issued by itself, valid for so many seconds. */
+/* NAME.crt and NAME.key: P-256, with a serial number of its own, issued by itself, valid for so
+ * many seconds. */
 static inline void
 tls_make_identity(const char *name, long seconds)
 {
@@ -55,7 +57,8 @@ tls_make_identity(const char *name, long seconds)
 	ASN1_INTEGER_set(X509_get_serialNumber(certificate), ++serial);
 	X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
 	X509_gmtime_adj(X509_getm_notAfter(certificate), seconds);
-	X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
+	X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1,
+				   0);
 	X509_set_issuer_name(certificate, subject);
 	X509_set_pubkey(certificate, key);
 	assert_true(X509_sign(certificate, key, EVP_sha256()) > 0);
@@ -98,7 +101,7 @@ struct client {
 	SSL *ssl;
 	char in[65536]; /* what came since the last client_forget() */
 	size_t len;
-	bool ended;     /* the server has closed */
+	bool ended; /* the server has closed */
 };
 
 static inline struct client *

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* server/tls.c and server/hosts.c: what is offered and refused, SNI, ALPN, tickets, channel bindings, bad files. */
+/* server/tls.c and server/hosts.c: what is offered and refused, SNI, ALPN, tickets, channel
+ * bindings, bad files. */
 #include <signal.h>
 
 #include "stream_common.h"
@@ -25,7 +26,8 @@ assert_served_by(struct client *client, const char *name)
 	char cn[64];
 
 	assert_non_null(certificate);
-	X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, cn, sizeof(cn));
+	X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, cn,
+				  sizeof(cn));
 	assert_string_equal(cn, name);
 	X509_free(certificate);
 }
@@ -44,8 +46,11 @@ test_the_certificate_fits_the_name(void **state)
 {
 	static const struct {
 		const char *asked, *served;
-	} names[] = { { TEST_HOST, "one" }, { "other.example", "two" }, { "OTHER.example", "two" },
-		      { "unknown.example", "one" }, { NULL, "one" } };
+	} names[] = { { TEST_HOST, "one" },
+		      { "other.example", "two" },
+		      { "OTHER.example", "two" },
+		      { "unknown.example", "one" },
+		      { NULL, "one" } };
 
 	for (size_t i = 0; i < IRIS_COUNT(names); i++) {
 		struct client *client = connect_direct(test.client_alpn, names[i].asked);
@@ -182,9 +187,11 @@ use_identity(SSL_CTX *context, const char *identity)
 	char name[64], path[256];
 
 	snprintf(name, sizeof(name), "%s.crt", identity);
-	assert_int_equal(SSL_CTX_use_certificate_file(context, tls_path(path, name), SSL_FILETYPE_PEM), 1);
+	assert_int_equal(
+		SSL_CTX_use_certificate_file(context, tls_path(path, name), SSL_FILETYPE_PEM), 1);
 	snprintf(name, sizeof(name), "%s.key", identity);
-	assert_int_equal(SSL_CTX_use_PrivateKey_file(context, tls_path(path, name), SSL_FILETYPE_PEM), 1);
+	assert_int_equal(
+		SSL_CTX_use_PrivateKey_file(context, tls_path(path, name), SSL_FILETYPE_PEM), 1);
 }
 
 /* identity: of the client's certificate, or NULL. */
@@ -233,11 +240,16 @@ test_channel_bindings(void **state)
 		struct iris_str data;
 		size_t len;
 
-		assert_string_equal(tls_channel_bindings(ends.server)[0], tls13 ? "tls-exporter" : "tls-server-end-point");
-		assert_int_equal(tls_channel_binding(ends.server, "tls-exporter", arena, &data), tls13);
+		assert_string_equal(tls_channel_bindings(ends.server)[0],
+				    tls13 ? "tls-exporter" : "tls-server-end-point");
+		assert_int_equal(tls_channel_binding(ends.server, "tls-exporter", arena, &data),
+				 tls13);
 		if (tls13) {
-			assert_int_equal(SSL_export_keying_material(ends.client, expected, 32, "EXPORTER-Channel-Binding", 24,
-								    (const unsigned char *)"", 0, 1), 1);
+			assert_int_equal(SSL_export_keying_material(ends.client, expected, 32,
+								    "EXPORTER-Channel-Binding", 24,
+								    (const unsigned char *)"", 0,
+								    1),
+					 1);
 			assert_memory_equal(data.base, expected, 32);
 		}
 		assert_true(tls_channel_binding(ends.server, "tls-unique", arena, &data));
@@ -245,7 +257,9 @@ test_channel_bindings(void **state)
 		assert_int_equal(data.len, len);
 		assert_memory_equal(data.base, expected, len);
 		assert_true(tls_channel_binding(ends.server, "tls-server-end-point", arena, &data));
-		assert_int_equal(X509_digest(SSL_get0_peer_certificate(ends.client), EVP_sha256(), expected, NULL), 1);
+		assert_int_equal(X509_digest(SSL_get0_peer_certificate(ends.client), EVP_sha256(),
+					     expected, NULL),
+				 1);
 		assert_memory_equal(data.base, expected, 32);
 		assert_false(tls_channel_binding(ends.server, "tls-unknown", arena, &data));
 		assert_null(tls_peer_certificate(ends.server));
@@ -254,7 +268,8 @@ test_channel_bindings(void **state)
 	arena_unref(&arena);
 }
 
-/* Only a chain to an authority that is trusted makes a certificate worth looking at; none ends the handshake. */
+/* Only a chain to an authority that is trusted makes a certificate worth looking at; none ends the
+ * handshake. */
 static void
 test_client_certificates(void **state)
 {
