@@ -50,6 +50,7 @@ static struct tail_shard tail[TAIL_SHARDS];
 static atomic_size_t tail_count;
 static _Atomic int64_t tail_newest;  /* the highest id that ever was in it */
 static _Atomic int64_t index_cutoff; /* ids up to here do not enter the tail any more */
+static _Atomic int64_t index_upto;   /* and these are in the index, for good */
 
 static const struct iris_vault_engine *index_engine;
 static struct {
@@ -427,7 +428,10 @@ index_write_upto(struct vault_group **groups, int64_t cutoff)
 	group_clear(groups[0]);
 	*unit_add_call(groups[0], group_add_unit(groups[0]), statement_of(&log_indexed_upto)) =
 		value_int(cutoff);
-	return slices_submit(groups, 1);
+	if (!slices_submit(groups, 1))
+		return false;
+	atomic_store(&index_upto, cutoff);
+	return true;
 }
 
 static bool
@@ -550,6 +554,7 @@ vault_index_open(const struct iris_vault_engine *engine, struct iris_error *erro
 	if (!schema_read_int(engine, "SELECT indexed_upto FROM log_state", &last, error))
 		return false;
 	atomic_store(&index_cutoff, last);
+	atomic_store(&index_upto, last);
 	atomic_store(&tail_newest, last);
 	do {
 		if (!rebuild_page(engine, &last, &count, error))
@@ -557,6 +562,12 @@ vault_index_open(const struct iris_vault_engine *engine, struct iris_error *erro
 	} while (count == REBUILD_PAGE);
 	index_engine = engine;
 	return true;
+}
+
+int64_t
+vault_indexed_upto(void)
+{
+	return atomic_load(&index_upto);
 }
 
 bool

@@ -11,11 +11,6 @@
 
 #define FETCH_IDS 16
 
-#define LOG_KEY "id reader peer ts flags"
-#define LOG_COLUMNS                                                                           \
-	{ { "id", IRIS_INT },   { "owner", IRIS_INT }, { "reader", IRIS_INT },                \
-	  { "peer", IRIS_INT }, { "ts", IRIS_INT },    { "flags", IRIS_INT },                 \
-	  { "body", IRIS_SEALED } }
 #define LOG_SELECT "SELECT l.id, l.owner, l.reader, l.peer, l.ts, l.flags, l.body FROM "
 #define LOG_RANGE                                                                             \
 	"AND x.id > $2 AND x.id < $3 AND l.ts >= $4 AND l.ts <= $5 "                          \
@@ -24,15 +19,15 @@
 #define LOG_JOIN " x CROSS JOIN log l WHERE l.id = x.id AND "
 
 static struct iris_query log_insert = {
-	.name = "log.insert", .table = "log", .key = LOG_KEY, .write = true,
+	.name = "log.insert", .table = "log", .key = VAULT_LOG_KEY, .write = true,
 	.sql = "INSERT INTO log (id, owner, reader, peer, ts, flags, body) "
 	       "VALUES ($1, $2, $3, $4, $5, $6, $7)",
-	.params = LOG_COLUMNS,
+	.params = VAULT_LOG_COLUMNS,
 };
 static struct iris_query log_fetch = {
 	.name = "log.fetch",
 	.table = "log",
-	.key = LOG_KEY,
+	.key = VAULT_LOG_KEY,
 	.sql = LOG_SELECT "log l WHERE l.id IN ($1, $2, $3, $4, $5, $6, $7, $8, "
 			  "$9, $10, $11, $12, $13, $14, $15, $16)",
 	.params = { { "1", IRIS_INT },
@@ -51,18 +46,18 @@ static struct iris_query log_fetch = {
 		    { "14", IRIS_INT },
 		    { "15", IRIS_INT },
 		    { "16", IRIS_INT } },
-	.columns = LOG_COLUMNS,
+	.columns = VAULT_LOG_COLUMNS,
 };
 
 #define LOG_QUERY(variable, name_, index, where, order, ...)                                  \
 	static struct iris_query variable = {                                                 \
-		.name = name_, .table = "log", .key = LOG_KEY,                                \
+		.name = name_, .table = "log", .key = VAULT_LOG_KEY,                                \
 		.sql = LOG_SELECT index LOG_JOIN where LOG_RANGE order " LIMIT $7",           \
 		.params = { { "asked", IRIS_INT }, { "after", IRIS_INT },                     \
 			    { "before", IRIS_INT }, { "from", IRIS_INT },                     \
 			    { "until", IRIS_INT }, { "all", IRIS_INT },                       \
 			    { "limit", IRIS_INT }, __VA_ARGS__ },                             \
-		.columns = LOG_COLUMNS,                                                       \
+		.columns = VAULT_LOG_COLUMNS,                                                       \
 	}
 #define BY_READER "log_reader", "x.reader = $1 "
 #define BY_PEER "log_peer", "x.reader = $1 AND x.peer = $8 "
@@ -260,5 +255,5 @@ vault_log_open(struct iris_error *error)
 	for (size_t i = 0; i < IRIS_COUNT(log_queries); i++)
 		if (!statement_register(log_queries[i], error))
 			return false;
-	return true;
+	return log_changes_open(error);
 }

@@ -201,9 +201,17 @@ enum iris_vault_result reads_decode(const struct vault_read_call *call, iris_own
 
 bool ids_open(const struct iris_vault_engine *engine, struct iris_error *error);
 
-/* --- the log (vault_log.c) --- */
+/* --- the log (vault_log.c, vault_log_change.c) --- */
+
+/* The columns of the table, and what an entry's body is bound to. */
+#define VAULT_LOG_KEY "id reader peer ts flags"
+#define VAULT_LOG_COLUMNS                                                                     \
+	{ { "id", IRIS_INT },   { "owner", IRIS_INT }, { "reader", IRIS_INT },                \
+	  { "peer", IRIS_INT }, { "ts", IRIS_INT },    { "flags", IRIS_INT },                 \
+	  { "body", IRIS_SEALED } }
 
 bool vault_log_open(struct iris_error *error);
+bool log_changes_open(struct iris_error *error);
 
 /* --- its index (vault_index.c) --- */
 
@@ -216,7 +224,10 @@ bool vault_index_open(const struct iris_vault_engine *engine, struct iris_error 
 bool vault_index_start(struct iris_error *error); /* the thread that fills it */
 void vault_index_stop(void);                      /* before the engine stops */
 void vault_index_close(void);
-void vault_index_forget(int64_t reader, int64_t id); /* its write failed */
+/* Its write failed, or it is removed. */
+void vault_index_forget(int64_t reader, int64_t id);
+/* Entries with ids up to here are in the index and not in memory. */
+int64_t vault_indexed_upto(void);
 void vault_log_index_now(void); /* fills the index and waits for it: for tests and tools */
 /* False: the index has passed this id, its rows must be written along: index_with(). */
 bool tail_add(int64_t reader, const struct tail_entry *entry);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The log against a model: random appends, late ones too, random questions, with the index filled
- * at random moments and the vault closed and opened in between.  IRIS_TEST_SEED repeats a run.
+ * at random moments and the vault closed and opened in between; entries are rewritten, removed,
+ * and expire.  IRIS_TEST_SEED repeats a run.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,6 +25,7 @@ static struct model_entry model[ENTRIES_MAX]; /* ascending by id */
 static size_t model_count;
 static struct model_entry held[HELD];         /* have an id, and are not appended yet */
 static uint64_t seed;
+static bool index_is_busy; /* with more than what a test asks for */
 
 static uint32_t
 draw(uint32_t below)
@@ -64,22 +66,96 @@ entry_draw(void)
 	};
 }
 
-static void
-append(const struct model_entry *entry)
+static struct iris_log_entry
+log_entry_of(const struct model_entry *entry, char *buf, size_t size)
 {
-	char buf[128];
-	const struct iris_log_entry log = {
+	return (struct iris_log_entry){
 		.id = entry->id,
 		.owner = 1,
 		.reader = entry->reader,
 		.peer = entry->peer,
 		.time_ms = entry->ts,
 		.flags = entry->flags,
-		.body = body_of(entry->body, buf, sizeof(buf)),
+		.body = body_of(entry->body, buf, size),
 	};
+}
+
+static void
+append(const struct model_entry *entry)
+{
+	char buf[128];
+	const struct iris_log_entry log = log_entry_of(entry, buf, sizeof(buf));
 
 	CHECK(log_append(&log, NULL) == IRIS_VAULT_OK);
 	model_insert(entry);
+}
+
+static void
+model_remove(size_t at)
+{
+	memmove(&model[at], &model[at + 1], (--model_count - at) * sizeof(model[0]));
+}
+
+static void
+rewrite_one(void)
+{
+	struct model_entry *entry = &model[draw((uint32_t)model_count)];
+	char buf[128];
+
+	entry->body = draw(100000);
+	struct iris_log_entry log = log_entry_of(entry, buf, sizeof(buf));
+	CHECK(log_rewrite(&log, NULL) == IRIS_VAULT_OK);
+	log.reader++; /* of somebody else: nothing happens */
+	log.body = IRIS_STR("not theirs");
+	CHECK(log_rewrite(&log, NULL) == IRIS_VAULT_OK);
+}
+
+static void
+remove_some(void)
+{
+	struct iris_log_entry logs[4];
+	size_t count = 0;
+	char buf[128];
+
+	for (; count < IRIS_COUNT(logs) && model_count > 0; count++) {
+		size_t at = draw((uint32_t)model_count);
+		logs[count] = log_entry_of(&model[at], buf, sizeof(buf));
+		model_remove(at);
+	}
+	CHECK(log_remove(logs, count, NULL) == IRIS_VAULT_OK);
+}
+
+static void
+expire_some(void)
+{
+	size_t limit = 1 + draw(40), at = 0, expected = 0, removed;
+	int64_t before = 1000 + draw(500);
+
+	vault_log_index_now();
+	int64_t upto = vault_indexed_upto();
+	for (size_t seen = 0; at < model_count && model[at].id <= upto && seen < limit; seen++) {
+		if (model[at].ts >= before) {
+			at++;
+			continue;
+		}
+		model_remove(at);
+		expected++;
+	}
+	CHECK(log_expire(before, limit, &removed) == IRIS_VAULT_OK);
+	CHECK(removed == expected);
+}
+
+static void
+change_some(void)
+{
+	if (model_count == 0)
+		return;
+	if (draw(2))
+		rewrite_one();
+	if (draw(6) == 0)
+		remove_some();
+	if (draw(20) == 0 && !index_is_busy && model_count > 0)
+		expire_some();
 }
 
 static void
@@ -164,6 +240,7 @@ run_rounds(void *arg)
 {
 	for (int round = 0; round < 150 && check_failures == 0; round++) {
 		append_some();
+		change_some();
 		if (draw(10) == 0)
 			vault_log_index_now();
 		for (uint32_t i = draw(5); i > 0; i--)
@@ -198,11 +275,13 @@ test_index_is_filled_meanwhile(void **state)
 	atomic_bool stop = false;
 	pthread_t thread;
 
+	index_is_busy = true;
 	fixture_open(&fixture);
 	assert_int_equal(pthread_create(&thread, NULL, fill_all_the_time, &stop), 0);
 	fixture_run(run_rounds, NULL);
 	atomic_store(&stop, true);
 	pthread_join(thread, NULL);
+	index_is_busy = false;
 	fixture_close();
 	fixture_assert();
 }
