@@ -14,6 +14,7 @@
 
 #include "modules/archive/archive.h"
 #include "xep/xep0203_delay.h"
+#include "xep/xep0359_stanza_id.h"
 
 #define OFFLINE_PAGE 100
 #define OFFLINE_TRACKED_MAX 20000 /* entries in memory of one account; older done ones are then forgotten */
@@ -335,6 +336,7 @@ offline_deliver_entry(struct offline *offline, struct iris_session *session, con
 	offline_track(offline, entry->id);
 	if (!stanza)
 		return; /* the vault has logged that it does not open */
+	stanza_id_add(stanza->root, &offline->user->jid, entry->id);
 	delay_add(stanza->root, jid_domain(&session->jid), entry->time_ms);
 	stanza_freeze(stanza);
 	delivery.stanza = stanza;
@@ -500,7 +502,7 @@ const struct iris_module iris_module_xep0160 = {
 	.name = "xep0160",
 	.summary = "Offline Messages",
 	.xep = "XEP-0160 1.0.1",
-	.needs = IRIS_NAMES("archive", "xep0203"),
+	.needs = IRIS_NAMES("archive", "xep0203", "xep0359"),
 	.self = &offline_self,
 	.options = offline_options,
 	.queries = (struct iris_query *const[]){ &offline_load, &offline_store, &offline_erase, NULL },

@@ -6,7 +6,7 @@
  * SECURITY: an id in the name of an account of ours is taken out of what a client sends: with
  * forged ones it could make other clients believe that they have a message already (§6).
  */
-#include "iris/module.h"
+#include "xep/xep0359_stanza_id.h"
 
 #define NS_SID "urn:xmpp:sid:0"
 
@@ -55,6 +55,15 @@ sid_message_in(struct iris_incoming *incoming)
 	strbuf_add(&extra, IRIS_STR("'/>"));
 	delivery->extra = strbuf_str(&extra);
 	return IRIS_PASS;
+}
+
+void
+stanza_id_add(struct iris_element *message, const struct iris_jid *by, int64_t log_id)
+{
+	struct iris_element *id = element_add(message, "stanza-id", NS_SID);
+
+	element_set_int(id, "id", log_id);
+	element_set(id, "by", jid_full(by));
 }
 
 static const struct iris_feature sid_features[] = {

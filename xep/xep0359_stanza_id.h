@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* XEP-0359: Unique and Stable Stanza IDs, written; for plug-ins that name "xep0359" in their needs. */
+#ifndef IRIS_XEP0359_STANZA_ID_H
+#define IRIS_XEP0359_STANZA_ID_H
+
+#include "iris/module.h"
+
+/* The id that a message has in the archive of `by`, as a child of it. */
+void stanza_id_add(struct iris_element *message, const struct iris_jid *by, int64_t log_id);
+
+#endif
