@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 
 from . import language, script
 from .place import Place, free_port
@@ -28,6 +29,7 @@ class Iris:
         self.extra = config or {}
         self.ports = {'c2s': free_port(), 'direct': free_port(), 'admin': free_port()}
         self.process = None
+        self.holder = None       # of the database's lock
         self.log = []            # of all starts
         self.noise = []          # lines of stderr that are not JSON
         self.news = asyncio.Condition()
@@ -61,6 +63,16 @@ class Iris:
 
     def renew_certificate(self):
         self.authority.issue_host(os.path.basename(self.folder), self.hosts, again=True)
+
+    def hold_database(self):
+        """As another writer does it: irisd waits for its turn."""
+        self.holder = sqlite3.connect(os.path.join(self.folder, 'iris.db'), timeout=5.0, isolation_level=None)
+        self.holder.execute('BEGIN IMMEDIATE')
+
+    def release_database(self):
+        if self.holder:
+            self.holder.close()     # what was not committed is undone
+        self.holder = None
 
     def write_config(self):
         def port(found):
@@ -147,6 +159,7 @@ class Iris:
 
     async def stop(self):
         """Orderly; the exit code, or what went wrong."""
+        self.release_database()
         if not self.process:
             return ''
         self.signal(signal.SIGTERM)

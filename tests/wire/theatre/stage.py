@@ -442,6 +442,14 @@ class Stage:
     async def gets_certificate(self, block):
         self.server.renew_certificate()
 
+    @verb('cannot write', 'from now on nothing is committed (for five seconds at most, then writes fail)', of='server')
+    async def cannot_write(self, block):
+        self.server.hold_database()
+
+    @verb('can write', 'again', of='server')
+    async def can_write(self, block):
+        self.server.release_database()
+
     @verb('logs EVENT[ FIELDS…]', 'waits for an event in the log since the play began, with field=value …', of='server')
     async def logs(self, block, event, fields=None):
         wanted = dict(item.split('=', 1) for item in self.fill(fields or '').split())
