@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "iris/module.h"
+#include "xep/xep0198_ask.h"
 
 #define NS_SM "urn:xmpp:sm:3"
 
@@ -45,12 +46,11 @@ struct sm {
 	TAILQ_HEAD(, sm_outbound) outbound;
 	uint32_t acked;               /* what the client last said */
 	size_t out_count, out_size;
-	bool asked, unasked;          /* an <r/> is under way; something was sent since */
+	struct sm_ask ask;
 	bool answer_owed;             /* an <a/> is due when h reaches answer_for */
 	uint32_t answer_for;
 	struct iris_wait *drained;    /* a resumption waits until all is committed */
 	struct iris_timer answer_timer, resume_timer;
-	struct iris_turn turn;        /* asks at the end of a turn */
 };
 
 static struct iris_module_self sm_self;
@@ -291,31 +291,19 @@ sm_handle_a(struct iris_stream *stream, struct iris_element *element)
 		stream_error(stream, sm ? "invalid-xml" : "unsupported-stanza-type", NULL);
 		return;
 	}
-	sm->asked = false;
-	if (!sm_acknowledge(sm, h))
+	if (sm_acknowledge(sm, h))
+		sm_ask_answered(&sm->ask);
+	else
 		sm_error_too_high(stream, sm, h);
-	else if (sm->unasked)
-		worker_at_turn_end(&sm->turn);
-}
-
-/* One <r/> for all that a turn sent, and none while one is under way. */
-static void
-sm_turn_end(struct iris_turn *turn)
-{
-	struct sm *sm = IRIS_CONTAINER(turn, struct sm, turn);
-
-	if (sm->asked || !sm->unasked || !sm->session || !sm->session->stream)
-		return;
-	sm->asked = true;
-	sm->unasked = false;
-	sm_send(sm->session->stream, "r", NULL, 0);
 }
 
 static void
-sm_ask(struct sm *sm)
+sm_send_r(struct sm_ask *ask)
 {
-	sm->unasked = true;
-	worker_at_turn_end(&sm->turn);
+	struct sm *sm = IRIS_CONTAINER(ask, struct sm, ask);
+
+	if (sm->session && sm->session->stream)
+		sm_send(sm->session->stream, "r", NULL, 0);
 }
 
 static void
@@ -361,7 +349,7 @@ sm_session_sent(struct iris_session_delivery *arg)
 	if (sm_is_over_limit(sm))
 		session_close(arg->session, "policy-violation", "too many unacknowledged stanzas");
 	else if (arg->session->stream)
-		sm_ask(sm);
+		sm_ask_sent(&sm->ask);
 	return IRIS_PASS;
 }
 
@@ -396,7 +384,7 @@ sm_enable(struct iris_session *session, const struct iris_element *enable, struc
 
 	sm->refs = 1;
 	sm->session = session;
-	sm->turn.fn = sm_turn_end;
+	sm_ask_init(&sm->ask, sm_send_r);
 	TAILQ_INIT(&sm->inbound);
 	TAILQ_INIT(&sm->outbound);
 	*session_slot(session, &sm_self) = sm;
@@ -469,9 +457,9 @@ sm_stream_lost(struct iris_stream *stream)
 
 	if (!sm || !sm->id || worker_is_stopping())
 		return IRIS_PASS;
-	sm->asked = sm->unasked = sm->answer_owed = false;
+	sm->answer_owed = false;
 	timer_stop(&sm->answer_timer);
-	worker_turn_cancel(&sm->turn);
+	sm_ask_cancel(&sm->ask);
 	session_detach(session);
 	sm_await_resumption(sm);
 	return IRIS_DONE;
@@ -503,7 +491,7 @@ sm_session_close(struct iris_session *session)
 		return IRIS_PASS;
 	sm_end_waiting(sm);
 	timer_stop(&sm->answer_timer);
-	worker_turn_cancel(&sm->turn);
+	sm_ask_cancel(&sm->ask);
 	while ((item = TAILQ_FIRST(&sm->outbound)) != NULL) {
 		sm_hand_on(sm, item);
 		sm_outbound_free(sm, item);
@@ -648,9 +636,9 @@ sm_session_resumed(struct iris_session *session)
 	stream_set_counting(session->stream, true);
 	TAILQ_FOREACH(item, &sm->outbound, link)
 		stream_send_delivery(session->stream, &item->delivery);
-	sm->asked = false;
+	sm_ask_cancel(&sm->ask); /* what the old stream was asked is not answered any more */
 	if (sm->out_count > 0)
-		sm_ask(sm);
+		sm_ask_sent(&sm->ask);
 	return IRIS_PASS;
 }
 
