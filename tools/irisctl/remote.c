@@ -26,26 +26,31 @@ struct remote {
 
 static struct remote *checking; /* libstrophe's certificate callback has no argument of ours */
 
-/* PEM compared without what is around it: line ends and text before the first block. */
+/* One block of PEM against another, line ends apart. Both start at their BEGIN line. */
 static bool
-is_same_pem(const char *a, const char *b)
+is_same_block(const char *a, const char *b)
 {
-	a = strstr(a, "-----BEGIN CERTIFICATE-----");
-	b = strstr(b, "-----BEGIN CERTIFICATE-----");
-	if (!a || !b)
-		return false;
-	for (;;) {
-		while (*a == '\r' || *a == '\n')
-			a++;
-		while (*b == '\r' || *b == '\n')
-			b++;
-		if (*a != *b || *a == '\0')
-			return false;
+	for (;; a++, b++) {
+		a += strspn(a, "\r\n");
+		b += strspn(b, "\r\n");
 		if (strncmp(a, "-----END", 8) == 0)
 			return strncmp(b, "-----END", 8) == 0;
-		a++;
-		b++;
+		if (*a != *b || *a == '\0')
+			return false;
 	}
+}
+
+/* A chain may be judged by any of its certificates: is this one of those in the file? */
+static bool
+is_in_file(const char *pem, const char *file)
+{
+	static const char begin[] = "-----BEGIN CERTIFICATE-----";
+
+	pem = strstr(pem, begin);
+	for (file = strstr(file, begin); pem && file; file = strstr(file + 1, begin))
+		if (is_same_block(pem, file))
+			return true;
+	return false;
 }
 
 static int
@@ -53,7 +58,7 @@ on_certificate(const xmpp_tlscert_t *certificate, const char *const reason)
 {
 	const char *pem = xmpp_tlscert_get_pem(certificate);
 
-	if (checking && pem && is_same_pem(pem, checking->target->certificate))
+	if (checking && pem && is_in_file(pem, checking->target->certificate))
 		return 1;
 	if (checking)
 		checking->wrong_certificate = true;
