@@ -9,6 +9,9 @@
  *   waiting    – neither: the next session that takes messages gets it.
  * After a crash the first two are forgotten, so that a client may get a message again, with the
  * same id, but never misses one.
+ *
+ * A session gets its backlog in portions: the next one when it has acknowledged what it got, or has read
+ * it.  Else a long absence would end a session for what we keep for it.
  */
 #include <stdlib.h>
 
@@ -17,6 +20,9 @@
 #include "xep/xep0359_stanza_id.h"
 
 #define OFFLINE_PAGE 100
+#define FLUSH_STANZAS 100       /* under way to a session that gets its backlog … */
+#define FLUSH_BYTES 524288      /* … or that much, unacknowledged or unread */
+#define FLUSH_RETRY_MS 20       /* looks after output that is not read */
 #define OFFLINE_TRACKED_MAX 20000 /* entries in memory of one account; older done ones are then forgotten */
 
 enum { OPT_PERSIST, OPT_HOLD_MAX };
@@ -24,6 +30,8 @@ enum { OPT_PERSIST, OPT_HOLD_MAX };
 struct offline_entry {
 	TAILQ_ENTRY(offline_entry) link;
 	int64_t id;
+	uint32_t flush; /* number of the flush that sent it, 0: none */
+	uint32_t size;  /* then: of its body */
 	bool done;
 };
 
@@ -31,6 +39,17 @@ struct offline_entry {
 struct offline_held {
 	TAILQ_ENTRY(offline_held) link;
 	struct iris_delivery delivery;
+};
+
+/* A session gets its backlog. Runs on a fiber until it is through or the session has no room. */
+struct offline_flush {
+	struct iris_session *session; /* NULL: none does; else alive, session_close() sees to that */
+	uint32_t number;
+	int64_t after;                /* read and sent up to here */
+	size_t stanzas, bytes;        /* sent and not acknowledged */
+	bool running;                 /* a fiber is at it */
+	bool passing;                 /* what is delivered now is the backlog itself */
+	struct iris_timer more;
 };
 
 /* Of a loaded user. */
@@ -42,7 +61,7 @@ struct offline {
 	bool backlog;          /* what lies behind the cursor has not been read since loading */
 	TAILQ_HEAD(offline_entries, offline_entry) tracked; /* ascending */
 	size_t tracked_count;
-	struct iris_session *flushing; /* gets its backlog now; others' turn comes after */
+	struct offline_flush flush; /* one session at a time; others' turn comes after */
 	TAILQ_HEAD(, offline_held) held;
 	size_t held_count;
 	struct iris_timer persist;
@@ -105,6 +124,28 @@ offline_persist_due(void *arg)
 	offline_persist(arg);
 }
 
+/* It is not under way any more to the session that gets its backlog. */
+static void
+flush_uncount(struct offline *offline, struct offline_entry *entry)
+{
+	struct offline_flush *flush = &offline->flush;
+
+	if (!flush->session || entry->flush != flush->number)
+		return;
+	entry->flush = 0;
+	flush->stanzas--;
+	flush->bytes -= entry->size;
+}
+
+static void
+offline_untrack(struct offline *offline, struct offline_entry *entry)
+{
+	flush_uncount(offline, entry);
+	TAILQ_REMOVE(&offline->tracked, entry, link);
+	offline->tracked_count--;
+	free(entry);
+}
+
 /* Everything below the first entry that is waiting or under way has been delivered. */
 static void
 offline_move_cursor(struct offline *offline)
@@ -115,14 +156,13 @@ offline_move_cursor(struct offline *offline)
 	while ((first = TAILQ_FIRST(&offline->tracked)) != NULL &&
 	       (first->done || offline->tracked_count > OFFLINE_TRACKED_MAX) &&
 	       (offline->first_waiting == 0 || first->id < offline->first_waiting ||
-		offline->tracked_count > OFFLINE_TRACKED_MAX)) {
-		TAILQ_REMOVE(&offline->tracked, first, link);
-		offline->tracked_count--;
-		free(first);
-	}
-	if (offline->backlog)
+		offline->tracked_count > OFFLINE_TRACKED_MAX))
+		offline_untrack(offline, first);
+	if (offline->backlog && !offline->flush.session)
 		return;
 	limit = first ? first->id - 1 : offline->newest;
+	if (offline->flush.session && offline->flush.after < limit)
+		limit = offline->flush.after; /* what lies behind has not been read */
 	if (offline->first_waiting && offline->first_waiting - 1 < limit)
 		limit = offline->first_waiting - 1;
 	if (limit <= offline->cursor)
@@ -145,7 +185,7 @@ offline_find(struct offline *offline, int64_t id)
 	return entry && entry->id == id ? entry : NULL;
 }
 
-static void
+static struct offline_entry *
 offline_track(struct offline *offline, int64_t id)
 {
 	struct offline_entry *entry, *before = TAILQ_LAST(&offline->tracked, offline_entries);
@@ -153,7 +193,7 @@ offline_track(struct offline *offline, int64_t id)
 	while (before && before->id > id)
 		before = TAILQ_PREV(before, offline_entries, link);
 	if (before && before->id == id)
-		return;
+		return before;
 	entry = iris_calloc(1, sizeof(*entry));
 	entry->id = id;
 	if (before)
@@ -163,6 +203,7 @@ offline_track(struct offline *offline, int64_t id)
 	offline->tracked_count++;
 	if (id > offline->newest)
 		offline->newest = id;
+	return entry;
 }
 
 static void
@@ -190,11 +231,8 @@ offline_forget(struct offline *offline, int64_t id)
 {
 	struct offline_entry *entry = offline_find(offline, id);
 
-	if (!entry)
-		return;
-	TAILQ_REMOVE(&offline->tracked, entry, link);
-	offline->tracked_count--;
-	free(entry);
+	if (entry)
+		offline_untrack(offline, entry);
 }
 
 /* Nobody is there. With an archive of everything it is kept already, else it is now. */
@@ -217,6 +255,19 @@ offline_message_offline(struct iris_incoming *incoming)
 	return IRIS_DONE;
 }
 
+static void flush_more(void *arg);
+
+/* The session has one less under way: half of a portion gone, it gets the next one. */
+static void
+flush_count_done(struct offline *offline, struct offline_entry *entry)
+{
+	struct offline_flush *flush = &offline->flush;
+
+	flush_uncount(offline, entry);
+	if (flush->session && !flush->running && flush->stanzas <= FLUSH_STANZAS / 2 && !timer_is_running(&flush->more))
+		timer_start(&flush->more, 1, flush_more, offline);
+}
+
 static enum iris_verdict
 offline_delivery_done(struct iris_session_delivery *arg)
 {
@@ -229,6 +280,7 @@ offline_delivery_done(struct iris_session_delivery *arg)
 	entry = offline_find(offline, arg->delivery->log_id);
 	if (entry) {
 		entry->done = true;
+		flush_count_done(offline, entry);
 		offline_move_cursor(offline);
 	}
 	return IRIS_PASS;
@@ -282,29 +334,53 @@ offline_delivery_lost(struct iris_session_delivery *arg)
 
 /* --- delivering the backlog --- */
 
-/* While a session gets its backlog, what is new waits behind it: order is the order of arrival. */
+static struct offline_held *
+offline_held_new(const struct iris_delivery *delivery)
+{
+	size_t to_len = jid_full(&delivery->to).len, extra_len = delivery->extra.len;
+	struct offline_held *held = iris_calloc(1, sizeof(*held) + to_len + extra_len);
+	char *tail = (char *)(held + 1);
+
+	held->delivery = *delivery;
+	stanza_ref(held->delivery.stanza);
+	if (to_len)
+		held->delivery.to.base = memcpy(tail, delivery->to.base, to_len);
+	if (extra_len)
+		held->delivery.extra.base = memcpy(tail + to_len, delivery->extra.base, extra_len);
+	return held;
+}
+
+/* What the account itself says, such as results of a query: it belongs to what the client asked for. */
+static bool
+offline_is_own(const struct offline *offline, const struct iris_stanza *stanza)
+{
+	return jid_equal(&stanza->from, &offline->user->jid);
+}
+
+/*
+ * While a session gets its backlog, what is new waits behind it: order is the order of arrival.
+ * SECURITY: a flood does not grow memory; what is too much is read from the archive when its turn comes.
+ */
 static enum iris_verdict
 offline_session_deliver(struct iris_session_delivery *arg)
 {
 	struct offline *offline = offline_of(arg->session->user);
+	const struct iris_delivery *delivery = arg->delivery;
 	struct offline_held *held;
-	size_t to_len, extra_len;
 
-	if (!offline || offline->flushing != arg->session || arg->delivery->stanza->kind != IRIS_MESSAGE)
+	if (!offline || offline->flush.session != arg->session || offline->flush.passing ||
+	    delivery->stanza->kind != IRIS_MESSAGE || offline_is_own(offline, delivery->stanza))
 		return IRIS_PASS;
-	if (offline->held_count >= (size_t)option_int(&offline_self, OPT_HOLD_MAX))
-		return IRIS_PASS; /* SECURITY: a flood does not grow memory; it loses its order instead */
-	to_len = jid_full(&arg->delivery->to).len;
-	extra_len = arg->delivery->extra.len;
-	held = iris_calloc(1, sizeof(*held) + to_len + extra_len);
-	held->delivery = *arg->delivery;
-	stanza_ref(held->delivery.stanza);
-	if (to_len)
-		held->delivery.to.base = memcpy(held + 1, arg->delivery->to.base, to_len);
-	if (extra_len)
-		held->delivery.extra.base = memcpy((char *)(held + 1) + to_len, arg->delivery->extra.base, extra_len);
-	TAILQ_INSERT_TAIL(&offline->held, held, link);
-	offline->held_count++;
+	if (offline->held_count < (size_t)option_int(&offline_self, OPT_HOLD_MAX)) {
+		held = offline_held_new(delivery);
+		TAILQ_INSERT_TAIL(&offline->held, held, link);
+		offline->held_count++;
+		return IRIS_DONE;
+	}
+	if (delivery->log_id == 0 || !archive_is_for_offline(delivery->stanza))
+		return IRIS_PASS;
+	offline_forget(offline, delivery->log_id);
+	offline_wait(offline, delivery->log_id);
 	return IRIS_DONE;
 }
 
@@ -313,10 +389,11 @@ offline_release_held(struct offline *offline, struct iris_session *session)
 {
 	struct offline_held *held;
 
+	offline->flush.passing = true;
 	while ((held = TAILQ_FIRST(&offline->held)) != NULL) {
 		TAILQ_REMOVE(&offline->held, held, link);
 		offline->held_count--;
-		if (session)
+		if (session && !session->closing)
 			session_deliver(session, &held->delivery);
 		else if (held->delivery.log_id > 0) {
 			offline_forget(offline, held->delivery.log_id);
@@ -325,87 +402,195 @@ offline_release_held(struct offline *offline, struct iris_session *session)
 		stanza_unref(&held->delivery.stanza);
 		free(held);
 	}
+	offline->flush.passing = false;
 }
 
 static void
-offline_deliver_entry(struct offline *offline, struct iris_session *session, const struct iris_log_entry *entry)
+flush_deliver(struct offline *offline, const struct iris_log_entry *entry)
 {
+	struct offline_flush *flush = &offline->flush;
+	struct iris_session *session = flush->session;
 	struct iris_stanza *stanza = archive_entry_stanza(entry);
-	struct iris_delivery delivery = { .to = session->jid, .log_id = entry->id };
+	struct offline_entry *tracked = offline_track(offline, entry->id);
+	struct iris_delivery delivery = { .stanza = stanza, .to = session->jid, .log_id = entry->id };
 
-	offline_track(offline, entry->id);
-	if (!stanza)
-		return; /* the vault has logged that it does not open */
+	if (!stanza) { /* the vault has logged that it does not open: nobody will ever take it */
+		tracked->done = true;
+		return;
+	}
+	tracked->flush = flush->number;
+	tracked->size = (uint32_t)entry->body.len;
+	flush->stanzas++;
+	flush->bytes += entry->body.len;
 	stanza_id_add(stanza->root, &offline->user->jid, entry->id);
 	delay_add(stanza->root, jid_domain(&session->jid), entry->time_ms);
 	stanza_freeze(stanza);
-	delivery.stanza = stanza;
-	offline->flushing = NULL; /* this one is not held */
+	flush->passing = true;
 	session_deliver(session, &delivery);
-	offline->flushing = session;
+	flush->passing = false;
 	metric_add(&offline_metrics[1], 1);
 	stanza_unref(&stanza);
 }
 
-/* The session again after a wait; NULL: it has gone. `full` is in the caller's arena. */
-static struct iris_session *
-offline_session_still(struct iris_str full, struct offline *offline)
+static bool
+flush_is_unread(const struct offline_flush *flush)
 {
-	struct iris_session *session = session_find(full);
+	struct iris_stream *stream = flush->session->stream;
 
-	return session && !session->closing && offline->flushing == session ? session : NULL;
+	return stream && stream_output_pending(stream) >= FLUSH_BYTES;
 }
 
-/* Page by page until nothing is left behind the last id. False: the session went, or the vault failed. */
 static bool
-offline_flush(struct offline *offline, struct iris_str full, struct iris_arena *arena)
+flush_has_room(const struct offline_flush *flush)
 {
+	return flush->stanzas < FLUSH_STANZAS && flush->bytes < FLUSH_BYTES && !flush_is_unread(flush);
+}
+
+enum flush_outcome { FLUSH_GO_ON, FLUSH_PAUSED, FLUSH_THROUGH, FLUSH_BROKEN };
+
+/* One page. Waits; afterwards the session may have gone. */
+static enum flush_outcome
+flush_page(struct offline *offline, struct iris_arena *arena)
+{
+	struct offline_flush *flush = &offline->flush;
 	struct iris_account account = offline->user->account;
-	struct iris_log_query query = { .reader = account.id, .after_id = offline->cursor,
+	struct iris_log_query query = { .reader = account.id, .after_id = flush->after,
 		.flags_all = ARCHIVE_OFFLINE, .limit = OFFLINE_PAGE };
-	struct iris_session *session;
 	struct iris_log_page page;
 
-	do {
-		if (log_read(&query, account.owner, arena, &page) != IRIS_VAULT_OK)
-			return false;
-		for (size_t i = 0; i < page.count; i++) {
-			session = offline_session_still(full, offline);
-			if (!session)
-				return false;
-			query.after_id = page.entries[i].id;
-			if (!offline_find(offline, page.entries[i].id))
-				offline_deliver_entry(offline, session, &page.entries[i]);
-		}
-	} while (page.more && offline_session_still(full, offline));
-	return offline_session_still(full, offline) != NULL;
+	if (log_read(&query, account.owner, arena, &page) != IRIS_VAULT_OK)
+		return FLUSH_BROKEN;
+	for (size_t i = 0; i < page.count; i++) {
+		if (!flush->session || !session_takes_messages(flush->session))
+			return FLUSH_BROKEN;
+		if (!flush_has_room(flush))
+			return FLUSH_PAUSED;
+		flush->after = page.entries[i].id;
+		if (!offline_find(offline, page.entries[i].id))
+			flush_deliver(offline, &page.entries[i]);
+	}
+	if (page.more)
+		return FLUSH_GO_ON;
+	return flush->session ? FLUSH_THROUGH : FLUSH_BROKEN;
 }
 
-static enum iris_verdict
-offline_session_available(struct iris_session *session)
+/* What came to wait meanwhile is part of it, behind what is held. */
+static bool
+flush_starts_over(struct offline *offline)
 {
-	struct iris_user *user = session->user;
-	struct offline *offline = offline_of(user);
-	struct iris_arena *arena;
-	struct iris_str full;
+	if (offline->first_waiting == 0)
+		return false;
+	offline_release_held(offline, offline->flush.session);
+	offline->flush.after = offline->first_waiting - 1;
+	offline->first_waiting = 0;
+	return true;
+}
 
-	if (!session_takes_messages(session) || offline->flushing || (!offline->backlog && !offline->first_waiting))
-		return IRIS_PASS;
-	arena = arena_new();
-	full = arena_copy_str(arena, jid_full(&session->jid));
-	user_hold(user);
-	offline->flushing = session;
-	offline->first_waiting = 0; /* what waits from now on is newer than what is read */
-	if (offline_flush(offline, full, arena))
+static void
+flush_begin(struct offline *offline, struct iris_session *session)
+{
+	struct offline_flush *flush = &offline->flush;
+
+	if (++flush->number == 0)
+		flush->number = 1;
+	flush->session = session;
+	flush->stanzas = flush->bytes = 0;
+	flush->after = offline->backlog ? offline->cursor : offline->first_waiting - 1;
+	offline->first_waiting = 0; /* what waits from now on starts it over */
+}
+
+static struct iris_session *
+flush_find_taker(const struct iris_user *user)
+{
+	struct iris_session *session;
+
+	TAILQ_FOREACH(session, &user->sessions, link)
+		if (session_takes_messages(session))
+			break;
+	return session;
+}
+
+/*
+ * Through, or its session can take no more of it: then what was not sent waits, for a session that came
+ * meanwhile or for the next one.
+ */
+static void
+flush_end(struct offline *offline, bool through)
+{
+	struct iris_session *session = offline->flush.session, *next = NULL;
+
+	timer_stop(&offline->flush.more);
+	offline->flush.session = NULL;
+	if (through)
 		offline->backlog = false;
 	else
 		offline_wait(offline, offline->cursor + 1);
-	session = offline->flushing;
-	offline->flushing = NULL;
 	offline_release_held(offline, session);
 	offline_move_cursor(offline);
+	if (!through && (!session || !session_takes_messages(session)))
+		next = flush_find_taker(offline->user);
+	if (!next)
+		return;
+	flush_begin(offline, next);
+	timer_start(&offline->flush.more, 1, flush_more, offline);
+}
+
+static void
+flush_run(struct offline *offline)
+{
+	struct offline_flush *flush = &offline->flush;
+	struct iris_user *user = offline->user;
+	enum flush_outcome outcome;
+
+	user_hold(user);
+	flush->running = true;
+	do {
+		struct iris_arena *arena = arena_new(); /* one page at a time */
+
+		outcome = flush_page(offline, arena);
+		arena_unref(&arena);
+		if (outcome == FLUSH_THROUGH && flush_starts_over(offline))
+			outcome = FLUSH_GO_ON;
+	} while (outcome == FLUSH_GO_ON && flush->session);
+	flush->running = false;
+	if (!flush->session || outcome != FLUSH_PAUSED)
+		flush_end(offline, outcome == FLUSH_THROUGH);
+	else if (flush_is_unread(flush))
+		timer_start(&flush->more, FLUSH_RETRY_MS, flush_more, offline);
 	user_release(&user);
-	arena_unref(&arena);
+}
+
+static void
+flush_fiber(void *arg)
+{
+	flush_run(arg);
+}
+
+static void
+flush_more(void *arg)
+{
+	struct offline *offline = arg;
+
+	if (!flush_has_room(&offline->flush)) {
+		if (flush_is_unread(&offline->flush))
+			timer_start(&offline->flush.more, FLUSH_RETRY_MS, flush_more, offline);
+	} else if (!fiber_start("xep0160: backlog", flush_fiber, offline)) {
+		timer_start(&offline->flush.more, FLUSH_RETRY_MS, flush_more, offline);
+	}
+}
+
+/* The first portion goes out before the presence is through. */
+static enum iris_verdict
+offline_session_available(struct iris_session *session)
+{
+	struct offline *offline = offline_of(session->user);
+	struct offline_flush *flush = &offline->flush;
+
+	if (!session_takes_messages(session) || flush->session || flush->running ||
+	    (!offline->backlog && !offline->first_waiting))
+		return IRIS_PASS;
+	flush_begin(offline, session);
+	flush_run(offline);
 	return IRIS_PASS;
 }
 
@@ -414,8 +599,11 @@ offline_session_close(struct iris_session *session)
 {
 	struct offline *offline = offline_of(session->user);
 
-	if (offline->flushing == session)
-		offline->flushing = NULL;
+	if (offline->flush.session == session) {
+		offline->flush.session = NULL;
+		if (!offline->flush.running)
+			flush_end(offline, false);
+	}
 	if (session->user->session_count == 0)
 		offline_persist(offline);
 	return IRIS_PASS;
@@ -452,6 +640,7 @@ offline_user_unload(struct iris_user *user)
 
 	if (!offline)
 		return IRIS_PASS;
+	timer_stop(&offline->flush.more);
 	offline_persist(offline);
 	offline_release_held(offline, NULL);
 	while ((entry = TAILQ_FIRST(&offline->tracked)) != NULL) {
