@@ -66,7 +66,7 @@ class Actor(Client):
                 send.refused = True
         else:
             ids = [i.get('id') for i in element.findall('{%s}stanza-id' % NS_SID) if i.get('by') == self.address]
-            self.ledger.sessions[self.user][-1].append((element.get('id'), ids[0] if ids else None))
+            self.ledger.receive(self.user, element.get('id'), ids[0] if ids else None)
 
     def acknowledged(self, h):
         count = (h - self.acked) & 0xffffffff
@@ -93,7 +93,7 @@ class Actor(Client):
         await self.open_stream()
 
     async def begin(self):
-        """A new session; what waited offline has come when this returns."""
+        """A new session; the first of what waited offline has come when this returns."""
         await self._sign_in()
         await self.bind('main')
         self.unacked, self.acked = [], 0
@@ -177,6 +177,8 @@ class Actor(Client):
             found = fin.find('{%s}fin' % NS_MAM)
             if found is None:
                 raise wrong('<fin/>', fin)
+            if not self.page and found.get('complete') != 'true':
+                raise wrong('a page, or the end', fin)
             self.archive += self.page
             if found.get('complete') == 'true':
                 return self.archive

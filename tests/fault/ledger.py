@@ -30,6 +30,7 @@ class Ledger:
         self.users = users
         self.sends = {}                                    # ident -> Send, in order
         self.sessions = {user: [] for user in users}       # of [(ident, stanza-id)], in order of arrival
+        self.came = set()                                  # (recipient, ident)
         self.next_number = collections.Counter()
 
     def send(self, sender, recipient):
@@ -38,6 +39,15 @@ class Ledger:
         send = Send('%s-%s-%d' % (sender, recipient, number), sender, recipient, number)
         self.sends[send.ident] = send
         return send
+
+    def receive(self, user, ident, stanza_id):
+        self.sessions[user][-1].append((ident, stanza_id))
+        self.came.add((user, ident))
+
+    def outstanding(self):
+        """What was acknowledged and has not come."""
+        return [s for s in self.sends.values()
+                if s.acknowledged and not s.refused and (s.recipient, s.ident) not in self.came]
 
     def acknowledged(self):
         return sum(send.acknowledged for send in self.sends.values())
@@ -71,9 +81,7 @@ class Ledger:
         archive_id = {entry.ident: entry.archive_id for entry in entries}
         owner = {entry.archive_id: entry.ident for entry in entries}
         came = [pair for session in self.sessions[user] for pair in session]
-        idents = {ident for ident, _ in came}
-        missing = [s.ident for s in self.sends.values()
-                   if s.recipient == user and s.acknowledged and not s.refused and s.ident not in idents]
+        missing = [s.ident for s in self.outstanding() if s.recipient == user]
         renamed = ['%s (as %s, archived as %s)' % (ident, sid, archive_id[ident])
                    for ident, sid in came if archive_id.get(ident, sid) != sid]
         # What died with the server may be in no archive, but its id must never be another message's.
