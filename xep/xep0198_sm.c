@@ -474,7 +474,8 @@ sm_hand_on(struct sm *sm, struct sm_outbound *item)
 	if (stanza->kind == IRIS_MESSAGE) {
 		hook_run_delivery_lost(&(struct iris_session_delivery){ sm->session, &item->delivery });
 		metric_add(&sm_metrics[METRIC_LOST], 1);
-	} else if (stanza->kind == IRIS_IQ) {
+	} else if (stanza->kind == IRIS_IQ && !jid_is_none(&stanza->from)) {
+		/* A push of the server's own has no sender: nobody waits for an answer. */
 		error = stanza_error(stanza, &(struct iris_refusal){ .condition = IRIS_RECIPIENT_UNAVAILABLE });
 		if (error)
 			route_stanza(&error, NULL);
