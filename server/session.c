@@ -200,6 +200,11 @@ session_deliver(struct iris_session *session, const struct iris_delivery *delive
 	if (hook_is_used(IRIS_HOOK_ID_session_deliver) &&
 	    hook_run_session_deliver(&event) != IRIS_PASS)
 		return;
+	if (session->closing) { /* by what a hook let go before this one */
+		if (delivery->stanza->kind == IRIS_MESSAGE)
+			hook_run_delivery_lost(&event);
+		return;
+	}
 	if (session->stream)
 		stream_send_delivery(session->stream, delivery);
 	if (hook_is_used(IRIS_HOOK_ID_session_sent))

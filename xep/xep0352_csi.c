@@ -47,37 +47,53 @@ csi_of(struct iris_session *session)
 	return *session_slot(session, &csi_self);
 }
 
-static void
-csi_held_free(struct csi *csi, struct csi_held *held)
+/* Takes the first one out, or any; NULL: none is left. */
+static struct csi_held *
+csi_held_take(struct csi *csi, struct csi_held *held)
 {
+	if (!held)
+		return NULL;
 	TAILQ_REMOVE(&csi->held, held, link);
 	if (held->is_presence)
 		hash_remove(&csi->presences, &held->node);
 	csi->count--;
+	return held;
+}
+
+static void
+csi_held_free(struct csi_held *held)
+{
 	stanza_unref(&held->delivery.stanza);
 	free(held);
 }
 
+/* What goes out may be what closes the session (XEP-0198's limit): its slot is looked at each time. */
 static void
-csi_flush(struct iris_session *session, struct csi *csi)
+csi_flush(struct iris_session *session)
 {
 	struct csi_held *held;
+	struct csi *csi;
 
-	csi->flushing = true;
-	while ((held = TAILQ_FIRST(&csi->held)) != NULL) {
+	while ((csi = csi_of(session)) != NULL &&
+	       (held = csi_held_take(csi, TAILQ_FIRST(&csi->held))) != NULL) {
+		csi->flushing = true;
 		session_deliver(session, &held->delivery);
-		csi_held_free(csi, held);
+		csi_held_free(held);
 	}
-	csi->flushing = false;
+	if (csi)
+		csi->flushing = false;
 }
 
 /* Is there anything in it that a person would want to see now? */
 static bool
-csi_can_wait(const struct iris_stanza *stanza)
+csi_can_wait(const struct iris_delivery *delivery)
 {
+	const struct iris_stanza *stanza = delivery->stanza;
+
 	if (stanza->kind == IRIS_PRESENCE)
 		return stanza->type == IRIS_AVAILABLE || stanza->type == IRIS_UNAVAILABLE;
-	if (stanza->kind == IRIS_IQ || stanza->type == IRIS_ERROR)
+	/* What is kept is owed to the client; what is held goes with its session. */
+	if (stanza->kind == IRIS_IQ || stanza->type == IRIS_ERROR || delivery->log_id)
 		return false;
 	ELEMENT_FOREACH(child, stanza->root) {
 		if (!payload_is_chat_state(child) && !payload_is_hint(child) &&
@@ -104,7 +120,7 @@ csi_hold(struct csi *csi, const struct iris_delivery *delivery)
 	held->delivery.extra.base = delivery->extra.base ? tail + to.len : NULL;
 	held->is_presence = delivery->stanza->kind == IRIS_PRESENCE && from.base;
 	if (held->is_presence && (older = hash_find(&csi->presences, from)) != NULL) {
-		csi_held_free(csi, IRIS_CONTAINER(older, struct csi_held, node));
+		csi_held_free(csi_held_take(csi, IRIS_CONTAINER(older, struct csi_held, node)));
 		metric_add(&csi_metrics[1], 1);
 	}
 	if (held->is_presence)
@@ -121,12 +137,12 @@ csi_session_deliver(struct iris_session_delivery *arg)
 
 	if (!csi || !csi->inactive || csi->flushing)
 		return IRIS_PASS;
-	if (csi_can_wait(arg->delivery->stanza) &&
+	if (csi_can_wait(arg->delivery) &&
 	    csi->count < (size_t)option_int(&csi_self, OPT_HELD_MAX)) {
 		csi_hold(csi, arg->delivery);
 		return IRIS_DONE;
 	}
-	csi_flush(arg->session, csi);
+	csi_flush(arg->session);
 	return IRIS_PASS;
 }
 
@@ -134,8 +150,13 @@ static void
 csi_handle_inactive(struct iris_stream *stream, struct iris_element *element)
 {
 	struct iris_session *session = stream_session(stream);
-	struct csi *csi = csi_of(session);
+	struct csi *csi;
 
+	if (!session) { /* of a component */
+		stream_error(stream, "unsupported-stanza-type", NULL);
+		return;
+	}
+	csi = csi_of(session);
 	if (!csi) {
 		csi = iris_calloc(1, sizeof(*csi));
 		TAILQ_INIT(&csi->held);
@@ -152,13 +173,16 @@ csi_activate(struct iris_session *session)
 	if (!csi)
 		return;
 	csi->inactive = false;
-	csi_flush(session, csi);
+	csi_flush(session);
 }
 
 static void
 csi_handle_active(struct iris_stream *stream, struct iris_element *element)
 {
-	csi_activate(stream_session(stream));
+	if (stream_session(stream))
+		csi_activate(stream_session(stream));
+	else
+		stream_error(stream, "unsupported-stanza-type", NULL);
 }
 
 /* §5: a new stream, resumed or not, starts active. What was held joins what is to be sent again. */
@@ -178,8 +202,8 @@ csi_session_close(struct iris_session *session)
 
 	if (!csi)
 		return IRIS_PASS;
-	while ((held = TAILQ_FIRST(&csi->held)) != NULL)
-		csi_held_free(csi, held);
+	while ((held = csi_held_take(csi, TAILQ_FIRST(&csi->held))) != NULL)
+		csi_held_free(held);
 	hash_free(&csi->presences);
 	free(csi);
 	*session_slot(session, &csi_self) = NULL;
