@@ -127,7 +127,8 @@ signed_in(struct iris_stream *stream, void *arg)
 	struct iris_arena *arena = arena_new();
 
 	stream_ref(stream);
-	if (request)
+	/* SECURITY: a stream that ended before it came here has no address and no account. */
+	if (request && is_alive(stream))
 		complete(stream, arena, request);
 	stream_unref(&stream);
 	arena_unref(&arena);
