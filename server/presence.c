@@ -251,6 +251,8 @@ send_available(struct iris_session *session, struct iris_stanza *stanza, struct 
 	stanza_freeze(stanza);
 	presence_set(session, stanza, priority);
 	send_to_own(session->user, stanza);
+	if (session->closing) /* its own copy was one too many: the last word is said */
+		return;
 	send_to_contacts(session->user, stanza, add_watcher, ticket);
 	if (is_first && !session->closing) {
 		show_others(session);
