@@ -43,7 +43,7 @@ struct vault_unit {
 	struct vault_unit *next;
 	struct vault_call *calls, *last_call;
 	enum iris_vault_result result; /* set by the engine: OK or FAILED */
-	int64_t changed;               /* set by the engine: rows changed by the last call */
+	int64_t changed;               /* set by the engine: rows changed by the last call; -1: committed, but nobody knows */
 	/* The vault's: */
 	struct iris_ticket *ticket;
 	struct vault_await *await;

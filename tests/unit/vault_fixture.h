@@ -8,10 +8,15 @@
 #ifndef IRIS_VAULT_FIXTURE_H
 #define IRIS_VAULT_FIXTURE_H
 
+#include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -22,40 +27,126 @@
 #include "worker_private.h"
 
 struct vault_fixture {
-	char dir[64], store[96], key[96];
+	char dir[64], store[96], key[96]; /* store: a file, or the name of a database */
+	size_t queue_rows;
 	struct vault_options options;
-	struct sqlite_options sqlite;
 };
 
 struct fixture_engine {
 	const char *name;
 	const struct iris_vault_engine *engine;
+	void (*make)(struct vault_fixture
+			     *fixture); /* what must be there before the engine opens its store */
 	void (*configure)(struct vault_fixture *fixture);
-	void (*forget)(void);
+	void (*forget)(struct vault_fixture *fixture);
+	void (*break_store)(struct vault_fixture *fixture, bool broken); /* it cannot be written */
+	bool (*store_has)(struct vault_fixture *fixture,
+			  const char *text); /* anywhere on the disk */
 };
 
 static unsigned check_failures;
 
-#define CHECK(cond)                                                                       \
-	((cond) ? (void)0                                                                 \
-		: (void)(check_failures++ < 10 &&                                         \
+#define CHECK(cond)                               \
+	((cond) ? (void)0 :                       \
+		  (void)(check_failures++ < 10 && \
 			 fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #cond)))
 
+/* --- SQLite --- */
+
 static void
-fixture_configure_sqlite(struct vault_fixture *fixture)
+sqlite_make(struct vault_fixture *fixture)
 {
-	fixture->sqlite.path = fixture->store;
-	sqlite_configure(&fixture->sqlite);
 }
 
 static void
-fixture_forget_sqlite(void)
+sqlite_configure_fixture(struct vault_fixture *fixture)
 {
+	const struct sqlite_options options = {
+		.path = fixture->store,
+		.queue_rows = fixture->queue_rows,
+		.queue_bytes = 64 << 20,
+		.writer_cache = 64 << 20,
+		.reader_cache = 4 << 20,
+		.readers = 2,
+		.linger_ms = 2,
+	};
+
+	sqlite_configure(&options);
+}
+
+static void
+sqlite_forget(struct vault_fixture *fixture)
+{
+	static const char *const suffixes[] = { "", "-wal", "-shm", ".lock" };
+	char path[128];
+
+	for (size_t i = 0; i < IRIS_COUNT(suffixes); i++) {
+		(void)snprintf(path, sizeof(path), "%s%s", fixture->store, suffixes[i]);
+		(void)unlink(path);
+	}
 	sqlite_configure(NULL);
 }
 
+/* The disk is full: files cannot grow any more. */
+static void
+sqlite_break(struct vault_fixture *fixture, bool broken)
+{
+	static struct rlimit limit;
+	struct rlimit small;
+
+	(void)signal(SIGXFSZ, SIG_IGN);
+	if (broken) {
+		CHECK(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+		small = limit;
+		small.rlim_cur = 4096;
+	}
+	CHECK(setrlimit(RLIMIT_FSIZE, broken ? &small : &limit) == 0);
+}
+
+static bool
+file_has(const char *path, const char *text)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat info = { .st_size = 0 };
+	bool found = false;
+
+	if (fd < 0)
+		return false;
+	if (fstat(fd, &info) == 0 && info.st_size > 0) {
+		void *content = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+		CHECK(content != MAP_FAILED);
+		found = memmem(content, (size_t)info.st_size, text, strlen(text)) != NULL;
+		(void)munmap(content, (size_t)info.st_size);
+	}
+	(void)close(fd);
+	return found;
+}
+
+static bool
+sqlite_has(struct vault_fixture *fixture, const char *text)
+{
+	static const char *const suffixes[] = { "", "-wal", "-shm" };
+	char path[128];
+	bool found = false;
+
+	for (size_t i = 0; i < IRIS_COUNT(suffixes); i++) {
+		(void)snprintf(path, sizeof(path), "%s%s", fixture->store, suffixes[i]);
+		found = found || file_has(path, text);
+	}
+	return found;
+}
+
+#ifdef HAVE_POSTGRESQL
+#include "vault_fixture_postgresql.h"
+#endif
+
 static const struct fixture_engine fixture_engines[] = {
-	{ "sqlite", &sqlite_engine, fixture_configure_sqlite, fixture_forget_sqlite },
+	{ "sqlite", &sqlite_engine, sqlite_make, sqlite_configure_fixture, sqlite_forget,
+	  sqlite_break, sqlite_has },
+#ifdef HAVE_POSTGRESQL
+	{ "postgresql", &postgresql_engine, postgresql_make, postgresql_configure_fixture,
+	  postgresql_forget, postgresql_break, postgresql_has },
+#endif
 };
 
 static const struct fixture_engine *
@@ -73,15 +164,14 @@ fixture_engine(void)
 static void
 fixture_describe(struct vault_fixture *fixture, const char *dir)
 {
-	*fixture = (struct vault_fixture){
-		.sqlite = { .queue_rows = 20000, .queue_bytes = 64 << 20, .writer_cache = 64 << 20,
-			    .reader_cache = 4 << 20, .readers = 2, .linger_ms = 2 },
-	};
+	*fixture = (struct vault_fixture){ .queue_rows = 20000 };
 	(void)snprintf(fixture->dir, sizeof(fixture->dir), "%s", dir);
 	(void)snprintf(fixture->store, sizeof(fixture->store), "%s/iris.db", fixture->dir);
 	(void)snprintf(fixture->key, sizeof(fixture->key), "%s/master.key", fixture->dir);
 	fixture->options = (struct vault_options){ .engine = fixture_engine()->engine,
-						   .key_path = fixture->key, .region = "test" };
+						   .key_path = fixture->key,
+						   .region = "test" };
+	fixture_engine()->make(fixture);
 	fixture_engine()->configure(fixture);
 }
 
@@ -90,18 +180,20 @@ static inline void
 fixture_make(struct vault_fixture *fixture)
 {
 	char dir[] = P_tmpdir "/iris-vault-XXXXXX";
+	char table[256];
 	struct iris_error error = { .message = "" };
 	const struct iris_vault_engine *engine = fixture_engine()->engine;
+	const struct vault_dialect *dialect = engine->dialect;
 
 	if (!mkdtemp(dir))
 		abort();
 	fixture_describe(fixture, dir);
+	(void)snprintf(
+		table, sizeof(table),
+		"CREATE TABLE test_rows (id %s, who TEXT NOT NULL, n %s, body %s, other %s) %s",
+		dialect->id, dialect->integer, dialect->bytes, dialect->bytes, dialect->table);
 	bool ok = vault_init_with(&fixture->options, "Default company", &error) &&
-		  engine->open(false, &error) &&
-		  engine->script("CREATE TABLE test_rows (id INTEGER PRIMARY KEY, who TEXT NOT "
-				 "NULL, n INTEGER, "
-				 "body BLOB, other BLOB)",
-				 &error);
+		  engine->open(false, &error) && engine->script(table, &error);
 	engine->close();
 	if (!ok) {
 		fprintf(stderr, "fixture: %s (%s)\n", error.message, error.detail);
@@ -123,16 +215,9 @@ fixture_open(struct vault_fixture *fixture)
 static inline void
 fixture_remove(struct vault_fixture *fixture)
 {
-	static const char *const files[] = { "iris.db", "iris.db-wal", "iris.db-shm",
-					     "iris.db.lock", "master.key" };
-	char path[128];
-
-	for (size_t i = 0; i < IRIS_COUNT(files); i++) {
-		(void)snprintf(path, sizeof(path), "%s/%s", fixture->dir, files[i]);
-		(void)unlink(path);
-	}
+	fixture_engine()->forget(fixture);
+	(void)unlink(fixture->key);
 	(void)rmdir(fixture->dir);
-	fixture_engine()->forget();
 }
 
 /* Changes the store behind the vault's back; the vault is closed. */

@@ -3,9 +3,7 @@
  * What every engine of the vault must do: the conformance suite.  It speaks to the vault's own
  * interface only; see vault_fixture.h for how another engine is run through it.
  */
-#include <signal.h>
 #include <stdatomic.h>
-#include <sys/resource.h>
 
 #include "vault_fixture.h"
 
@@ -473,7 +471,7 @@ static void
 test_queue_bound(void **state)
 {
 	fixture_close();
-	fixture.sqlite.queue_rows = 200;
+	fixture.queue_rows = 200;
 	fixture_engine()->configure(&fixture);
 	fixture_open(&fixture);
 	queries_register();
@@ -485,16 +483,11 @@ static void
 run_trouble(void *arg)
 {
 	static const char big[100000];
-	struct rlimit limit, small;
 	struct outcome outcome = { 0 };
 	char why[128] = "";
 
 	CHECK(vault_is_ready(why, sizeof(why)));
-	/* The disk is full: files cannot grow any more. */
-	CHECK(getrlimit(RLIMIT_FSIZE, &limit) == 0);
-	small = limit;
-	small.rlim_cur = 4096;
-	CHECK(setrlimit(RLIMIT_FSIZE, &small) == 0);
+	fixture_engine()->break_store(&fixture, true);
 	struct iris_ticket *ticket = ticket_new(take_outcome, &outcome);
 	for (int i = 0; i < 10; i++)
 		CHECK(vault_post(&insert, 1,
@@ -508,17 +501,15 @@ run_trouble(void *arg)
 			break;
 	CHECK(strstr(why, "cannot be written") != NULL);
 	CHECK(outcome.done == 0); /* nothing is acknowledged … */
-	CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-	CHECK(count_rows("full") ==
-	      10); /* … until there is room again, and then nothing was lost */
+	fixture_engine()->break_store(&fixture, false);
+	CHECK(count_rows("full") == 10); /* … until there is room again, and then nothing was lost */
 	CHECK(outcome.done == 1 && outcome.failed == 0);
 	CHECK(vault_is_ready(why, sizeof(why)));
 }
 
 static void
-test_full_disk(void **state)
+test_store_in_trouble(void **state)
 {
-	(void)signal(SIGXFSZ, SIG_IGN);
 	fixture_run(run_trouble, NULL);
 	fixture_assert();
 }
@@ -627,21 +618,6 @@ test_blocks_of_ids(void **state)
 
 /* --- nothing in plain text --- */
 
-static bool
-file_has(const char *suffix, const char *text)
-{
-	static char content[8 << 20];
-	char path[128];
-
-	(void)snprintf(path, sizeof(path), "%s%s", fixture.store, suffix);
-	FILE *file = fopen(path, "rb");
-	if (!file)
-		return false;
-	size_t len = fread(content, 1, sizeof(content), file);
-	(void)fclose(file);
-	return memmem(content, len, text, strlen(text)) != NULL;
-}
-
 static const char planted[] = "PLANTED-violent-delights";
 
 static void
@@ -663,15 +639,12 @@ run_plant(void *arg)
 static void
 test_nothing_in_plain_text(void **state)
 {
-	static const char *const suffixes[] = { "", "-wal", "-shm" };
 	bool visible = false;
 
 	fixture_run(run_plant, NULL);
 	for (int round = 0; round < 2; round++) {
-		for (size_t i = 0; i < IRIS_COUNT(suffixes); i++) {
-			visible = visible || file_has(suffixes[i], "visible-name");
-			assert_false(file_has(suffixes[i], planted));
-		}
+		visible = visible || fixture_engine()->store_has(&fixture, "visible-name");
+		assert_false(fixture_engine()->store_has(&fixture, planted));
 		reopen(NULL); /* the second time: checkpointed */
 	}
 	assert_true(visible); /* the test can see what is not sealed */
@@ -736,7 +709,7 @@ main(void)
 		TEST(test_reads_see_what_was_posted),
 		TEST(test_ticket_rules),
 		TEST(test_queue_bound),
-		TEST(test_full_disk),
+		TEST(test_store_in_trouble),
 		TEST(test_declarations_are_checked),
 		TEST(test_ids_never_go_back),
 		TEST(test_blocks_of_ids),
