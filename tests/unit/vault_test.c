@@ -250,8 +250,9 @@ run_atomic(void *arg)
 	CHECK(count_rows("a") == 1);
 	batch = batch_new(1);
 	batch_add(batch, &update, VALUES(value_int(0), value_int(7)));
-	batch_add(batch, &insert, VALUES(value_int(4), value_str(IRIS_STR("a")), value_int(2),
-					 value_str(IRIS_STR("y")), value_str(IRIS_STR_NONE)));
+	batch_add(batch, &insert,
+		  VALUES(value_int(4), value_str(IRIS_STR("a")), value_int(2),
+			 value_str(IRIS_STR("y")), value_str(IRIS_STR_NONE)));
 	CHECK(batch_write(&batch) == IRIS_VAULT_OK);
 	CHECK(count_rows("a") == 2);
 	batch = batch_new(1);
@@ -502,7 +503,8 @@ run_trouble(void *arg)
 	CHECK(strstr(why, "cannot be written") != NULL);
 	CHECK(outcome.done == 0); /* nothing is acknowledged … */
 	fixture_engine()->break_store(&fixture, false);
-	CHECK(count_rows("full") == 10); /* … until there is room again, and then nothing was lost */
+	CHECK(count_rows("full") ==
+	      10); /* … until there is room again, and then nothing was lost */
 	CHECK(outcome.done == 1 && outcome.failed == 0);
 	CHECK(vault_is_ready(why, sizeof(why)));
 }
