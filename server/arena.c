@@ -293,8 +293,9 @@ arena_size(const struct iris_arena *arena)
 size_t
 arena_used(const struct iris_arena *arena)
 {
-	return arena->chunks ? arena->size
-			     : (size_t)(arena->free - (const char *)arena) - HEAD_SIZE(struct iris_arena);
+	if (arena->chunks)
+		return arena->size;
+	return (size_t)(arena->free - (const char *)arena) - HEAD_SIZE(struct iris_arena);
 }
 
 /* Room for `more` bytes and the NUL behind them. */

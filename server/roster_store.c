@@ -19,9 +19,9 @@ enum { LOAD_VERSION, LOAD_PEER, LOAD_STATE, LOAD_JID, LOAD_NAME, LOAD_GROUPS, LO
 static struct iris_query load = {
 	.name = "roster.load",
 	.table = "roster",
-	.sql = "SELECT v.version, r.peer, r.state, r.jid, r.contact_name, r.contact_groups, r.request "
-	       "FROM (SELECT COALESCE(MAX(version), 0) AS version FROM roster_version WHERE account = $1) v "
-	       "LEFT JOIN roster r ON r.account = $1",
+	.sql = "SELECT v.version, r.peer, r.state, r.jid, r.contact_name, r.contact_groups, "
+	       "r.request FROM (SELECT COALESCE(MAX(version), 0) AS version FROM roster_version "
+	       "WHERE account = $1) v LEFT JOIN roster r ON r.account = $1",
 	.key = "account peer",
 	.params = { { "account", IRIS_INT } },
 	.columns = { { "version", IRIS_INT },
