@@ -5,9 +5,8 @@ import json
 import os
 import re
 import signal
-import sqlite3
 
-from . import language, script
+from . import language, script, store as stores
 from .place import Place, free_port
 
 START_SECONDS = 30.0     # a sanitizer build on a busy machine
@@ -23,8 +22,9 @@ class Iris:
     """The contract: `irisctl init`, `irisd` in the foreground with a JSON log on stderr and the event
     "ready", `irisctl user import` over loopback; SIGTERM is an orderly stop with exit code 0."""
 
-    def __init__(self, folder, build, authority, hosts, workers, config=None):
+    def __init__(self, folder, build, authority, hosts, workers, config=None, store=None):
         self.folder, self.build, self.authority = folder, build, authority
+        self.store = store or stores.Sqlite()
         self.hosts, self.workers = hosts, workers
         self.extra = config or {}
         self.ports = {'c2s': free_port(), 'direct': free_port(), 'admin': free_port()}
@@ -57,17 +57,15 @@ class Iris:
             # Every play knocks from one address, some with wrong passwords.
             'accounts': {'password-min-length': ' 8', 'password-classes': ' 1', 'address-tries': ' 0',
                          'throttle-delay': ' 0 ms', 'scram-iterations': ' 4096'},
-            'vault': {'engine': ' sqlite', 'master-key': ' master.key'},
-            'sqlite': {'path': ' iris.db'},
+            **self.store.config(os.path.basename(self.folder)),
         }
 
     def renew_certificate(self):
         self.authority.issue_host(os.path.basename(self.folder), self.hosts, again=True)
 
     def hold_database(self):
-        """As another writer does it: irisd waits for its turn."""
-        self.holder = sqlite3.connect(os.path.join(self.folder, 'iris.db'), timeout=5.0, isolation_level=None)
-        self.holder.execute('BEGIN IMMEDIATE')
+        """Nobody can write until it is released."""
+        self.holder = self.store.hold(self.folder)
 
     def release_database(self):
         if self.holder:
@@ -107,6 +105,7 @@ class Iris:
 
     async def prepare(self):
         self.write_config()
+        await self.store.make(os.path.basename(self.folder))
         await self.must('irisctl', 'init')
 
     async def start(self):
