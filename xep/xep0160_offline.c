@@ -23,6 +23,7 @@
 #define FLUSH_STANZAS 100       /* under way to a session that gets its backlog … */
 #define FLUSH_BYTES 524288      /* … or that much, unacknowledged or unread */
 #define FLUSH_RETRY_MS 20       /* looks after output that is not read */
+#define FLUSH_CONGESTED_MS 1000 /* looks after a session that has not acknowledged other things */
 #define OFFLINE_TRACKED_MAX 20000 /* entries in memory of one account; older done ones are then forgotten */
 
 enum { OPT_PERSIST, OPT_HOLD_MAX };
@@ -65,6 +66,12 @@ struct offline {
 	TAILQ_HEAD(, offline_held) held;
 	size_t held_count;
 	struct iris_timer persist;
+};
+
+/* Of a session that takes messages: since when. */
+struct offline_taker {
+	int64_t after_id; /* the newest then: none with a lower id came to it */
+	int64_t since_ms; /* for what has no id */
 };
 
 static struct iris_module_self offline_self;
@@ -264,7 +271,7 @@ flush_count_done(struct offline *offline, struct offline_entry *entry)
 	struct offline_flush *flush = &offline->flush;
 
 	flush_uncount(offline, entry);
-	if (flush->session && !flush->running && flush->stanzas <= FLUSH_STANZAS / 2 && !timer_is_running(&flush->more))
+	if (flush->session && !flush->running && flush->stanzas <= FLUSH_STANZAS / 2)
 		timer_start(&flush->more, 1, flush_more, offline);
 }
 
@@ -288,19 +295,40 @@ offline_delivery_done(struct iris_session_delivery *arg)
 
 /* --- what a lost session left --- */
 
+/* Did it take messages when this one came? A session may be bound long before. */
+static bool
+offline_took(struct iris_session *session, const struct iris_delivery *delivery)
+{
+	const struct offline_taker *taker = *session_slot(session, &offline_self);
+
+	if (!taker)
+		return false;
+	if (delivery->log_id > 0)
+		return delivery->log_id > taker->after_id;
+	return taker->since_ms < delivery->stanza->received_ms;
+}
+
+/* What the account itself says, such as results of a query: it belongs to what the client asked for. */
+static bool
+offline_is_own(const struct iris_user *user, const struct iris_stanza *stanza)
+{
+	return jid_is_none(&stanza->from) || jid_equal(&stanza->from, &user->jid);
+}
+
 /* Did another session get this message when it came? Or is there one that can take it now? */
 static bool
 offline_pass_on(struct iris_session *lost, const struct iris_delivery *delivery)
 {
 	const struct iris_stanza *stanza = delivery->stanza;
-	bool to_all = jid_is_bare(&stanza->to);
+	bool first = jid_is_none(&delivery->to); /* else it was passed on, or came from the archive */
+	bool to_all = first && !jid_equal(&stanza->to, &lost->jid);
 	struct iris_delivery again = *delivery;
 	struct iris_session *session, *taker = NULL;
 
 	TAILQ_FOREACH(session, &lost->user->sessions, link) {
 		if (session == lost || session->closing || !session_takes_messages(session))
 			continue;
-		if (session->since_ms <= stanza->received_ms && (to_all || session->copies))
+		if (offline_took(session, delivery) && (to_all || (first && session->copies)))
 			return true;
 		if (!taker || session->active_ms > taker->active_ms)
 			taker = session;
@@ -320,7 +348,8 @@ offline_delivery_lost(struct iris_session_delivery *arg)
 	struct offline_entry *entry = offline_find(offline, arg->delivery->log_id);
 	int64_t id = arg->delivery->log_id;
 
-	if ((entry && entry->done) || offline_pass_on(arg->session, arg->delivery))
+	if ((entry && entry->done) || offline_is_own(user, arg->delivery->stanza) ||
+	    offline_pass_on(arg->session, arg->delivery))
 		return IRIS_DONE;
 	if (!archive_is_for_offline(arg->delivery->stanza) || id < 0)
 		return IRIS_PASS;
@@ -350,13 +379,6 @@ offline_held_new(const struct iris_delivery *delivery)
 	return held;
 }
 
-/* What the account itself says, such as results of a query: it belongs to what the client asked for. */
-static bool
-offline_is_own(const struct offline *offline, const struct iris_stanza *stanza)
-{
-	return jid_equal(&stanza->from, &offline->user->jid);
-}
-
 /*
  * While a session gets its backlog, what is new waits behind it: order is the order of arrival.
  * SECURITY: a flood does not grow memory; what is too much is read from the archive when its turn comes.
@@ -369,7 +391,7 @@ offline_session_deliver(struct iris_session_delivery *arg)
 	struct offline_held *held;
 
 	if (!offline || offline->flush.session != arg->session || offline->flush.passing ||
-	    delivery->stanza->kind != IRIS_MESSAGE || offline_is_own(offline, delivery->stanza))
+	    delivery->stanza->kind != IRIS_MESSAGE || offline_is_own(offline->user, delivery->stanza))
 		return IRIS_PASS;
 	if (offline->held_count < (size_t)option_int(&offline_self, OPT_HOLD_MAX)) {
 		held = offline_held_new(delivery);
@@ -384,6 +406,7 @@ offline_session_deliver(struct iris_session_delivery *arg)
 	return IRIS_DONE;
 }
 
+/* To the session, or to whoever is next when it is closing. */
 static void
 offline_release_held(struct offline *offline, struct iris_session *session)
 {
@@ -393,12 +416,11 @@ offline_release_held(struct offline *offline, struct iris_session *session)
 	while ((held = TAILQ_FIRST(&offline->held)) != NULL) {
 		TAILQ_REMOVE(&offline->held, held, link);
 		offline->held_count--;
-		if (session && !session->closing)
+		if (!session->closing)
 			session_deliver(session, &held->delivery);
-		else if (held->delivery.log_id > 0) {
-			offline_forget(offline, held->delivery.log_id);
-			offline_wait(offline, held->delivery.log_id);
-		}
+		else
+			(void)offline_delivery_lost(
+				&(struct iris_session_delivery){ session, &held->delivery });
 		stanza_unref(&held->delivery.stanza);
 		free(held);
 	}
@@ -443,7 +465,7 @@ flush_is_unread(const struct offline_flush *flush)
 static bool
 flush_has_room(const struct offline_flush *flush)
 {
-	return flush->stanzas < FLUSH_STANZAS && flush->bytes < FLUSH_BYTES && !flush_is_unread(flush);
+	return !flush->session->congested && flush->stanzas < FLUSH_STANZAS && flush->bytes < FLUSH_BYTES && !flush_is_unread(flush);
 }
 
 enum flush_outcome { FLUSH_GO_ON, FLUSH_PAUSED, FLUSH_THROUGH, FLUSH_BROKEN };
@@ -525,7 +547,8 @@ flush_end(struct offline *offline, bool through)
 		offline->backlog = false;
 	else
 		offline_wait(offline, offline->cursor + 1);
-	offline_release_held(offline, session);
+	if (session)
+		offline_release_held(offline, session);
 	offline_move_cursor(offline);
 	if (!through && (!session || !session_takes_messages(session)))
 		next = flush_find_taker(offline->user);
@@ -533,6 +556,16 @@ flush_end(struct offline *offline, bool through)
 		return;
 	flush_begin(offline, next);
 	timer_start(&offline->flush.more, 1, flush_more, offline);
+}
+
+/* Acknowledgements of the backlog bring the next portion; what else may be in its way does not tell. */
+static void
+flush_look_later(struct offline *offline)
+{
+	if (flush_is_unread(&offline->flush))
+		timer_start(&offline->flush.more, FLUSH_RETRY_MS, flush_more, offline);
+	else if (offline->flush.session->congested)
+		timer_start(&offline->flush.more, FLUSH_CONGESTED_MS, flush_more, offline);
 }
 
 static void
@@ -555,8 +588,8 @@ flush_run(struct offline *offline)
 	flush->running = false;
 	if (!flush->session || outcome != FLUSH_PAUSED)
 		flush_end(offline, outcome == FLUSH_THROUGH);
-	else if (flush_is_unread(flush))
-		timer_start(&flush->more, FLUSH_RETRY_MS, flush_more, offline);
+	else
+		flush_look_later(offline);
 	user_release(&user);
 }
 
@@ -572,8 +605,7 @@ flush_more(void *arg)
 	struct offline *offline = arg;
 
 	if (!flush_has_room(&offline->flush)) {
-		if (flush_is_unread(&offline->flush))
-			timer_start(&offline->flush.more, FLUSH_RETRY_MS, flush_more, offline);
+		flush_look_later(offline);
 	} else if (!fiber_start("xep0160: backlog", flush_fiber, offline)) {
 		timer_start(&offline->flush.more, FLUSH_RETRY_MS, flush_more, offline);
 	}
@@ -594,12 +626,35 @@ offline_session_available(struct iris_session *session)
 	return IRIS_PASS;
 }
 
+/* It begins to take messages, or takes none any more. */
+static enum iris_verdict
+offline_session_presence(struct iris_session *session)
+{
+	void **slot = session_slot(session, &offline_self);
+	bool takes = session_takes_messages(session);
+	struct offline_taker *taker;
+
+	if (takes == (*slot != NULL))
+		return IRIS_PASS;
+	free(*slot);
+	*slot = NULL;
+	if (!takes)
+		return IRIS_PASS;
+	*slot = taker = iris_malloc(sizeof(*taker));
+	*taker = (struct offline_taker){ offline_of(session->user)->newest, worker_wall_ms() };
+	return IRIS_PASS;
+}
+
 static enum iris_verdict
 offline_session_close(struct iris_session *session)
 {
 	struct offline *offline = offline_of(session->user);
+	void **slot = session_slot(session, &offline_self);
 
+	free(*slot);
+	*slot = NULL;
 	if (offline->flush.session == session) {
+		offline_release_held(offline, session);
 		offline->flush.session = NULL;
 		if (!offline->flush.running)
 			flush_end(offline, false);
@@ -642,7 +697,7 @@ offline_user_unload(struct iris_user *user)
 		return IRIS_PASS;
 	timer_stop(&offline->flush.more);
 	offline_persist(offline);
-	offline_release_held(offline, NULL);
+	IRIS_ASSERT(TAILQ_EMPTY(&offline->held)); /* they went with their session */
 	while ((entry = TAILQ_FIRST(&offline->tracked)) != NULL) {
 		TAILQ_REMOVE(&offline->tracked, entry, link);
 		free(entry);
@@ -671,6 +726,7 @@ static const struct iris_hook_handler offline_hooks[] = {
 	HOOK(delivery_lost, IRIS_NEUTRAL, offline_delivery_lost),
 	HOOK(session_deliver, IRIS_EARLY, offline_session_deliver),
 	HOOK(session_available, IRIS_LATE, offline_session_available),
+	HOOK(session_presence, IRIS_NEUTRAL, offline_session_presence),
 	HOOK(session_close, IRIS_OBSERVE, offline_session_close),
 	HOOK(user_load, IRIS_NEUTRAL, offline_user_load),
 	HOOK(user_unload, IRIS_NEUTRAL, offline_user_unload),

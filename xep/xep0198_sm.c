@@ -239,6 +239,24 @@ sm_outbound_free(struct sm *sm, struct sm_outbound *item)
 	free(item);
 }
 
+/* SECURITY: a client that never acknowledges must not make us keep everything it is sent. */
+static bool
+sm_is_over(const struct sm *sm, size_t stanzas, size_t size)
+{
+	return sm->out_count > stanzas || sm->out_size > size;
+}
+
+/* Tells the others how full the queue is. True: too full. */
+static bool
+sm_check_limit(struct sm *sm)
+{
+	size_t stanzas = (size_t)option_int(&sm_self, OPT_QUEUE_STANZAS);
+	size_t size = (size_t)option_int(&sm_self, OPT_QUEUE_SIZE);
+
+	sm->session->congested = sm_is_over(sm, stanzas / 2, size / 2);
+	return sm_is_over(sm, stanzas, size);
+}
+
 /* Everything up to h is the client's. False: h is more than was sent. */
 static bool
 sm_acknowledge(struct sm *sm, uint32_t h)
@@ -254,6 +272,7 @@ sm_acknowledge(struct sm *sm, uint32_t h)
 		hook_run_delivery_done(&(struct iris_session_delivery){ sm->session, &item->delivery });
 		sm_outbound_free(sm, item);
 	}
+	(void)sm_check_limit(sm); /* there is more room now */
 	return true;
 }
 
@@ -330,14 +349,6 @@ sm_enqueue(struct sm *sm, const struct iris_delivery *delivery)
 	sm->out_size += item->size;
 }
 
-/* SECURITY: a client that never acknowledges must not make us keep everything it is sent. */
-static bool
-sm_is_over_limit(const struct sm *sm)
-{
-	return sm->out_count > (size_t)option_int(&sm_self, OPT_QUEUE_STANZAS) ||
-	       sm->out_size > (size_t)option_int(&sm_self, OPT_QUEUE_SIZE);
-}
-
 static enum iris_verdict
 sm_session_sent(struct iris_session_delivery *arg)
 {
@@ -346,7 +357,7 @@ sm_session_sent(struct iris_session_delivery *arg)
 	if (!sm || arg->session->closing)
 		return IRIS_PASS;
 	sm_enqueue(sm, arg->delivery);
-	if (sm_is_over_limit(sm))
+	if (sm_check_limit(sm))
 		session_close(arg->session, "policy-violation", "too many unacknowledged stanzas");
 	else if (arg->session->stream)
 		sm_ask_sent(&sm->ask);

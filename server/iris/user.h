@@ -68,6 +68,8 @@ struct iris_session {
 	bool copies;
 	/* a plug-in tells what the client has: hooks delivery_done, delivery_lost */
 	bool acknowledges;
+	/* so much is not acknowledged that what can wait should (set by the same plug-in) */
+	bool congested;
 	bool closing;
 	int64_t since_ms, active_ms; /* Unix time of binding, of the last stanza */
 	void **slots;
