@@ -214,6 +214,7 @@ condition_of(enum iris_vault_result result)
 	case IRIS_VAULT_REFUSED:
 		return IRIS_NOT_ALLOWED;
 	case IRIS_VAULT_FAILED:
+	case IRIS_VAULT_ERASED:
 		break;
 	}
 	return IRIS_INTERNAL_SERVER_ERROR;

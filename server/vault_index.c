@@ -50,7 +50,6 @@ static struct tail_shard tail[TAIL_SHARDS];
 static atomic_size_t tail_count;
 static _Atomic int64_t tail_newest;  /* the highest id that ever was in it */
 static _Atomic int64_t index_cutoff; /* ids up to here do not enter the tail any more */
-static _Atomic int64_t index_upto;   /* and these are in the index, for good */
 
 static const struct iris_vault_engine *index_engine;
 static struct {
@@ -179,27 +178,6 @@ tail_forget_counted(size_t count)
 	metric_add(&vault_metrics[VAULT_METRIC_TAIL], -(int64_t)count);
 }
 
-void
-vault_index_forget(int64_t reader_id, int64_t id)
-{
-	struct tail_shard *shard = shard_of(reader_id);
-	size_t forgotten = 0;
-
-	pthread_mutex_lock(&shard->lock);
-	struct tail_reader *reader = tail_find(shard, reader_id);
-	for (size_t i = reader ? reader->count : 0; i-- > 0 && !forgotten;) {
-		if (reader->entries[i].id != id)
-			continue;
-		memmove(&reader->entries[i], &reader->entries[i + 1],
-			(reader->count - i - 1) * sizeof(reader->entries[0]));
-		forgotten = 1;
-		if (--reader->count == 0)
-			tail_reader_free(shard, reader);
-	}
-	pthread_mutex_unlock(&shard->lock);
-	tail_forget_counted(forgotten);
-}
-
 /* The first entry behind the id. */
 static size_t
 tail_lower_bound(const struct tail_reader *reader, int64_t after_id)
@@ -214,6 +192,26 @@ tail_lower_bound(const struct tail_reader *reader, int64_t after_id)
 			high = middle;
 	}
 	return low;
+}
+
+void
+vault_index_forget(int64_t reader_id, int64_t id)
+{
+	struct tail_shard *shard = shard_of(reader_id);
+	size_t forgotten = 0;
+
+	pthread_mutex_lock(&shard->lock);
+	struct tail_reader *reader = tail_find(shard, reader_id);
+	size_t at = reader ? tail_lower_bound(reader, id - 1) : 0;
+	if (reader && at < reader->count && reader->entries[at].id == id) {
+		memmove(&reader->entries[at], &reader->entries[at + 1],
+			(reader->count - at - 1) * sizeof(reader->entries[0]));
+		forgotten = 1;
+		if (--reader->count == 0)
+			tail_reader_free(shard, reader);
+	}
+	pthread_mutex_unlock(&shard->lock);
+	tail_forget_counted(forgotten);
 }
 
 bool
@@ -428,10 +426,7 @@ index_write_upto(struct vault_group **groups, int64_t cutoff)
 	group_clear(groups[0]);
 	*unit_add_call(groups[0], group_add_unit(groups[0]), statement_of(&log_indexed_upto)) =
 		value_int(cutoff);
-	if (!slices_submit(groups, 1))
-		return false;
-	atomic_store(&index_upto, cutoff);
-	return true;
+	return slices_submit(groups, 1);
 }
 
 static bool
@@ -554,7 +549,6 @@ vault_index_open(const struct iris_vault_engine *engine, struct iris_error *erro
 	if (!schema_read_int(engine, "SELECT indexed_upto FROM log_state", &last, error))
 		return false;
 	atomic_store(&index_cutoff, last);
-	atomic_store(&index_upto, last);
 	atomic_store(&tail_newest, last);
 	do {
 		if (!rebuild_page(engine, &last, &count, error))
@@ -562,12 +556,6 @@ vault_index_open(const struct iris_vault_engine *engine, struct iris_error *erro
 	} while (count == REBUILD_PAGE);
 	index_engine = engine;
 	return true;
-}
-
-int64_t
-vault_indexed_upto(void)
-{
-	return atomic_load(&index_upto);
 }
 
 bool

@@ -226,8 +226,6 @@ void vault_index_stop(void);                      /* before the engine stops */
 void vault_index_close(void);
 /* Its write failed, or it is removed. */
 void vault_index_forget(int64_t reader, int64_t id);
-/* Entries with ids up to here are in the index and not in memory. */
-int64_t vault_indexed_upto(void);
 void vault_log_index_now(void); /* fills the index and waits for it: for tests and tools */
 /* False: the index has passed this id, its rows must be written along: index_with(). */
 bool tail_add(int64_t reader, const struct tail_entry *entry);

@@ -72,6 +72,7 @@ enum iris_vault_result {
 	IRIS_VAULT_BUSY,    /* the queue of waiting writes is full: resource-constraint (wait) */
 	IRIS_VAULT_FAILED,  /* the engine failed, or a sealed value did not open */
 	IRIS_VAULT_REFUSED, /* owner not of this region, or a role without a vault */
+	IRIS_VAULT_ERASED,  /* the owner's keys were destroyed: nothing of it can be read */
 };
 
 struct iris_rows {
@@ -178,15 +179,17 @@ IRIS_MUST_CHECK enum iris_vault_result log_read(const struct iris_log_query *que
 						struct iris_log_page *page_r);
 
 /* An entry as it was read, with another body: what was sealed before is overwritten. Posts. */
-IRIS_MUST_CHECK enum iris_vault_result log_rewrite(const struct iris_log_entry *entry, struct iris_ticket *ticket);
+IRIS_MUST_CHECK enum iris_vault_result log_rewrite(const struct iris_log_entry *entry,
+						   struct iris_ticket *ticket);
 /* Entries of one owner (id, reader and peer are looked at), gone together, index and all. Posts. */
-IRIS_MUST_CHECK enum iris_vault_result log_remove(const struct iris_log_entry *entries, size_t count,
-						  struct iris_ticket *ticket);
+IRIS_MUST_CHECK enum iris_vault_result log_remove(const struct iris_log_entry *entries,
+						  size_t count, struct iris_ticket *ticket);
 /*
  * Removes up to `limit` of the oldest entries of the region that are older than before_ms, of all
  * owners (fiber; waits for the commit). removed_r: how many; 0: there are none left.
  */
-IRIS_MUST_CHECK enum iris_vault_result log_expire(int64_t before_ms, size_t limit, size_t *removed_r);
+IRIS_MUST_CHECK enum iris_vault_result log_expire(int64_t before_ms, size_t limit,
+						  size_t *removed_r);
 
 #pragma GCC visibility pop
 #endif
