@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What lies in messages: the payloads of extensions that need nothing of a server but to be told
- * apart (XEP-0085, 0184, 0249, 0333, 0334, and XEP-0045's marks on what comes from rooms).  For
- * plug-ins that decide what is kept, copied or held.
+ * apart (XEP-0085, 0184, 0249, 0333, 0334, 0359's ids of senders, XEP-0045's marks on what comes
+ * from rooms, and the table of what is worth keeping).  For plug-ins that decide what is kept,
+ * copied or held.
  */
 #ifndef IRIS_XEP_PAYLOADS_H
 #define IRIS_XEP_PAYLOADS_H
@@ -44,6 +45,31 @@ message_has_hint(const struct iris_element *message, const char *hint) /* XEP-03
 {
 	return element_child(message, hint, "urn:xmpp:hints") != NULL;
 }
+
+#define NS_SID "urn:xmpp:sid:0"         /* XEP-0359 */
+#define NS_CARBONS "urn:xmpp:carbons:2" /* XEP-0280 */
+
+static inline struct iris_str
+message_origin_id(const struct iris_element *message) /* XEP-0359 §3.2; none: it has none */
+{
+	struct iris_element *origin = element_child(message, "origin-id", NS_SID);
+
+	return origin ? element_get(origin, "id") : IRIS_STR_NONE;
+}
+
+#define NS_RETRACT "urn:xmpp:message-retract:1" /* XEP-0424 */
+#define NS_CORRECT "urn:xmpp:message-correct:0" /* XEP-0308 */
+
+static inline bool
+message_is_tombstone(const struct iris_element *message) /* XEP-0424 §5 */
+{
+	return element_child(message, "retracted", NS_RETRACT) != NULL;
+}
+
+/* Is it something to read later, or only of the moment? By the table in payloads.c. */
+bool payload_is_content(const struct iris_element *payload);
+/* Has the message anything to keep (XEP-0313 §7.1), whoever keeps it? Hints against it aside. */
+bool message_has_content(const struct iris_element *message);
 
 /* What a room adds to what it sends to its occupants; NULL: not from, or about, a room. */
 static inline struct iris_element *

@@ -5,8 +5,6 @@
  */
 #include "xep/xep0203_delay.h"
 
-#define NS_DELAY "urn:xmpp:delay"
-
 static struct iris_module_self delay_self;
 
 void

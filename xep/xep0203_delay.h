@@ -5,6 +5,8 @@
 
 #include "iris/module.h"
 
+#define NS_DELAY "urn:xmpp:delay"
+
 /* <delay/> as a child of parent; from none: who delayed it is not told. */
 void delay_add(struct iris_element *parent, struct iris_str from, int64_t unix_ms);
 

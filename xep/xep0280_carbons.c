@@ -10,8 +10,6 @@
 #include "xep/payloads.h"
 #include "xep/xep0297_forwarding.h"
 
-#define NS_CARBONS "urn:xmpp:carbons:2"
-
 static struct iris_module_self carbons_self;
 
 static struct iris_metric carbons_metrics[] = {

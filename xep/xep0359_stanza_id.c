@@ -6,9 +6,8 @@
  * SECURITY: an id in the name of an account of ours is taken out of what a client sends: with
  * forged ones it could make other clients believe that they have a message already (§6).
  */
+#include "xep/payloads.h"
 #include "xep/xep0359_stanza_id.h"
-
-#define NS_SID "urn:xmpp:sid:0"
 
 static struct iris_module_self sid_self;
 
