@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "modules/archive/archive.h"
+#include "xep/payloads.h"
 #include "xep/xep0203_delay.h"
 #include "xep/xep0359_stanza_id.h"
 
@@ -33,6 +34,7 @@ struct offline_entry {
 	int64_t id;
 	uint32_t flush; /* number of the flush that sent it, 0: none */
 	uint32_t size;  /* then: of its body */
+	int64_t removed_peer; /* not 0: it is in the log only to wait, and goes with the delivery */
 	bool done;
 };
 
@@ -275,6 +277,20 @@ flush_count_done(struct offline *offline, struct offline_entry *entry)
 		timer_start(&flush->more, 1, flush_more, offline);
 }
 
+/* It was kept for this delivery only, against what the account has kept. Not removed now, it expires. */
+static void
+offline_remove(const struct iris_user *user, const struct offline_entry *entry)
+{
+	const struct iris_log_entry gone = { .id = entry->id,
+					     .owner = user->account.owner,
+					     .reader = user->account.id,
+					     .peer = entry->removed_peer };
+
+	if (log_remove(&gone, 1, NULL) != IRIS_VAULT_OK)
+		LOG(IRIS_LOG_WARNING, "xep0160", "delivered message not removed",
+		    LOG_INT("account", gone.reader));
+}
+
 static enum iris_verdict
 offline_delivery_done(struct iris_session_delivery *arg)
 {
@@ -286,6 +302,8 @@ offline_delivery_done(struct iris_session_delivery *arg)
 	offline = offline_of(arg->session->user);
 	entry = offline_find(offline, arg->delivery->log_id);
 	if (entry) {
+		if (entry->removed_peer && !entry->done)
+			offline_remove(arg->session->user, entry);
 		entry->done = true;
 		flush_count_done(offline, entry);
 		offline_move_cursor(offline);
@@ -436,10 +454,13 @@ flush_deliver(struct offline *offline, const struct iris_log_entry *entry)
 	struct offline_entry *tracked = offline_track(offline, entry->id);
 	struct iris_delivery delivery = { .stanza = stanza, .to = session->jid, .log_id = entry->id };
 
-	if (!stanza) { /* the vault has logged that it does not open: nobody will ever take it */
+	if (!stanza || message_is_tombstone(stanza->root)) {
+		/* It does not open, as the vault has logged; or its sender took it back meanwhile. */
 		tracked->done = true;
+		stanza_unref(&stanza);
 		return;
 	}
+	tracked->removed_peer = entry->flags & ARCHIVE_HISTORY ? 0 : entry->peer;
 	tracked->flush = flush->number;
 	tracked->size = (uint32_t)entry->body.len;
 	flush->stanzas++;
