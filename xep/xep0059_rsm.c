@@ -10,7 +10,7 @@
 
 static struct iris_module_self rsm_self;
 
-bool
+enum iris_condition
 rsm_read(const struct iris_element *parent, size_t limit, struct rsm_request *request_r)
 {
 	struct iris_element *set = element_child(parent, "set", NS_RSM), *child;
@@ -18,10 +18,10 @@ rsm_read(const struct iris_element *parent, size_t limit, struct rsm_request *re
 
 	*request_r = (struct rsm_request){ .max = limit };
 	if (!set)
-		return true;
+		return IRIS_NO_ERROR;
 	if ((child = element_child(set, "max", NS_RSM)) != NULL) {
 		if (!str_to_int(element_get_text(child), 0, INT32_MAX, &max))
-			return false;
+			return IRIS_BAD_REQUEST;
 		if ((size_t)max < limit)
 			request_r->max = (size_t)max;
 	}
@@ -31,7 +31,7 @@ rsm_read(const struct iris_element *parent, size_t limit, struct rsm_request *re
 		if (str_is_none(request_r->before))
 			request_r->before = IRIS_STR("");
 	}
-	return !element_child(set, "index", NS_RSM);
+	return element_child(set, "index", NS_RSM) ? IRIS_FEATURE_NOT_IMPLEMENTED : IRIS_NO_ERROR;
 }
 
 void

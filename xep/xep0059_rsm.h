@@ -16,11 +16,11 @@ struct rsm_request {
 };
 
 /*
- * Reads the <set/> among the children of `parent`; none asks for the first page. False: not
- * well-formed.
+ * Reads the <set/> among the children of `parent`; none asks for the first page. An error: it is
+ * not well-formed (§2), or asks for a page by its index (§2.6), which we do not have.
  */
-IRIS_MUST_CHECK bool rsm_read(const struct iris_element *parent, size_t limit,
-			      struct rsm_request *request_r);
+IRIS_MUST_CHECK enum iris_condition rsm_read(const struct iris_element *parent, size_t limit,
+					     struct rsm_request *request_r);
 /* Writes a <set/> with the first and last id of a page, or an empty one. */
 void rsm_write(struct iris_element *parent, struct iris_str first, struct iris_str last);
 

@@ -2,27 +2,33 @@
 /*
  * XEP-0313 1.1: Message Archive Management, of accounts.  Home worker of the account, on a fiber.
  *
- * A query becomes one read of the account's log; its results are messages to the session that
- * asked, before the <fin/>.  An account reads its own archive only.
+ * A query becomes one read of the account's log, or a few when it asks for a full address, which
+ * the index does not know; its results are messages to the session that asked, before the <fin/>.
+ * An account reads its own archive only.  No <count/> (XEP-0059 §2.7): it would have to look at
+ * every entry that matches, however large the archive.
  *
- * It does not do: preferences (§7 is XEP-0441's), archives of rooms.
+ * It does not do: preferences (XEP-0441), archives of rooms.
  */
 #include "modules/archive/archive.h"
 #include "xep/xep0004_forms.h"
 #include "xep/xep0059_rsm.h"
 #include "xep/xep0297_forwarding.h"
+#include "xep/xep0313_mam.h"
 
-#define NS_MAM "urn:xmpp:mam:2"
+#define MAM_ROUNDS 10 /* reads for one page of a full address: what does not match is passed over */
 
 enum { OPT_PAGE };
+enum { NAMED_AFTER, NAMED_BEFORE, NAMED_PAGE_AFTER, NAMED_PAGE_BEFORE, MAM_NAMED };
 
 /* What is asked for, once read. */
 struct mam_query {
 	struct iris_log_query log;
-	struct iris_str ids;   /* one a line; none: not asked by id */
-	struct iris_jid with;  /* none: everybody */
+	struct iris_str ids;      /* one a line; none: not asked by id */
+	struct iris_jid with;     /* none: everybody */
+	int64_t named[MAM_NAMED]; /* ids that must be in the archive; 0: none */
+	int64_t edge;             /* of a page that was left unfinished: where the next one begins */
 	bool flip;
-	bool is_empty;         /* RSM max 0: only whether it is complete */
+	bool is_empty;            /* RSM max 0: only whether it is complete */
 };
 
 static struct iris_module_self mam_self;
@@ -34,9 +40,11 @@ static struct iris_metric mam_metrics[] = {
 };
 
 static enum iris_verdict
-mam_refuse(struct iris_request *request, enum iris_condition condition, const char *text)
+mam_refuse(struct iris_request *request, enum iris_condition condition)
 {
-	request->refusal = (struct iris_refusal){ .condition = condition, .text = text };
+	request->refusal = (struct iris_refusal){ .condition = condition };
+	if (condition == IRIS_GONE)
+		request->refusal.text = "The keys of this company's data were destroyed";
 	return IRIS_REFUSE;
 }
 
@@ -46,7 +54,7 @@ mam_refuse(struct iris_request *request, enum iris_condition condition, const ch
 static bool
 mam_parse_id(struct iris_str text, int64_t *id_r)
 {
-	return str_to_int(text, 1, INT64_MAX, id_r);
+	return str_to_int(text, 1, INT64_MAX - 1, id_r);
 }
 
 /* COMPAT(clients that leave the zone out): the server's own, UTC, is meant. */
@@ -69,17 +77,49 @@ mam_read_times(struct mam_query *query, const struct iris_element *form)
 	return IRIS_NO_ERROR;
 }
 
-/* §4.1.4: the range that pages are pages of. Ids that are none of ours are not in the archive. */
-static enum iris_condition
-mam_read_range(struct mam_query *query, const struct iris_element *form)
+/* The narrower of what the form and the page say. False: none of our ids, so not in the archive. */
+static bool
+mam_name_after(struct mam_query *query, struct iris_str text, int64_t *named)
 {
-	struct iris_str after = form_value(form, "after-id"), before = form_value(form, "before-id");
+	if (str_is_empty(text))
+		return true;
+	if (!mam_parse_id(text, named))
+		return false;
+	if (*named > query->log.after_id)
+		query->log.after_id = *named;
+	return true;
+}
 
-	if (!str_is_none(after) && !mam_parse_id(after, &query->log.after_id))
-		return IRIS_ITEM_NOT_FOUND;
-	if (!str_is_none(before) && !mam_parse_id(before, &query->log.before_id))
-		return IRIS_ITEM_NOT_FOUND;
-	return IRIS_NO_ERROR;
+static bool
+mam_name_before(struct mam_query *query, struct iris_str text, int64_t *named)
+{
+	if (str_is_empty(text))
+		return true;
+	if (!mam_parse_id(text, named))
+		return false;
+	if (query->log.before_id == 0 || *named < query->log.before_id)
+		query->log.before_id = *named;
+	return true;
+}
+
+/* §4.1.6: what is not understood must not be passed over: the results would be others. */
+static bool
+mam_knows_fields(const struct iris_element *form)
+{
+	static const char *const known[] = {
+		"FORM_TYPE", "with", "start", "end", "before-id", "after-id", "ids",
+	};
+
+	for (struct iris_element *field = element_child(form, "field", NS_DATA); field;
+	     field = element_next(field, "field", NS_DATA)) {
+		bool found = false;
+
+		for (size_t i = 0; i < IRIS_COUNT(known); i++)
+			found |= str_is(element_get(field, "var"), known[i]);
+		if (!found)
+			return false;
+	}
+	return true;
 }
 
 static enum iris_condition
@@ -90,6 +130,8 @@ mam_read_form(struct mam_query *query, const struct iris_element *form)
 
 	if (!form_is_type(form, NS_MAM))
 		return IRIS_BAD_REQUEST;
+	if (!mam_knows_fields(form))
+		return IRIS_FEATURE_NOT_IMPLEMENTED;
 	if (!str_is_none(with)) {
 		if (!jid_parse(form->arena, with, &query->with))
 			return IRIS_JID_MALFORMED;
@@ -97,32 +139,30 @@ mam_read_form(struct mam_query *query, const struct iris_element *form)
 	}
 	query->ids = form_values(form, "ids");
 	condition = mam_read_times(query, form);
-	return condition == IRIS_NO_ERROR ? mam_read_range(query, form) : condition;
+	if (condition != IRIS_NO_ERROR)
+		return condition;
+	/* §4.1.4: the range that pages are pages of. */
+	if (!mam_name_after(query, form_value(form, "after-id"), &query->named[NAMED_AFTER]) ||
+	    !mam_name_before(query, form_value(form, "before-id"), &query->named[NAMED_BEFORE]))
+		return IRIS_ITEM_NOT_FOUND;
+	return IRIS_NO_ERROR;
 }
 
 static enum iris_condition
 mam_read_page(struct mam_query *query, const struct iris_element *payload)
 {
 	struct rsm_request rsm;
-	int64_t id;
+	enum iris_condition condition =
+		rsm_read(payload, (size_t)option_int(&mam_self, OPT_PAGE), &rsm);
 
-	if (!rsm_read(payload, (size_t)option_int(&mam_self, OPT_PAGE), &rsm))
-		return IRIS_BAD_REQUEST;
+	if (condition != IRIS_NO_ERROR)
+		return condition;
 	query->is_empty = rsm.max == 0;
 	query->log.limit = rsm.max ? rsm.max : 1;
 	query->log.backwards = !str_is_none(rsm.before);
-	if (!str_is_empty(rsm.before)) {
-		if (!mam_parse_id(rsm.before, &id))
-			return IRIS_ITEM_NOT_FOUND;
-		if (query->log.before_id == 0 || id < query->log.before_id)
-			query->log.before_id = id;
-	}
-	if (!str_is_empty(rsm.after)) {
-		if (!mam_parse_id(rsm.after, &id))
-			return IRIS_ITEM_NOT_FOUND;
-		if (id > query->log.after_id)
-			query->log.after_id = id;
-	}
+	if (!mam_name_before(query, rsm.before, &query->named[NAMED_PAGE_BEFORE]) ||
+	    !mam_name_after(query, rsm.after, &query->named[NAMED_PAGE_AFTER]))
+		return IRIS_ITEM_NOT_FOUND;
 	return IRIS_NO_ERROR;
 }
 
@@ -132,7 +172,8 @@ mam_read_query(struct iris_request *request, struct mam_query *query)
 	const struct iris_element *payload = request->payload, *form = form_find(payload, "submit");
 	enum iris_condition condition = IRIS_NO_ERROR;
 
-	*query = (struct mam_query){ .log.reader = request->user->account.id };
+	*query = (struct mam_query){ .log.reader = request->user->account.id,
+				     .log.flags_all = ARCHIVE_HISTORY };
 	query->flip = element_child(payload, "flip-page", NS_MAM) != NULL;
 	if (form)
 		condition = mam_read_form(query, form);
@@ -142,25 +183,40 @@ mam_read_query(struct iris_request *request, struct mam_query *query)
 /* --- reading the archive --- */
 
 static enum iris_condition
-mam_log_read(struct iris_request *request, const struct iris_log_query *query, struct iris_log_page *page_r)
+mam_log_read(struct iris_request *request, const struct iris_log_query *query,
+	     struct iris_log_page *page_r)
 {
-	return log_read(query, request->user->account.owner, request->arena, page_r) == IRIS_VAULT_OK ?
-		       IRIS_NO_ERROR : IRIS_INTERNAL_SERVER_ERROR;
+	switch (log_read(query, request->user->account.owner, request->arena, page_r)) {
+	case IRIS_VAULT_OK: return IRIS_NO_ERROR;
+	case IRIS_VAULT_ERASED: return IRIS_GONE;
+	default: return IRIS_INTERNAL_SERVER_ERROR;
+	}
 }
 
 /* §4.3.2: an id that is not in the archive is an error, not an empty page. */
 static enum iris_condition
-mam_check_id(struct iris_request *request, int64_t id)
+mam_read_one(struct iris_request *request, int64_t id, struct iris_log_page *page_r)
 {
-	struct iris_log_query one = { .reader = request->user->account.id, .after_id = id - 1, .before_id = id + 1,
-		.limit = 1 };
-	struct iris_log_page page = { .count = 0 };
-	enum iris_condition condition;
+	struct iris_log_query one = { .reader = request->user->account.id,
+				      .after_id = id - 1,
+				      .before_id = id + 1,
+				      .flags_all = ARCHIVE_HISTORY,
+				      .limit = 1 };
+	enum iris_condition condition = mam_log_read(request, &one, page_r);
 
-	if (id == 0)
-		return IRIS_NO_ERROR;
-	condition = mam_log_read(request, &one, &page);
-	return condition == IRIS_NO_ERROR && page.count == 0 ? IRIS_ITEM_NOT_FOUND : condition;
+	return condition == IRIS_NO_ERROR && page_r->count == 0 ? IRIS_ITEM_NOT_FOUND : condition;
+}
+
+static enum iris_condition
+mam_check_named(struct iris_request *request, const struct mam_query *query)
+{
+	enum iris_condition condition = IRIS_NO_ERROR;
+	struct iris_log_page page;
+
+	for (size_t i = 0; i < MAM_NAMED && condition == IRIS_NO_ERROR; i++)
+		if (query->named[i])
+			condition = mam_read_one(request, query->named[i], &page);
+	return condition;
 }
 
 /* §4.1.5: single messages; all of them must be there. */
@@ -174,8 +230,8 @@ mam_read_ids(struct iris_request *request, struct mam_query *query, struct iris_
 	while (rest.len > 0) {
 		const char *end = memchr(rest.base, '\n', rest.len);
 		struct iris_str line = { rest.base, end ? (size_t)(end - rest.base) : rest.len };
-		struct iris_log_query one = { .reader = query->log.reader, .limit = 1 };
 		struct iris_log_page found = { .count = 0 };
+		enum iris_condition condition;
 		int64_t id;
 
 		rest.base += line.len + (end ? 1 : 0);
@@ -184,54 +240,118 @@ mam_read_ids(struct iris_request *request, struct mam_query *query, struct iris_
 			return IRIS_POLICY_VIOLATION;
 		if (!mam_parse_id(line, &id))
 			return IRIS_ITEM_NOT_FOUND;
-		one.after_id = id - 1;
-		one.before_id = id + 1;
-		if (mam_log_read(request, &one, &found) != IRIS_NO_ERROR)
-			return IRIS_INTERNAL_SERVER_ERROR;
-		if (found.count == 0)
-			return IRIS_ITEM_NOT_FOUND;
+		condition = mam_read_one(request, id, &found);
+		if (condition != IRIS_NO_ERROR)
+			return condition;
 		page_r->entries[page_r->count++] = found.entries[0];
 	}
 	return IRIS_NO_ERROR;
 }
 
-static enum iris_condition
-mam_read_archive(struct iris_request *request, struct mam_query *query, struct iris_log_page *page_r)
+/* --- pages of a full address: §4.1.1, the index of the log knows bare ones --- */
+
+static bool
+mam_is_with(const struct mam_query *query, const struct iris_log_entry *entry)
 {
-	enum iris_condition condition;
+	struct iris_stanza *stanza = archive_entry_stanza(entry);
+	bool with = stanza && (jid_equal(&query->with, &stanza->from) ||
+			       jid_equal(&query->with, &stanza->to));
+
+	stanza_unref(&stanza);
+	return with;
+}
+
+/* Takes over what matches, in the direction of reading; true when there is no more to take. */
+static bool
+mam_take_page(const struct mam_query *query, const struct iris_log_page *page,
+	      struct iris_log_page *page_r)
+{
+	for (size_t i = 0; i < page->count; i++) {
+		const struct iris_log_entry *entry =
+			&page->entries[query->log.backwards ? page->count - 1 - i : i];
+
+		if (!mam_is_with(query, entry))
+			continue;
+		if (page_r->count == query->log.limit) {
+			page_r->more = true;
+			return true;
+		}
+		page_r->entries[page_r->count++] = *entry;
+	}
+	return !page->more;
+}
+
+static void
+mam_reverse(struct iris_log_entry *entries, size_t count)
+{
+	for (size_t i = 0; i < count / 2; i++) {
+		struct iris_log_entry entry = entries[i];
+
+		entries[i] = entries[count - 1 - i];
+		entries[count - 1 - i] = entry;
+	}
+}
+
+/*
+ * Reads on until the page is full. SECURITY: not for ever; a page that is not full after so many
+ * reads is given out as it is, incomplete, and `edge` says where the next one begins.
+ */
+static enum iris_condition
+mam_read_full_address(struct iris_request *request, struct mam_query *query,
+		      struct iris_log_page *page_r)
+{
+	struct iris_log_query log = query->log;
+	struct iris_log_page page;
+	bool over = false;
+
+	page_r->entries = arena_alloc(request->arena, log.limit * sizeof(*page_r->entries));
+	for (unsigned round = 0; round < MAM_ROUNDS && !over; round++) {
+		enum iris_condition condition = mam_log_read(request, &log, &page);
+
+		if (condition != IRIS_NO_ERROR)
+			return condition;
+		over = mam_take_page(query, &page, page_r);
+		if (page.count > 0 && log.backwards)
+			log.before_id = query->edge = page.entries[0].id;
+		else if (page.count > 0)
+			log.after_id = query->edge = page.entries[page.count - 1].id;
+	}
+	if (over)
+		query->edge = 0;
+	else
+		page_r->more = true;
+	if (log.backwards)
+		mam_reverse(page_r->entries, page_r->count);
+	return IRIS_NO_ERROR;
+}
+
+static enum iris_condition
+mam_read_archive(struct iris_request *request, struct mam_query *query,
+		 struct iris_log_page *page_r)
+{
+	enum iris_condition condition = mam_check_named(request, query);
 
 	*page_r = (struct iris_log_page){ .count = 0 };
+	if (condition != IRIS_NO_ERROR)
+		return condition;
 	if (!str_is_empty(query->ids))
 		return mam_read_ids(request, query, page_r);
-	condition = mam_check_id(request, query->log.after_id);
-	if (condition == IRIS_NO_ERROR)
-		condition = mam_check_id(request, query->log.before_id);
-	return condition == IRIS_NO_ERROR ? mam_log_read(request, &query->log, page_r) : condition;
+	if (!jid_is_none(&query->with) && !jid_is_bare(&query->with))
+		return mam_read_full_address(request, query, page_r);
+	return mam_log_read(request, &query->log, page_r);
 }
 
 /* --- results: §4.2, §5 --- */
 
-/* The peer of an entry is a hash of the bare address; what was asked for may be a full one. */
-static bool
-mam_is_with(const struct mam_query *query, const struct iris_stanza *stanza)
-{
-	const struct iris_jid *with = &query->with;
-
-	if (jid_is_none(with))
-		return true;
-	if (!jid_is_bare(with))
-		return jid_equal(with, &stanza->from) || jid_equal(with, &stanza->to);
-	return jid_bare_equal(with, &stanza->from) || jid_bare_equal(with, &stanza->to);
-}
-
 static struct iris_str
-mam_id(struct iris_arena *arena, const struct iris_log_entry *entry)
+mam_id(struct iris_arena *arena, int64_t id)
 {
-	return arena_printf(arena, "%lld", (long long)entry->id);
+	return arena_printf(arena, "%lld", (long long)id);
 }
 
 static void
-mam_send_result(struct iris_request *request, const struct iris_log_entry *entry, const struct iris_stanza *stanza)
+mam_send_result(struct iris_request *request, const struct iris_log_entry *entry,
+		const struct iris_stanza *stanza)
 {
 	struct iris_stanza *message = stanza_new(IRIS_MESSAGE, IRIS_NORMAL);
 	struct iris_element *result = element_add(message->root, "result", NS_MAM);
@@ -239,35 +359,49 @@ mam_send_result(struct iris_request *request, const struct iris_log_entry *entry
 	stanza_set_from(message, &request->user->jid);
 	stanza_set_to(message, &request->session->jid);
 	element_set(result, "queryid", element_get(request->payload, "queryid"));
-	element_set(result, "id", mam_id(message->arena, entry));
+	element_set(result, "id", mam_id(message->arena, entry->id));
 	forwarded_add(result, stanza->root, entry->time_ms);
 	session_send(request->session, &message);
 	metric_add(&mam_metrics[1], 1);
 }
 
 static void
-mam_send_entry(struct iris_request *request, const struct mam_query *query, const struct iris_log_entry *entry)
+mam_send_entry(struct iris_request *request, const struct iris_log_entry *entry)
 {
 	struct iris_stanza *stanza = archive_entry_stanza(entry);
 
-	if (stanza && mam_is_with(query, stanza))
+	if (stanza)
 		mam_send_result(request, entry, stanza);
 	stanza_unref(&stanza);
 }
 
+/* The ids of a page's ends. At the edge of an unfinished one the next goes on, matching or not. */
 static void
-mam_reply_fin(struct iris_request *request, const struct mam_query *query, const struct iris_log_page *page)
+mam_write_set(struct iris_request *request, const struct mam_query *query,
+	      const struct iris_log_page *page)
 {
-	struct iris_str first = IRIS_STR_NONE, last = IRIS_STR_NONE;
+	int64_t first = page->count ? page->entries[0].id : query->edge;
+	int64_t last = page->count ? page->entries[page->count - 1].id : query->edge;
 
+	if (query->edge && query->log.backwards)
+		first = query->edge;
+	else if (query->edge)
+		last = query->edge;
+	if (query->is_empty || first == 0)
+		rsm_write(request->reply, IRIS_STR_NONE, IRIS_STR_NONE);
+	else
+		rsm_write(request->reply, mam_id(request->arena, first),
+			  mam_id(request->arena, last));
+}
+
+static void
+mam_reply_fin(struct iris_request *request, const struct mam_query *query,
+	      const struct iris_log_page *page)
+{
 	request->reply = element_new(request->arena, "fin", NS_MAM);
-	if (query->is_empty ? page->count == 0 : !page->more)
+	if (query->is_empty ? page->count == 0 && !page->more : !page->more)
 		element_set(request->reply, "complete", IRIS_STR("true"));
-	if (page->count > 0 && !query->is_empty) {
-		first = mam_id(request->arena, &page->entries[0]);
-		last = mam_id(request->arena, &page->entries[page->count - 1]);
-	}
-	rsm_write(request->reply, first, last);
+	mam_write_set(request, query, page);
 }
 
 static enum iris_verdict
@@ -281,11 +415,11 @@ mam_query_set(struct iris_request *request)
 	if (condition == IRIS_NO_ERROR)
 		condition = mam_read_archive(request, &query, &page);
 	if (condition != IRIS_NO_ERROR)
-		return mam_refuse(request, condition, NULL);
+		return mam_refuse(request, condition);
 	if (!request->session || request->session->closing)
-		return mam_refuse(request, IRIS_RECIPIENT_UNAVAILABLE, NULL);
+		return mam_refuse(request, IRIS_RECIPIENT_UNAVAILABLE);
 	for (size_t i = 0; i < page.count && !query.is_empty; i++)
-		mam_send_entry(request, &query, &page.entries[query.flip ? page.count - 1 - i : i]);
+		mam_send_entry(request, &page.entries[query.flip ? page.count - 1 - i : i]);
 	mam_reply_fin(request, &query, &page);
 	return IRIS_DONE;
 }
@@ -311,20 +445,24 @@ mam_query_get(struct iris_request *request)
 static enum iris_verdict
 mam_metadata(struct iris_request *request)
 {
-	struct iris_log_query query = { .reader = request->user->account.id, .limit = 1 };
+	struct iris_log_query query = { .reader = request->user->account.id,
+					.flags_all = ARCHIVE_HISTORY,
+					.limit = 1 };
 
 	request->reply = element_new(request->arena, "metadata", NS_MAM);
 	for (int end = 0; end < 2; end++) {
 		struct iris_log_page page = { .count = 0 };
 		struct iris_element *element;
+		enum iris_condition condition;
 
 		query.backwards = end == 1;
-		if (mam_log_read(request, &query, &page) != IRIS_NO_ERROR)
-			return mam_refuse(request, IRIS_INTERNAL_SERVER_ERROR, NULL);
+		condition = mam_log_read(request, &query, &page);
+		if (condition != IRIS_NO_ERROR)
+			return mam_refuse(request, condition);
 		if (page.count == 0)
 			break;
 		element = element_add(request->reply, end ? "end" : "start", NULL);
-		element_set(element, "id", mam_id(request->arena, &page.entries[0]));
+		element_set(element, "id", mam_id(request->arena, page.entries[0].id));
 		element_set(element, "timestamp", datetime_format(request->arena, page.entries[0].time_ms));
 	}
 	return IRIS_DONE;
