@@ -52,15 +52,13 @@ class Ledger:
     def acknowledged(self):
         return sum(send.acknowledged for send in self.sends.values())
 
-    def judge(self, archives, refusals=False):
+    def judge(self, archives):
         """What is wrong, in sentences.  `archives`: user -> [Entry] as read back, whole."""
         problems = []
         for user in self.users:
             problems += self._judge_archive(user, archives[user])
             problems += self._judge_sessions(user, archives[user])
-        if not refusals:
-            problems += ['%s was refused' % s.ident for s in self.sends.values() if s.refused][:SHOWN]
-        return problems
+        return problems + _say([s.ident for s in self.sends.values() if s.refused], 'refused')
 
     def _judge_archive(self, user, entries):
         """Every acknowledged message once, others once or not, and each pair in the order of sending."""
