@@ -144,6 +144,7 @@ fiber_map(void)
 	fiber->stack_size = STACK_SIZE - head;
 	fiber->context = make_fcontext(fiber, fiber->stack_size, entry);
 	fiber->tsan = SAN_FIBER_CREATE();
+	SAN_STACK_REGISTER(map + page_size, STACK_SIZE);
 	fiber->valgrind_id = VALGRIND_STACK_REGISTER(map + page_size, (char *)fiber);
 	return fiber;
 }
@@ -154,6 +155,7 @@ fiber_unmap(struct iris_fiber *fiber)
 	char *map = fiber->map;
 
 	SAN_FIBER_DESTROY(fiber->tsan);
+	SAN_STACK_DEREGISTER(map + page_size, STACK_SIZE);
 	VALGRIND_STACK_DEREGISTER(fiber->valgrind_id);
 	ASAN_UNPOISON_MEMORY_REGION(map + page_size, STACK_SIZE);
 	IRIS_ASSERT(munmap(map, page_size + STACK_SIZE) == 0);

@@ -15,11 +15,17 @@
 #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
+#include <sanitizer/lsan_interface.h>
 #define SAN_ADDRESS 1
+/* What only a waiting fiber points at is not leaked. */
+#define SAN_STACK_REGISTER(base, size) __lsan_register_root_region(base, size)
+#define SAN_STACK_DEREGISTER(base, size) __lsan_unregister_root_region(base, size)
 #define SAN_SWITCH_BEGIN(fake_p, bottom, size) __sanitizer_start_switch_fiber(fake_p, bottom, size)
 #define SAN_SWITCH_END(fake, bottom_p, size_p) __sanitizer_finish_switch_fiber(fake, bottom_p, size_p)
 #else
 #define SAN_ADDRESS 0
+#define SAN_STACK_REGISTER(base, size) ((void)(base), (void)(size))
+#define SAN_STACK_DEREGISTER(base, size) ((void)(base), (void)(size))
 #define SAN_SWITCH_BEGIN(fake_p, bottom, size) ((void)(fake_p))
 #define SAN_SWITCH_END(fake, bottom_p, size_p) ((void)(fake))
 #define ASAN_POISON_MEMORY_REGION(addr, size) ((void)(addr), (void)(size))
