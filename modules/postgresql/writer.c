@@ -544,8 +544,9 @@ void
 pg_writer_check(struct pg_writer *writer)
 {
 	int64_t silent_us = writer->flight > 0 ? pg_now_us() - writer->sent_us : 0;
+	int64_t delay_us = pg_settings.ready_delay_ms * 1000;
 
-	if (silent_us > SILENCE_US && !writer->uncertain)
+	if (silent_us > (delay_us < SILENCE_US ? delay_us : SILENCE_US) && !writer->uncertain)
 		trouble_set(writer, writer->sent_us, "it does not answer");
 	if (writer->background && silent_us > BACKGROUND_PATIENCE_US)
 		pg_connection_expire(&writer->connection);

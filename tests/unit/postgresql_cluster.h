@@ -91,9 +91,10 @@ cluster_start(struct cluster *cluster)
 
 	cluster->pid = cluster_spawn(cluster, "postgres", arguments);
 	for (int i = 0; i < 6000 && !cluster_is_up(cluster); i++) {
-		if (waitpid(cluster->pid, NULL, WNOHANG) == cluster->pid)
-			cluster_failed(cluster, "postgres ended");
 		(void)nanosleep(&pause, NULL);
+		/* After a SIGKILL it does not start before the last child of the killed one has gone. */
+		if (waitpid(cluster->pid, NULL, WNOHANG) == cluster->pid)
+			cluster->pid = cluster_spawn(cluster, "postgres", arguments);
 	}
 	if (!cluster_is_up(cluster))
 		cluster_failed(cluster, "postgres does not answer");

@@ -4,9 +4,13 @@
  * declared queries, as they are; and what happens when the database is frozen, killed or taken over
  * under load. Without Debian's package of the server, says so and does nothing.
  */
+#include <sys/socket.h>
+#include <sys/un.h>
+
 #include "vault_fixture.h"
 
 #ifdef HAVE_POSTGRESQL
+#include "modules/postgresql/postgresql_private.h" /* metrics */
 #include "postgresql_cluster.h"
 
 static struct cluster cluster;
@@ -57,6 +61,419 @@ test_sigkill_of_the_server(void **state)
 {
 	run_program("vault_crash_test");
 }
+
+/* --- a server in trouble, under load --- */
+
+#define QUEUE_ROWS 2000
+
+static struct vault_fixture fixture;
+
+static struct iris_query insert = {
+	.name = "trouble.insert",
+	.table = "test_rows",
+	.key = "id",
+	.write = true,
+	.sql = "INSERT INTO test_rows (id, who, n, body) VALUES ($1, 'trouble', $2, $3)",
+	.params = { { "id", IRIS_INT }, { "n", IRIS_INT }, { "body", IRIS_SEALED } },
+};
+static struct iris_query move = {
+	/* as often as it is carried out: once each */
+	.name = "trouble.move",
+	.table = "test_rows",
+	.write = true,
+	.sql = "UPDATE test_rows SET n = n * 3 + $2 WHERE id = $1",
+	.params = { { "id", IRIS_INT }, { "n", IRIS_INT } },
+};
+static struct iris_query check = {
+	.name = "trouble.check",
+	.sql = "SELECT count(*), coalesce(sum(n), 0) FROM test_rows WHERE id >= $1",
+	.params = { { "id", IRIS_INT } },
+	.columns = { { "count", IRIS_INT }, { "sum", IRIS_INT } },
+};
+
+struct load {
+	int64_t posted, done, last; /* messages; and the one that was done last */
+	bool failed, disordered, over;
+	size_t busy;
+};
+
+struct load_message {
+	struct load *load;
+	int64_t number;
+	bool refused;
+};
+
+static void
+load_done(void *arg, bool failed)
+{
+	struct load_message *message = arg;
+	struct load *load = message->load;
+
+	if (!message->refused) {
+		load->failed |= failed;
+		load->disordered |= message->number != load->last + 1;
+		load->last = message->number;
+		load->done++;
+	}
+	free(message);
+}
+
+/* A row, and a change of it that must be made once: n becomes 1 * 3 + 1. False: no room. */
+static bool
+load_post(struct load *load)
+{
+	struct load_message *message = iris_malloc(sizeof(*message));
+	struct iris_ticket *ticket = ticket_new(load_done, message);
+	struct iris_batch *batch = batch_new(1);
+
+	*message = (struct load_message){ load, load->posted + 1, false };
+	batch_add(batch, &insert,
+		  VALUES(value_int(message->number), value_int(1), value_str(IRIS_STR("body"))));
+	batch_add(batch, &move, VALUES(value_int(message->number), value_int(1)));
+	bool taken = batch_post(&batch, ticket) == IRIS_VAULT_OK;
+	message->refused = !taken;
+	load->posted += taken;
+	load->busy += !taken;
+	ticket_unref(&ticket);
+	return taken;
+}
+
+static void
+load_run(void *arg)
+{
+	struct load *load = arg;
+
+	while (!load->over) {
+		for (int i = 0; i < 50 && load_post(load); i++)
+			continue;
+		/* Memory is bounded: what waits, and what is on its way back. */
+		CHECK(load->posted - load->done <= QUEUE_ROWS);
+		if (!fiber_sleep(2))
+			break;
+	}
+}
+
+static void
+load_start(struct load *load)
+{
+	*load = (struct load){ .posted = 0 };
+	if (!fiber_start("load", load_run, load))
+		abort();
+}
+
+static int64_t
+read_check(int64_t from, int64_t *sum_r)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_rows rows;
+	int64_t found = -1;
+
+	if (vault_read(&check, 0, VALUES(value_int(from)), arena, &rows) == IRIS_VAULT_OK) {
+		found = row_value(&rows, 0, 0)->number;
+		*sum_r = row_value(&rows, 0, 1)->number;
+	}
+	arena_unref(&arena);
+	return found;
+}
+
+/* All of it is there, each once, told in order. */
+static void
+load_end(struct load *load)
+{
+	int64_t sum = 0;
+
+	load->over = true;
+	while (load->done < load->posted)
+		if (!fiber_sleep(5))
+			break;
+	CHECK(read_check(0, &sum) == load->posted);
+	CHECK(sum == 4 * load->posted);
+	CHECK(!load->failed && !load->disordered);
+	while (fiber_count() > 1)
+		if (!fiber_sleep(1))
+			break;
+	fprintf(stderr, "%lld messages, %zu times turned away\n", (long long)load->posted,
+		load->busy);
+}
+
+static void
+wait_for_progress(struct load *load, int64_t messages)
+{
+	int64_t target = load->done + messages;
+
+	while (load->done < target)
+		if (!fiber_sleep(1))
+			break;
+}
+
+/* To the server and all of its processes. */
+static void
+cluster_signal(int signal_)
+{
+	char line[512];
+	glob_t found;
+
+	(void)kill(cluster.pid, signal_);
+	(void)glob("/proc/[0-9]*/stat", 0, NULL, &found);
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		FILE *file = fopen(found.gl_pathv[i], "r");
+		char *end = file && fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
+		int parent = end ? (int)strtol(end + 4, NULL, 10) : 0; /* ") S 123" */
+		if (parent == (int)cluster.pid)
+			(void)kill((pid_t)strtol(line, NULL, 10), signal_);
+		if (file)
+			(void)fclose(file);
+	}
+	globfree(&found);
+}
+
+static int
+setup(void **state)
+{
+	struct iris_error error;
+	char connect[256];
+
+	fixture_make(&fixture);
+	(void)snprintf(connect, sizeof(connect), "%s dbname=%s", cluster.connect, fixture.store);
+	const struct postgresql_options options = {
+		.connect = connect,
+		.queue_rows = QUEUE_ROWS,
+		.queue_bytes = 64 << 20,
+		.readers = 2,
+		.linger_ms = 2,
+		.connect_timeout_ms = 1000,
+		.read_timeout_ms = 1000,
+		.stall_timeout_ms = 1500,
+		.ready_delay_ms = 300,
+	};
+	postgresql_configure(&options);
+	fixture_open(&fixture);
+	return statement_register(&insert, &error) && statement_register(&move, &error) &&
+			       statement_register(&check, &error) ?
+		       0 :
+		       -1;
+}
+
+static int
+teardown(void **state)
+{
+	fixture_close();
+	fixture_remove(&fixture);
+	return 0;
+}
+
+/* --- frozen --- */
+
+static void
+run_frozen(void *arg)
+{
+	unsigned ms = *(unsigned *)arg;
+	struct load load;
+	char why[256] = "";
+	int64_t sum;
+
+	load_start(&load);
+	wait_for_progress(&load, 500);
+	cluster_signal(SIGSTOP);
+	int64_t done = load.done;
+	CHECK(read_check(0, &sum) == -1); /* fails in time */
+	CHECK(fiber_sleep(ms));
+	CHECK(load.done - done < QUEUE_ROWS);
+	CHECK(load.busy > 0);
+	done = load.done;
+	CHECK(!vault_is_ready(why, sizeof(why)) && strstr(why, "cannot be written"));
+	cluster_signal(SIGCONT);
+	wait_for_progress(&load, QUEUE_ROWS);
+	CHECK(vault_is_ready(why, sizeof(why)));
+	load_end(&load);
+}
+
+static void
+test_frozen_for_a_while(void **state)
+{
+	unsigned ms = 300; /* the connection lives on */
+
+	fixture_run(run_frozen, &ms);
+	fixture_assert();
+}
+
+static void
+test_frozen_for_long(void **state)
+{
+	unsigned ms = 3000; /* it is given up, and so are attempts to make another */
+
+	fixture_run(run_frozen, &ms);
+	fixture_assert();
+}
+
+/* --- killed --- */
+
+static void
+run_killed(void *arg)
+{
+	struct load load;
+	unsigned seed = (unsigned)time(NULL);
+
+	fprintf(stderr, "seed %u\n", seed);
+	load_start(&load);
+	for (int round = 0; round < 5; round++) {
+		wait_for_progress(&load, 200 + rand_r(&seed) % 1000);
+		cluster_signal(SIGKILL);
+		(void)waitpid(cluster.pid, NULL, 0);
+		cluster_start(&cluster); /* this thread stands still until the server is back */
+	}
+	wait_for_progress(&load, 1000);
+	load_end(&load);
+}
+
+static void
+test_killed(void **state)
+{
+	fixture_run(run_killed, NULL);
+	fixture_assert();
+}
+
+/* Connections break at any moment: between a commit and its telling, too. */
+static void
+run_cut(void *arg)
+{
+	PGconn *pg = postgresql_connect("postgres");
+	unsigned seed = (unsigned)time(NULL);
+	struct load load;
+
+	load_start(&load);
+	for (int round = 0; round < 60; round++) {
+		wait_for_progress(&load, 1 + rand_r(&seed) % 100);
+		postgresql_ask(pg,
+			       "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+			       "WHERE application_name LIKE 'iris writer%'",
+			       NULL, 0);
+	}
+	load_end(&load);
+	PQfinish(pg);
+}
+
+static void
+test_cut(void **state)
+{
+	fixture_run(run_cut, NULL);
+	fixture_assert();
+}
+
+/* --- a commit that is not told --- */
+
+static void
+count_done(void *arg, bool failed)
+{
+	*(int *)arg = failed ? -1 : 1;
+}
+
+/* All connections of ours to the server but one. */
+static void
+cut_sockets(int but)
+{
+	struct sockaddr_un peer;
+
+	for (int fd = 3; fd < 256; fd++) {
+		socklen_t len = sizeof(peer);
+		if (fd != but && getpeername(fd, (struct sockaddr *)&peer, &len) == 0 &&
+		    peer.sun_family == AF_UNIX &&
+		    strncmp(peer.sun_path, cluster.dir, strlen(cluster.dir)) == 0)
+			CHECK(shutdown(fd, SHUT_RDWR) == 0);
+	}
+}
+
+static void
+wait_for_answer(PGconn *pg, const char *sql, const char *wanted)
+{
+	char value[32] = "";
+
+	while (strcmp(value, wanted) != 0)
+		postgresql_ask(pg, sql, value, sizeof(value));
+}
+
+static void
+run_untold(void *arg)
+{
+	PGconn *pg = postgresql_connect(fixture.store);
+	int64_t recovered = metric_value(&pg_metrics[PG_METRIC_RECOVERED]), sum;
+	int done = 0;
+	struct iris_ticket *ticket = ticket_new(count_done, &done);
+
+	CHECK(vault_write(&insert, 1, VALUES(value_int(1), value_int(1), value_str(IRIS_STR("x"))),
+			  NULL) == IRIS_VAULT_OK);
+	postgresql_ask(pg, "BEGIN; SELECT n FROM test_rows WHERE id = 1 FOR UPDATE", NULL, 0);
+	CHECK(vault_post(&move, 1, VALUES(value_int(1), value_int(1)), ticket) == IRIS_VAULT_OK);
+	ticket_unref(&ticket);
+	CHECK(fiber_sleep(20)); /* it is sent, … */
+	wait_for_answer(
+		pg,
+		"SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'iris writer%' "
+		"AND wait_event_type = 'Lock'",
+		"1");
+	cut_sockets(PQsocket(pg));
+	postgresql_ask(pg, "COMMIT", NULL, 0);
+	wait_for_answer(pg, "SELECT n FROM test_rows WHERE id = 1",
+			"4"); /* … committed, and cannot be told */
+	PQfinish(pg);
+	while (done == 0)
+		if (!fiber_sleep(1))
+			break;
+	CHECK(done == 1);
+	CHECK(read_check(1, &sum) == 1 && sum == 4);
+	CHECK(metric_value(&pg_metrics[PG_METRIC_RECOVERED]) == recovered + 1);
+}
+
+static void
+test_untold_commit(void **state)
+{
+	fixture_run(run_untold, NULL);
+	fixture_assert();
+}
+
+/* --- somebody else --- */
+
+static void
+run_taken_over(void *arg)
+{
+	PGconn *pg = postgresql_connect(fixture.store);
+	char why[256] = "";
+	struct load load;
+
+	load_start(&load);
+	wait_for_progress(&load, 100);
+	postgresql_ask(pg, "UPDATE vault_writers SET instance = -instance", NULL, 0);
+	while (vault_is_ready(why, sizeof(why)))
+		if (!fiber_sleep(5))
+			break;
+	CHECK(strstr(why, "another server"));
+	int64_t done = load.done;
+	CHECK(fiber_sleep(300) && load.done == done); /* nothing is written beside the other */
+	postgresql_ask(pg, "UPDATE vault_writers SET instance = -instance", NULL, 0);
+	PQfinish(pg);
+	load_end(&load);
+}
+
+static void
+test_taken_over(void **state)
+{
+	fixture_run(run_taken_over, NULL);
+	fixture_assert();
+}
+
+static void
+test_alone(void **state)
+{
+	struct iris_error error = { .message = "" };
+
+	fixture_close();
+	PGconn *pg = postgresql_connect(fixture.store);
+	postgresql_ask(pg, "SELECT pg_advisory_lock_shared(" PG_LOCK_KEY ")", NULL, 0);
+	assert_false(vault_open_with(&fixture.options, &error));
+	assert_non_null(strstr(error.message, "another process has it open"));
+	PQfinish(pg);
+	fixture_open(&fixture);
+}
 #endif
 
 int
@@ -68,6 +485,14 @@ main(void)
 		cmocka_unit_test(test_log),
 		cmocka_unit_test(test_declared_queries),
 		cmocka_unit_test(test_sigkill_of_the_server),
+#define TROUBLE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+		TROUBLE(test_frozen_for_a_while),
+		TROUBLE(test_frozen_for_long),
+		TROUBLE(test_killed),
+		TROUBLE(test_cut),
+		TROUBLE(test_untold_commit),
+		TROUBLE(test_taken_over),
+		TROUBLE(test_alone),
 	};
 
 	cluster_find(&cluster);
@@ -75,7 +500,10 @@ main(void)
 		cluster_make(&cluster);
 		(void)setenv("IRIS_TEST_ENGINE", "postgresql", 1);
 		(void)setenv("IRIS_TEST_POSTGRESQL", cluster.connect, 1);
+		worker_main_init();
+		metrics_register(pg_metrics, PG_METRIC_COUNT);
 		int failed = cmocka_run_group_tests_name("vault_postgresql", tests, NULL, NULL);
+		worker_main_free();
 		cluster_remove(&cluster);
 		return failed;
 	}
