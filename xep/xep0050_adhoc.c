@@ -8,6 +8,7 @@
  */
 #include <stdlib.h>
 
+#include "iris/auth.h"
 #include "xep/xep0004_forms.h"
 
 #define NS_COMMANDS "http://jabber.org/protocol/commands"
@@ -29,10 +30,20 @@ static struct adhoc_home {
 	struct adhoc_queue queue;
 } adhoc_homes[WORKER_LIMIT];
 
+/*
+ * As it is now. Waits.
+ * SECURITY: what was read when the asker signed in may be older than the configuration, and whoever is
+ * no administrator any more would stay one as long as it is connected.
+ */
 static enum iris_role
 adhoc_role(const struct iris_request *request)
 {
-	return request->session ? request->session->user->account.role : IRIS_ROLE_NONE;
+	struct iris_account account;
+
+	if (!request->session || !accounts()->find(&request->session->user->jid, &account) ||
+	    account.id == 0 || account.locked)
+		return IRIS_ROLE_NONE;
+	return account.role;
 }
 
 static struct iris_str
