@@ -432,6 +432,10 @@ check_loadable(const struct iris_module *module, struct iris_error *error)
 		error_set(error, "%d modules have been loaded since the start", MODULES_MAX);
 		return error_hint(error, "restart the server");
 	}
+	if (module->not_unloadable) {
+		error_set(error, "the module %s cannot be loaded while the server runs", module->name);
+		return error_hint(error, "name it in modules.load and restart the server");
+	}
 	for (const char *const *need = module->needs; need && *need; need++)
 		if (!loaded_find(str_from(*need)))
 			return error_set(error, "the module %s needs %s, which is not loaded",

@@ -775,4 +775,5 @@ const struct iris_module iris_module_xep0160 = {
 	.features = offline_features,
 	.hooks = offline_hooks,
 	.metrics = offline_metrics,
+	.not_unloadable = true,
 };

@@ -439,4 +439,5 @@ const struct iris_module iris_module_xep0191 = {
 	.features = blocking_features,
 	.iq = blocking_iq,
 	.hooks = blocking_hooks,
+	.not_unloadable = true,
 };

@@ -759,4 +759,5 @@ const struct iris_module iris_module_xep0198 = {
 	.elements = sm_elements,
 	.hooks = sm_hooks,
 	.metrics = sm_metrics,
+	.not_unloadable = true,
 };

@@ -268,4 +268,5 @@ const struct iris_module iris_module_xep0352 = {
 	.elements = csi_elements,
 	.hooks = csi_hooks,
 	.metrics = csi_metrics,
+	.not_unloadable = true,
 };

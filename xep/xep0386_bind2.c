@@ -155,4 +155,5 @@ const struct iris_module iris_module_xep0386 = {
 	.needs = IRIS_NAMES("xep0388"),
 	.self = &bind2_self,
 	.hooks = bind2_hooks,
+	.not_unloadable = true,
 };
