@@ -135,14 +135,15 @@ list_make(struct address_list *list)
 void
 pg_address_refresh(void)
 {
-	struct address_list list;
+	struct address_list *list = iris_malloc(sizeof(*list)); /* too large for a frame */
 
-	list_make(&list);
-	if (list.count == 0)
-		return; /* the DNS is silent: the old ones are better than none */
-	pthread_mutex_lock(&address_lock);
-	addresses = list;
-	pthread_mutex_unlock(&address_lock);
+	list_make(list);
+	if (list->count > 0) { /* else the DNS is silent: the old ones are better than none */
+		pthread_mutex_lock(&address_lock);
+		addresses = *list;
+		pthread_mutex_unlock(&address_lock);
+	}
+	free(list);
 }
 
 bool
