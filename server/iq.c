@@ -142,7 +142,8 @@ job_start(struct iris_user *user, struct iris_host *host, const struct iris_deli
 	struct iq_job *job;
 
 	if (!iq_is_legal(delivery->stanza)) {
-		route_error(delivery, IRIS_BAD_REQUEST);
+		/* SECURITY: for an account, what an address that does not exist gives (P5.7). */
+		route_error(delivery, user ? IRIS_SERVICE_UNAVAILABLE : IRIS_BAD_REQUEST);
 		return;
 	}
 	job = iris_malloc(sizeof(*job));

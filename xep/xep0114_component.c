@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "iris/module.h"
+#include "xep/xep0359_stanza_id.h"
 
 enum { OPT_COMPONENTS };
 enum { FIELD_DOMAIN, FIELD_SECRET, FIELD_ANNOUNCE };
@@ -178,8 +179,11 @@ component_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p,
 	} else if (!str_is(jid_domain(&stanza->from), component->domain)) {
 		stream_error(stream, "invalid-from", NULL);
 		stanza_unref(stanza_p);
-	} else
+	} else {
+		/* What it says may come from anybody: rooms pass on what they get. */
+		stanza_id_remove_ours(stanza);
 		route_stanza(stanza_p, ticket);
+	}
 }
 
 static void

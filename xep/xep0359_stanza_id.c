@@ -3,8 +3,8 @@
  * XEP-0359 0.7: Unique and Stable Stanza IDs.  A message that is kept carries the id that it has
  * in its recipient's archive.  Home worker of the sender, then of the recipient.
  *
- * SECURITY: an id in the name of an account of ours is taken out of what a client sends: with
- * forged ones it could make other clients believe that they have a message already (§6).
+ * SECURITY: an id in the name of an account of ours is taken out of what a client or component sends:
+ * with forged ones it could make other clients believe that they have a message already (§6).
  */
 #include "xep/payloads.h"
 #include "xep/xep0359_stanza_id.h"
@@ -23,19 +23,24 @@ sid_is_ours(const struct iris_element *element)
 	return ours;
 }
 
-static enum iris_verdict
-sid_stanza_out(struct iris_request *request)
+void
+stanza_id_remove_ours(struct iris_stanza *stanza)
 {
 	struct iris_element *child, *next;
 
-	if (request->stanza->kind != IRIS_MESSAGE)
-		return IRIS_PASS;
-	for (child = element_child(request->stanza->root, "stanza-id", NS_SID); child;
-	     child = next) {
+	if (stanza->kind != IRIS_MESSAGE)
+		return;
+	for (child = element_child(stanza->root, "stanza-id", NS_SID); child; child = next) {
 		next = element_next(child, "stanza-id", NS_SID);
 		if (sid_is_ours(child))
 			element_remove(child);
 	}
+}
+
+static enum iris_verdict
+sid_stanza_out(struct iris_request *request)
+{
+	stanza_id_remove_ours(request->stanza);
 	return IRIS_PASS;
 }
 
