@@ -350,6 +350,12 @@ fiber_start(const char *name, void (*fn)(void *arg), void *arg)
 }
 
 bool
+fiber_start_spare(const char *name, void (*fn)(void *arg), void *arg)
+{
+	return scheduler.live < limit - limit / 4 ? start(name, fn, arg) : refuse();
+}
+
+bool
 fiber_start_reserved(const char *name, void (*fn)(void *arg), void *arg)
 {
 	return start(name, fn, arg);

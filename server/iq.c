@@ -153,7 +153,7 @@ job_start(struct iris_user *user, struct iris_host *host, const struct iris_deli
 				.host = host };
 	if (user)
 		user_hold(user);
-	if (fiber_start("iq: answer", job_fiber, job))
+	if (fiber_start_spare("iq: answer", job_fiber, job))
 		return;
 	route_error(delivery, IRIS_RESOURCE_CONSTRAINT);
 	job_free(job);

@@ -372,7 +372,7 @@ static void
 load_start(struct iris_user *user)
 {
 	user_hold(user);
-	if (fiber_start("user: load", load_fiber, user))
+	if (fiber_start_spare("user: load", load_fiber, user))
 		return;
 	user->state = IRIS_USER_ABSENT;
 	hash_remove(&im_home()->users, &user->node);

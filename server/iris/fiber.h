@@ -19,6 +19,11 @@ struct iris_fiber;
  * reached: the caller stops reading from whoever asked for it and tries later.
  */
 IRIS_MUST_CHECK bool fiber_start(const char *name, void (*fn)(void *arg), void *arg);
+/*
+ * The same for what may be refused: leaves a quarter of the limit to streams.  Who makes others work
+ * (requests, messages to many accounts) must not keep everybody from signing in.
+ */
+IRIS_MUST_CHECK bool fiber_start_spare(const char *name, void (*fn)(void *arg), void *arg);
 
 struct iris_fiber *fiber_self(void);   /* NULL outside a fiber */
 const char *fiber_name(void);          /* of the running one, or "loop" */

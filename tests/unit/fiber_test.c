@@ -136,6 +136,24 @@ test_limit(void **state)
 	wait_done(&waits[2]);
 }
 
+/* What may be refused does not take the last quarter, which is for those that may not. */
+static void
+test_spare_fibers(void **state)
+{
+	struct iris_wait waits[4];
+
+	fiber_set_limit(4);
+	for (int i = 0; i < 4; i++) {
+		wait_init(&waits[i]);
+		if (i < 3)
+			assert_true(fiber_start_spare("waiter", wait_noting, &waits[i]));
+	}
+	assert_false(fiber_start_spare("waiter", wait_noting, &waits[3]));
+	assert_true(fiber_start("waiter", wait_noting, &waits[3]));
+	for (int i = 0; i < 4; i++)
+		wait_done(&waits[i]);
+}
+
 static void
 use_stack(void *arg)
 {
@@ -341,6 +359,7 @@ main(void)
 		TEST(test_done_inside_a_fiber_is_queued),
 		TEST(test_a_fiber_starts_another),
 		TEST(test_limit),
+		TEST(test_spare_fibers),
 		TEST(test_stacks_are_used_again),
 		TEST(test_lock_keeps_the_order),
 		TEST(test_sleep_ends_by_itself),
