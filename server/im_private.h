@@ -233,13 +233,14 @@ void subscription_show_requests(struct iris_session *session);
 #define ROSTER_NAME_MAX 1023
 
 /* Of the module `roster`, by index. */
-enum roster_option { ROSTER_MAX_CONTACTS, ROSTER_MAX_REQUESTS, ROSTER_MAX_GROUPS };
+enum roster_option { ROSTER_MAX_CONTACTS, ROSTER_MAX_REQUESTS, ROSTER_MAX_GROUPS, ROSTER_MAX_SIZE };
 int64_t roster_option(enum roster_option option);
 
 struct iris_roster {
 	struct iris_hash contacts; /* struct iris_contact by bare JID */
 	int64_t version;           /* rises with every change that clients see */
 	size_t item_count;         /* in_roster */
+	size_t item_size;          /* bytes of what clients see of them */
 	size_t request_count;      /* pending_in and not in_roster */
 };
 

@@ -19,10 +19,30 @@ roster_new(void)
 	return iris_calloc(1, sizeof(struct iris_roster));
 }
 
+/* Address, name and groups; what strangers wrote in their requests is bounded by itself. */
+static size_t
+item_size(struct iris_str jid, struct iris_str name, char *const *groups)
+{
+	size_t size = jid.len + name.len;
+
+	for (; groups && *groups; groups++)
+		size += strlen(*groups) + 1;
+	return size;
+}
+
+static size_t
+contact_size(const struct iris_contact *contact)
+{
+	return contact && contact->in_roster ?
+		       item_size(jid_bare(&contact->jid), contact->name, contact->groups) :
+		       0;
+}
+
 static void
 contact_remove(struct iris_roster *roster, struct iris_contact *contact)
 {
 	hash_remove(&roster->contacts, &contact->node);
+	roster->item_size -= contact_size(contact);
 	roster->item_count -= contact->in_roster;
 	roster->request_count -= !contact->in_roster;
 	free(IRIS_CONTAINER(contact, struct contact_block, contact));
@@ -139,6 +159,7 @@ roster_put(struct iris_roster *roster, const struct roster_change *change)
 	if (!after)
 		return;
 	hash_insert(&roster->contacts, &after->node, jid_bare(&after->jid));
+	roster->item_size += contact_size(after);
 	roster->item_count += after->in_roster;
 	roster->request_count += !after->in_roster;
 }
@@ -193,9 +214,16 @@ check_limits(const struct iris_roster *roster, const struct roster_change *befor
 {
 	bool was_request = before->pending_in && !before->in_roster;
 	bool is_request = after->pending_in && !after->in_roster;
+	size_t size = after->in_roster ?
+			      item_size(jid_bare(&after->jid), after->name, after->groups) : 0;
+	size_t size_before = contact_size(contact_find(roster, jid_bare(&after->jid)));
 
 	if (after->in_roster && !before->in_roster &&
 	    roster->item_count >= (size_t)roster_option(ROSTER_MAX_CONTACTS))
+		return IRIS_RESOURCE_CONSTRAINT;
+	/* SECURITY: it is in memory, and sent as one stanza. What does not make it larger is never refused. */
+	if (size > size_before &&
+	    roster->item_size - size_before + size > (size_t)roster_option(ROSTER_MAX_SIZE))
 		return IRIS_RESOURCE_CONSTRAINT;
 	if (is_request && !was_request &&
 	    roster->request_count >= (size_t)roster_option(ROSTER_MAX_REQUESTS))

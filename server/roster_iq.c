@@ -261,6 +261,13 @@ static const struct iris_option roster_options[] = {
 				.max = 1024,
 				.reloadable = true,
 				.help = "Groups of one contact." },
+	[ROSTER_MAX_SIZE] = { .name = "max-size",
+			      .type = IRIS_OPT_SIZE,
+			      .fallback = "1 MiB",
+			      .min = 4096,
+			      .max = 64 << 20,
+			      .reloadable = true,
+			      .help = "Addresses, names and groups of all contacts of one user." },
 	IRIS_OPTIONS_END,
 };
 
