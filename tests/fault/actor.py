@@ -59,7 +59,7 @@ class Actor(Client):
         result = element.find('{%s}result' % NS_MAM)
         if result is not None:
             message = result.find('.//' + MESSAGE)
-            self.page.append(Entry(result.get('id'), message.get('id'), message.get('from').split('@')[0]))
+            self.page.append(Entry(result.get('id'), message.get('id') or describe(message)))
         elif element.get('type') == 'error':
             send = self.ledger.sends.get(element.get('id'))
             if send:

@@ -21,8 +21,7 @@ class Send:
 class Entry:
     """One message in an account's archive, as XEP-0313 gives it out."""
     archive_id: str
-    ident: str
-    sender: str
+    ident: str             # what it looks like, when it has none
 
 
 class Ledger:
