@@ -186,22 +186,9 @@ blocking_presence_visible(struct iris_visibility *arg)
 
 struct block_notice {
 	struct iris_user *user;
-	struct iris_str jid; /* that was blocked or unblocked; none: whoever is blocked now */
+	struct iris_str domain; /* that was blocked or unblocked; none: whoever is blocked now */
 	bool available;
 };
-
-static bool
-block_notice_matches(const struct block_notice *notice, const struct iris_jid *contact)
-{
-	struct iris_jid blocked;
-
-	if (str_is_none(notice->jid))
-		return block_is_blocked(notice->user, contact);
-	blocked = jid_from_prepared(notice->jid);
-	if (blocked.node_len == 0)
-		return str_equal(jid_domain(&blocked), jid_domain(contact));
-	return jid_bare_equal(&blocked, contact);
-}
 
 static void
 block_send_presence(struct iris_session *session, const struct iris_jid *to, bool available)
@@ -215,23 +202,62 @@ block_send_presence(struct iris_session *session, const struct iris_jid *to, boo
 }
 
 static void
+block_notify_one(struct iris_user *user, const struct iris_jid *to, bool available)
+{
+	struct iris_session *session, *next;
+
+	for (session = TAILQ_FIRST(&user->sessions); session; session = next) {
+		next = TAILQ_NEXT(session, link);
+		if (session->presence)
+			block_send_presence(session, to, available);
+	}
+}
+
+static void
 block_notify_contact(const struct iris_contact *contact, void *arg)
 {
 	struct block_notice *notice = arg;
-	struct iris_session *session;
+	bool blocked = block_is_blocked(notice->user, &contact->jid);
 
-	if (!contact_sees_us(contact) || !block_notice_matches(notice, &contact->jid))
+	if (!contact_sees_us(contact))
 		return;
-	TAILQ_FOREACH(session, &notice->user->sessions, link) {
-		if (session->presence)
-			block_send_presence(session, &contact->jid, notice->available);
-	}
+	if (str_is_none(notice->domain) ? !blocked :
+					  !str_equal(notice->domain, jid_domain(&contact->jid)))
+		return;
+	block_notify_one(notice->user, &contact->jid, notice->available);
+}
+
+/* Who is still blocked by another entry is none of those that are told when one goes. */
+static void
+block_notify_unblocked(const struct iris_contact *contact, void *arg)
+{
+	struct block_notice *notice = arg;
+
+	if (!block_is_blocked(notice->user, &contact->jid))
+		block_notify_contact(contact, arg);
 }
 
 static void
 block_notify(struct iris_user *user, struct iris_str jid, bool available)
 {
-	struct block_notice notice = { .user = user, .jid = jid, .available = available };
+	struct iris_jid address = jid_from_prepared(jid);
+	struct block_notice notice = { user, jid_domain(&address), available };
+
+	if (address.node_len == 0 && address.resource_len > 0)
+		return; /* no contact is one of those */
+	if (address.node_len == 0)
+		roster_each(user, available ? block_notify_unblocked : block_notify_contact,
+			    &notice);
+	else if (contact_sees_us(roster_find(user, jid_bare(&address))) &&
+		 !(available && block_is_blocked(user, &address)))
+		block_notify_one(user, &address, available);
+}
+
+/* All that are blocked now, before none is any more. */
+static void
+block_notify_all(struct iris_user *user)
+{
+	struct block_notice notice = { .user = user, .available = true };
 
 	roster_each(user, block_notify_contact, &notice);
 }
@@ -352,7 +378,7 @@ block_unblock_all(struct iris_request *request)
 	if (vault_write(&block_erase, account->owner, VALUES(value_int(account->id)), NULL) !=
 	    IRIS_VAULT_OK)
 		return false;
-	block_notify(user, IRIS_STR_NONE, true);
+	block_notify_all(user);
 	blocking_user_unload(user);
 	return true;
 }
