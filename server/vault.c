@@ -41,6 +41,9 @@ struct iris_metric vault_metrics[VAULT_METRIC_COUNT + 1] = {
 	[VAULT_METRIC_TAIL] = { .name = "iris_vault_tail_entries",
 				.kind = IRIS_GAUGE,
 				.help = "Entries of the log that are not in its index yet" },
+	[VAULT_METRIC_RESEALED] = { .name = "iris_vault_resealed_total",
+				    .kind = IRIS_COUNTER,
+				    .help = "Values sealed anew after their key was rotated" },
 };
 
 static bool
@@ -50,7 +53,8 @@ vault_load(const struct vault_options *options, struct iris_error *error)
 
 	return schema_check(engine, error) && keys_open(options, error) &&
 	       ids_open(engine, error) && vault_log_open(error) &&
-	       vault_index_open(engine, error) && engine->start(error);
+	       vault_index_open(engine, error) && reseal_open(engine, error) &&
+	       key_commands_open(error) && engine->start(error);
 }
 
 bool
@@ -92,6 +96,7 @@ vault_close(void)
 	writes_stop();
 	reads_start(NULL);
 	vault_index_close();
+	reseal_close();
 	statements_close();
 	keys_close();
 	seal_stop();

@@ -7,23 +7,18 @@
  * sealing keeps contexts per thread (vault_seal.c), invalidated by the generation.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "iris/fiber.h"
 #include "iris/log.h"
 #include "vault_private.h"
 
 #define KEY_ROOT_ID 1
-#define MASTER_TEXT (2 * VAULT_KEY_SIZE) /* hexadecimal digits */
 
 enum key_state { KEY_SEALS = 1, KEY_OPENS = 2, KEY_ERASED = 3 };
 
@@ -41,9 +36,13 @@ static size_t keys_count, keys_cap;
 /* Open addressing by owner: 1 + position of the key that seals; 0: empty. */
 static uint32_t *keys_index;
 static size_t keys_index_size;
+static iris_owner *keys_erased; /* owners whose keys were destroyed */
+static size_t keys_erased_count;
+static uint32_t keys_peer_id; /* of the row with the region's secret */
 static uint32_t keys_last_id;
 static iris_owner keys_last_owner;
 static atomic_uint keys_generation_now = 1;
+static atomic_flag keys_changing = ATOMIC_FLAG_INIT; /* one change at a time */
 
 static const struct iris_str purpose_data = { "data", 4 }, purpose_peer = { "peer", 4 };
 
@@ -76,8 +75,23 @@ static struct iris_query key_erase = {
 	.sql = "UPDATE vault_keys SET state = 3, wrapped = $2 WHERE owner = $1",
 	.params = { { "owner", IRIS_INT }, { "wrapped", IRIS_BLOB } },
 };
-static struct iris_query *const keys_queries[] = { &owner_insert, &key_insert, &key_retire,
-						   &key_erase };
+static struct iris_query key_rewrap = {
+	.name = "vault.key_rewrap",
+	.table = "vault_keys",
+	.write = true,
+	.sql = "UPDATE vault_keys SET wrapped = $2 WHERE id = $1",
+	.params = { { "id", IRIS_INT }, { "wrapped", IRIS_BLOB } },
+};
+static struct iris_query region_recheck = {
+	.name = "vault.region_recheck",
+	.table = "vault_region",
+	.write = true,
+	.sql = "UPDATE vault_region SET key_check = $1",
+	.params = { { "key_check", IRIS_BLOB } },
+};
+static struct iris_query *const keys_queries[] = {
+	&owner_insert, &key_insert, &key_retire, &key_erase, &key_rewrap, &region_recheck,
+};
 
 static struct iris_value
 value_bytes(const void *base, size_t len)
@@ -89,119 +103,6 @@ static int64_t
 now_ms(void)
 {
 	return (int64_t)time(NULL) * 1000;
-}
-
-/* --- the master key file --- */
-
-static bool
-master_problem(struct iris_error *error, const char *path, const char *what)
-{
-	error_set(error, "The region's master key cannot be used: %s", what);
-	return error_detail(error, "%s", path);
-}
-
-/* SECURITY: a key that others may read is no key. */
-static bool
-master_check(int fd, const char *path, struct iris_error *error)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-		return master_problem(error, path, "it is not a regular file");
-	if (st.st_uid != geteuid() && st.st_uid != 0)
-		return master_problem(error, path, "it belongs to another user");
-	if (st.st_mode & 0177) {
-		master_problem(error, path, "others than its owner may read or change it");
-		return error_hint(error,
-				  "chmod 0400 the file; if others could read it, make new keys");
-	}
-	if (st.st_size < MASTER_TEXT || st.st_size > MASTER_TEXT + 1) {
-		master_problem(error, path, "it is not of the right size");
-		return error_hint(error,
-				  "It holds %d hexadecimal digits; restore it from the backup",
-				  MASTER_TEXT);
-	}
-	return true;
-}
-
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-static bool
-master_decode(const char text[MASTER_TEXT], unsigned char root[VAULT_KEY_SIZE])
-{
-	bool ok = true;
-
-	for (unsigned i = 0; i < VAULT_KEY_SIZE; i++) {
-		int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
-		ok = ok && high >= 0 && low >= 0;
-		root[i] = (unsigned char)(high << 4 | low);
-	}
-	return ok;
-}
-
-static bool
-master_load(const char *path, unsigned char root[VAULT_KEY_SIZE], struct iris_error *error)
-{
-	char text[MASTER_TEXT];
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	bool ok = true;
-
-	if (fd < 0) {
-		master_problem(error, path, strerror(errno));
-		return error_hint(error, "irisctl init makes one for a new region; for an old one "
-					 "restore the backup");
-	}
-	ok = master_check(fd, path, error);
-	if (ok && read(fd, text, sizeof(text)) != (ssize_t)sizeof(text))
-		ok = master_problem(error, path, "it cannot be read");
-	if (ok && !master_decode(text, root))
-		ok = master_problem(error, path, "it holds something else than hexadecimal digits");
-	OPENSSL_cleanse(text, sizeof(text));
-	(void)close(fd);
-	return ok;
-}
-
-static bool
-master_write(int fd, struct iris_error *error)
-{
-	static const char digits[] = "0123456789abcdef";
-	unsigned char root[VAULT_KEY_SIZE];
-	char text[MASTER_TEXT + 1];
-
-	IRIS_ASSERT(RAND_priv_bytes(root, sizeof(root)) == 1);
-	for (unsigned i = 0; i < VAULT_KEY_SIZE; i++) {
-		text[2 * i] = digits[root[i] >> 4];
-		text[2 * i + 1] = digits[root[i] & 15];
-	}
-	text[MASTER_TEXT] = '\n';
-	bool ok = write(fd, text, sizeof(text)) == (ssize_t)sizeof(text) && fsync(fd) == 0;
-	OPENSSL_cleanse(root, sizeof(root));
-	OPENSSL_cleanse(text, sizeof(text));
-	return ok || error_set(error, "The master key cannot be written: %s", strerror(errno));
-}
-
-bool
-keys_master_create(const char *path, struct iris_error *error)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0400);
-
-	if (fd < 0 && errno == EEXIST)
-		return true; /* checked when it is loaded */
-	if (fd < 0)
-		return master_problem(error, path, strerror(errno));
-	bool ok = master_write(fd, error);
-	(void)close(fd);
-	if (!ok)
-		(void)unlink(path);
-	return ok;
 }
 
 /* --- the table of keys in memory --- */
@@ -287,6 +188,13 @@ keys_publish(const struct vault_key *key)
 }
 
 static void
+erased_add(iris_owner owner)
+{
+	keys_erased = iris_realloc(keys_erased, (keys_erased_count + 1) * sizeof(*keys_erased));
+	keys_erased[keys_erased_count++] = owner;
+}
+
+static void
 keys_withdraw(iris_owner owner)
 {
 	size_t kept = 0;
@@ -297,6 +205,7 @@ keys_withdraw(iris_owner owner)
 			keys_store->keys[kept++] = keys_store->keys[i];
 	OPENSSL_cleanse(&keys_store->keys[kept], (keys_count - kept) * sizeof(struct vault_key));
 	keys_count = kept;
+	erased_add(owner);
 	index_rebuild();
 	pthread_rwlock_unlock(&keys_lock);
 	atomic_fetch_add(&keys_generation_now, 1);
@@ -373,6 +282,48 @@ keys_have_owner(iris_owner owner)
 	return found;
 }
 
+enum iris_vault_result
+keys_refusal(iris_owner owner)
+{
+	bool erased = false;
+
+	pthread_rwlock_rdlock(&keys_lock);
+	for (size_t i = 0; i < keys_erased_count && !erased; i++)
+		erased = keys_erased[i] == owner;
+	pthread_rwlock_unlock(&keys_lock);
+	return erased ? IRIS_VAULT_ERASED : IRIS_VAULT_REFUSED;
+}
+
+bool
+keys_need_reseal(uint32_t upto)
+{
+	bool need = false;
+
+	pthread_rwlock_rdlock(&keys_lock);
+	for (size_t i = 0; i < keys_count && !need; i++) {
+		const struct vault_key *key = &keys_store->keys[i], *current = key;
+		size_t at = index_start(key->owner);
+
+		for (; keys_index[at]; at = (at + 1) & (keys_index_size - 1)) {
+			current = &keys_store->keys[keys_index[at] - 1];
+			if (current->owner == key->owner)
+				break;
+		}
+		need = current->id != key->id && current->id > upto;
+	}
+	pthread_rwlock_unlock(&keys_lock);
+	return need;
+}
+
+uint32_t
+keys_newest(void)
+{
+	pthread_rwlock_rdlock(&keys_lock);
+	uint32_t id = keys_count ? keys_store->keys[keys_count - 1].id : 0;
+	pthread_rwlock_unlock(&keys_lock);
+	return id;
+}
+
 void
 keys_peer_secret(unsigned char secret_r[VAULT_KEY_SIZE])
 {
@@ -418,8 +369,8 @@ next_key_id(void)
 	return id;
 }
 
-enum iris_vault_result
-vault_owner_create(struct iris_str name, iris_owner *owner_r)
+static enum iris_vault_result
+owner_create(struct iris_str name, iris_owner *owner_r)
 {
 	struct key_row row;
 
@@ -442,13 +393,13 @@ vault_owner_create(struct iris_str name, iris_owner *owner_r)
 	return result;
 }
 
-enum iris_vault_result
-vault_owner_rotate(iris_owner owner)
+static enum iris_vault_result
+owner_rotate(iris_owner owner)
 {
 	struct key_row row;
 
 	if (!keys_have_owner(owner))
-		return IRIS_VAULT_REFUSED;
+		return keys_refusal(owner);
 	if (!key_row_make(&row, next_key_id(), owner, purpose_data))
 		return IRIS_VAULT_FAILED;
 	struct iris_batch *batch = batch_new_own();
@@ -461,11 +412,11 @@ vault_owner_rotate(iris_owner owner)
 	return result;
 }
 
-enum iris_vault_result
-vault_owner_erase(iris_owner owner)
+static enum iris_vault_result
+owner_erase(iris_owner owner)
 {
 	if (!keys_have_owner(owner))
-		return IRIS_VAULT_REFUSED;
+		return keys_refusal(owner);
 	struct iris_batch *batch = batch_new_own();
 	batch_add(batch, &key_erase, VALUES(value_int(owner), value_str(IRIS_STR(""))));
 	enum iris_vault_result result = batch_write(&batch);
@@ -474,23 +425,64 @@ vault_owner_erase(iris_owner owner)
 	return result;
 }
 
+/*
+ * One change at a time: a key that is made while all are wrapped anew would be wrapped for the
+ * master key of before.
+ */
+static bool
+change_begin(void)
+{
+	return !atomic_flag_test_and_set(&keys_changing);
+}
+
+static enum iris_vault_result
+change_end(enum iris_vault_result result)
+{
+	atomic_flag_clear(&keys_changing);
+	return result;
+}
+
+enum iris_vault_result
+vault_owner_create(struct iris_str name, iris_owner *owner_r)
+{
+	return change_begin() ? change_end(owner_create(name, owner_r)) : IRIS_VAULT_BUSY;
+}
+
+enum iris_vault_result
+vault_owner_rotate(iris_owner owner)
+{
+	return change_begin() ? change_end(owner_rotate(owner)) : IRIS_VAULT_BUSY;
+}
+
+enum iris_vault_result
+vault_owner_erase(iris_owner owner)
+{
+	return change_begin() ? change_end(owner_erase(owner)) : IRIS_VAULT_BUSY;
+}
+
 /* --- opening --- */
 
 /* Derives what is needed from the master key and forgets it. */
 static bool
-master_unlock(const char *path, unsigned char check_r[VAULT_KEY_SIZE], struct iris_error *error)
+master_derive(const char *path, unsigned char kek_r[VAULT_KEY_SIZE],
+	      unsigned char check_r[VAULT_KEY_SIZE], struct iris_error *error)
 {
 	unsigned char root[VAULT_KEY_SIZE];
 	bool ok = master_load(path, root, error);
 
-	if (ok) {
-		store_reserve(16);
-		ok = (seal_derive_key(root, "iris/v1/kek/vault/1", keys_store->kek) &&
+	if (ok)
+		ok = (seal_derive_key(root, "iris/v1/kek/vault/1", kek_r) &&
 		      seal_derive_key(root, "iris/v1/check/1", check_r)) ||
 		     error_set(error, "The master key cannot be used: derivation failed");
-	}
 	OPENSSL_cleanse(root, sizeof(root));
 	return ok;
+}
+
+static bool
+master_unlock(const char *path, unsigned char check_r[VAULT_KEY_SIZE], struct iris_error *error)
+{
+	store_reserve(16);
+	return master_derive(path, keys_store->kek, check_r, error);
 }
 
 static bool
@@ -536,17 +528,22 @@ key_take_row(struct rows_reader *reader, struct iris_error *error)
 	struct iris_value wrapped = rows_read(reader);
 
 	keys_last_id = key.id > keys_last_id ? key.id : keys_last_id;
-	if (state == KEY_ERASED)
+	if (state == KEY_ERASED) {
+		if (keys_refusal(key.owner) != IRIS_VAULT_ERASED)
+			erased_add(key.owner);
 		return true;
+	}
 	if (!seal_unwrap_key(keys_store->kek, wrapped.bytes, purpose, &key)) {
 		error_set(error, "A key in the store does not open");
 		error_detail(error, "vault_keys, id %u of owner %u", key.id, key.owner);
 		return error_hint(error, "The table was damaged or altered; restore a backup");
 	}
-	if (str_equal(purpose, purpose_peer))
+	if (str_equal(purpose, purpose_peer)) {
 		memcpy(keys_store->peer_secret, key.bytes, VAULT_KEY_SIZE);
-	else
+		keys_peer_id = key.id;
+	} else {
 		store_add(&key);
+	}
 	OPENSSL_cleanse(&key, sizeof(key));
 	return true;
 }
@@ -608,8 +605,10 @@ keys_init(const struct vault_options *options, const char *company, struct iris_
 	const struct iris_vault_engine *engine = options->engine;
 	unsigned char check[VAULT_KEY_SIZE];
 
-	if (!master_unlock(options->key_path, check, error))
+	if (!master_unlock(options->key_path, check, error)) {
+		keys_close();
 		return false;
+	}
 	const struct iris_value region[] = {
 		value_int(1), value_str(str_from(options->region)),
 		value_bytes(check, sizeof(check)), value_int(now_ms()),
@@ -633,9 +632,79 @@ keys_close(void)
 	store_free();
 	free(keys_index);
 	keys_index = NULL;
+	free(keys_erased);
+	keys_erased = NULL;
+	keys_erased_count = 0;
 	keys_count = keys_cap = keys_index_size = 0;
 	keys_last_id = 0;
 	keys_last_owner = 0;
 	pthread_rwlock_unlock(&keys_lock);
 	atomic_fetch_add(&keys_generation_now, 1);
+}
+
+/* --- another master key --- */
+
+struct master_change {
+	unsigned char kek[VAULT_KEY_SIZE], check[VAULT_KEY_SIZE];
+};
+
+static bool
+batch_add_rewrap(struct iris_batch *batch, const unsigned char kek[VAULT_KEY_SIZE],
+		 const struct vault_key *key, struct iris_str purpose)
+{
+	unsigned char wrapped[VAULT_KEY_SIZE + SEAL_OVERHEAD];
+
+	if (!seal_wrap_key(kek, key, purpose, wrapped))
+		return false;
+	batch_add(batch, &key_rewrap,
+		  VALUES(value_int(key->id), value_bytes(wrapped, sizeof(wrapped))));
+	return true;
+}
+
+/* All of it is one transaction: never are some keys under the one and some under the other. */
+static enum iris_vault_result
+master_rewrap(struct master_change *change)
+{
+	struct iris_batch *batch = batch_new_own();
+	struct vault_key peer = { .id = keys_peer_id, .owner = VAULT_OWNER_REGION };
+
+	pthread_rwlock_rdlock(&keys_lock);
+	memcpy(peer.bytes, keys_store->peer_secret, VAULT_KEY_SIZE);
+	bool ok = batch_add_rewrap(batch, change->kek, &peer, purpose_peer);
+	for (size_t i = 0; i < keys_count && ok; i++)
+		ok = batch_add_rewrap(batch, change->kek, &keys_store->keys[i], purpose_data);
+	pthread_rwlock_unlock(&keys_lock);
+	OPENSSL_cleanse(&peer, sizeof(peer));
+	batch_add(batch, &region_recheck,
+		  VALUES(value_bytes(change->check, sizeof(change->check))));
+	if (!ok) {
+		batch_drop(&batch);
+		return IRIS_VAULT_FAILED;
+	}
+	return batch_write(&batch);
+}
+
+/* Blocks for as long as a small file takes to be written; it happens once in years. */
+enum iris_vault_result
+vault_master_change(const char *path, struct iris_error *error)
+{
+	struct master_change change;
+	enum iris_vault_result result = IRIS_VAULT_FAILED;
+
+	*error = (struct iris_error){ .message = "" };
+	if (!change_begin())
+		return IRIS_VAULT_BUSY;
+	if (keys_master_create(path, error) &&
+	    master_derive(path, change.kek, change.check, error)) {
+		result = master_rewrap(&change);
+		if (result != IRIS_VAULT_OK)
+			error_set(error, "The keys could not be written");
+	}
+	if (result == IRIS_VAULT_OK) {
+		pthread_rwlock_wrlock(&keys_lock);
+		memcpy(keys_store->kek, change.kek, VAULT_KEY_SIZE);
+		pthread_rwlock_unlock(&keys_lock);
+	}
+	OPENSSL_cleanse(&change, sizeof(change));
+	return change_end(result);
 }

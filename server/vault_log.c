@@ -229,8 +229,10 @@ log_read(const struct iris_log_query *query, iris_owner owner, struct iris_arena
 	};
 
 	*page_r = (struct iris_log_page){ .count = 0 };
-	if (writes_are_refused() || !keys_have_owner(owner))
+	if (writes_are_refused())
 		return IRIS_VAULT_REFUSED;
+	if (!keys_have_owner(owner))
+		return keys_refusal(owner);
 	reading.tail_ids = tail_find_ids(query, reading.want, arena, &reading.tail_count);
 	size_t calls = 1 + (reading.tail_count + FETCH_IDS - 1) / FETCH_IDS;
 	reading.calls = arena_alloc(arena, calls * sizeof(reading.calls[0]));

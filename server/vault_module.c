@@ -126,6 +126,7 @@ const struct iris_module iris_module_vault = {
 	.self = &self,
 	.options = vault_options_table,
 	.metrics = vault_metrics,
+	.commands = vault_key_commands,
 	.not_unloadable = true,
 	.start = vault_open,
 	.stop = vault_close,

@@ -5,6 +5,7 @@
 #ifndef IRIS_VAULT_PRIVATE_H
 #define IRIS_VAULT_PRIVATE_H
 
+#include "iris/command.h"
 #include "iris/metrics.h"
 #include "vault_engine.h"
 
@@ -47,6 +48,14 @@ bool statement_register(struct iris_query *query, struct iris_error *error);
 void statement_unregister(struct iris_query *query);
 void statements_open(const struct iris_vault_engine *engine);
 void statements_close(void);
+
+/*
+ * Calls fn for each parameter that is sealed, of all declared writes, those of modules that have
+ * gone too. Main thread.
+ */
+void statements_each_sealed(void (*fn)(const struct vault_statement *statement, unsigned param,
+				       void *arg),
+			    void *arg);
 
 static inline const struct vault_statement *
 statement_of(const struct iris_query *query)
@@ -94,12 +103,19 @@ struct vault_key {
 	unsigned char bytes[VAULT_KEY_SIZE];
 };
 
-/* The master key file: 64 hexadecimal digits, mode 0400 or 0600. */
+/* The master key file (vault_master.c): 64 hexadecimal digits, mode 0400 or 0600. */
 bool keys_master_create(const char *path, struct iris_error *error);
+bool master_load(const char *path, unsigned char root_r[VAULT_KEY_SIZE],
+		 struct iris_error *error);
 bool keys_open(const struct vault_options *options, struct iris_error *error); /* engine open */
 bool keys_init(const struct vault_options *options, const char *company, struct iris_error *error);
 void keys_close(void); /* wipes */
 bool keys_have_owner(iris_owner owner); /* any thread */
+/* Why there is no key: ERASED when it was destroyed, else REFUSED. Any thread. */
+enum iris_vault_result keys_refusal(iris_owner owner);
+/* Has an owner a key that is younger than key `upto`, and older ones that rows may be sealed with? */
+bool keys_need_reseal(uint32_t upto);
+uint32_t keys_newest(void); /* the highest id of a key */
 /* Copies the key that seals for this owner, or the key of a record; wipe the copy. Any thread. */
 bool keys_current(iris_owner owner, struct vault_key *key_r);
 bool keys_by_id(uint32_t id, struct vault_key *key_r);
@@ -112,6 +128,23 @@ void keys_peer_secret(unsigned char secret_r[VAULT_KEY_SIZE]);
 enum iris_vault_result vault_owner_create(struct iris_str name, iris_owner *owner_r);
 enum iris_vault_result vault_owner_rotate(iris_owner owner);
 enum iris_vault_result vault_owner_erase(iris_owner owner);
+/*
+ * Wraps every key with the master key in this file, which is made when it is not there. From the
+ * next start on it is the one that opens the store. BUSY from any of these four: another of them
+ * is under way.
+ */
+enum iris_vault_result vault_master_change(const char *path, struct iris_error *error);
+
+/* --- what was sealed with older keys (vault_reseal.c) --- */
+
+bool reseal_open(const struct iris_vault_engine *engine, struct iris_error *error);
+void reseal_close(void);
+void reseal_begin(void);     /* fiber; it goes on in the background, on the main thread */
+bool reseal_is_running(void); /* main thread */
+
+/* The commands `key …` (vault_commands.c); the list ends with NULL. */
+extern const struct iris_command *const vault_key_commands[];
+bool key_commands_open(struct iris_error *error);
 
 /* --- sealing (vault_seal.c); any thread --- */
 
@@ -134,6 +167,8 @@ bool seal_record(const struct seal_binding *binding, struct iris_str plain, char
  * altered.
  */
 bool seal_open_record(const struct seal_binding *binding, struct iris_str record, char *out);
+/* The id of the key that a record is sealed with; false: it is no record. */
+bool seal_key_of(struct iris_str record, uint32_t *key_id_r);
 /* A key under the master: its wrapped form is a record, too, bound to id, owner and purpose. */
 bool seal_wrap_key(const unsigned char kek[VAULT_KEY_SIZE], const struct vault_key *key,
 		   struct iris_str purpose,
@@ -156,6 +191,7 @@ enum vault_metric {
 	VAULT_METRIC_READS,
 	VAULT_METRIC_READS_FAILED,
 	VAULT_METRIC_TAIL,
+	VAULT_METRIC_RESEALED,
 	VAULT_METRIC_COUNT,
 };
 extern struct iris_metric vault_metrics[VAULT_METRIC_COUNT + 1];

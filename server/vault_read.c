@@ -195,8 +195,10 @@ vault_read(const struct iris_query *query, iris_owner owner, const struct iris_v
 	   struct iris_arena *arena, struct iris_rows *rows_r)
 {
 	*rows_r = (struct iris_rows){ .count = 0 };
-	if (writes_are_refused() || (owner != VAULT_OWNER_REGION && !keys_have_owner(owner)))
+	if (writes_are_refused())
 		return IRIS_VAULT_REFUSED;
+	if (owner != VAULT_OWNER_REGION && !keys_have_owner(owner))
+		return keys_refusal(owner);
 	struct vault_read_call call = { .statement = statement_of(query), .values = params };
 	enum iris_vault_result result = reads_run(&call, 1, query->name);
 	if (result == IRIS_VAULT_OK)

@@ -295,6 +295,12 @@ header_get(struct iris_str record, uint32_t *key_id_r)
 	return true;
 }
 
+bool
+seal_key_of(struct iris_str record, uint32_t *key_id_r)
+{
+	return header_get(record, key_id_r);
+}
+
 /* A context that knows its key, told the nonce and the header that already stand in the record. */
 static void
 aad_begin(struct aad *aad, EVP_CIPHER_CTX *ctx, const char *record)

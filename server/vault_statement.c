@@ -234,6 +234,20 @@ statement_unregister(struct iris_query *query)
 }
 
 void
+statements_each_sealed(void (*fn)(const struct vault_statement *statement, unsigned param,
+				  void *arg),
+		       void *arg)
+{
+	for (struct statement_entry *entry = statement_entries; entry; entry = entry->next) {
+		const struct vault_statement *statement = &entry->statement;
+
+		for (unsigned i = 0; statement->seals && i < statement->param_count; i++)
+			if (statement->query->params[i].type == IRIS_SEALED)
+				fn(statement, i, arg);
+	}
+}
+
+void
 statements_close(void)
 {
 	struct statement_entry *entry;

@@ -522,8 +522,10 @@ queue_is_full(const struct vault_worker *self)
 static enum iris_vault_result
 post_allowed(iris_owner owner)
 {
-	if (writes_refused || !keys_have_owner(owner))
+	if (writes_refused)
 		return IRIS_VAULT_REFUSED;
+	if (!keys_have_owner(owner))
+		return keys_refusal(owner);
 	return queue_is_full(worker_mine()) ? IRIS_VAULT_BUSY : IRIS_VAULT_OK;
 }
 
@@ -616,9 +618,10 @@ batch_new_own(void)
 void
 batch_add(struct iris_batch *batch, const struct iris_query *query, const struct iris_value *params)
 {
-	if (batch->result == IRIS_VAULT_OK &&
-	    (writes_refused || !(batch->own || keys_have_owner(batch->owner))))
+	if (batch->result == IRIS_VAULT_OK && writes_refused)
 		batch->result = IRIS_VAULT_REFUSED;
+	else if (batch->result == IRIS_VAULT_OK && !batch->own && !keys_have_owner(batch->owner))
+		batch->result = keys_refusal(batch->owner);
 	if (batch->result != IRIS_VAULT_OK)
 		return;
 	const struct vault_statement *statement = statement_of(query);

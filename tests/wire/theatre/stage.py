@@ -82,7 +82,7 @@ class Stage:
     # --- names ---
 
     def names(self):
-        names = {'host': self.place.host}
+        names = {'host': self.place.host, 'folder': getattr(self.server, 'folder', None)}
         for name, port in self.place.ports.items():
             names['port.' + name] = port
         for user, password in self.passwords.items():
