@@ -113,7 +113,7 @@ void keys_close(void); /* wipes */
 bool keys_have_owner(iris_owner owner); /* any thread */
 /* Why there is no key: ERASED when it was destroyed, else REFUSED. Any thread. */
 enum iris_vault_result keys_refusal(iris_owner owner);
-/* Has an owner a key that is younger than key `upto`, and older ones that rows may be sealed with? */
+/* Has an owner older keys that rows may be sealed with, replaced by one younger than `upto`? */
 bool keys_need_reseal(uint32_t upto);
 uint32_t keys_newest(void); /* the highest id of a key */
 /* Copies the key that seals for this owner, or the key of a record; wipe the copy. Any thread. */

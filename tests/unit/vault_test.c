@@ -222,7 +222,7 @@ run_owners(void *arg)
 	      IRIS_VAULT_REFUSED);
 	CHECK(vault_owner_erase(other) == IRIS_VAULT_OK);
 	CHECK(vault_post(&update, other, VALUES(value_int(1), value_int(5)), NULL) ==
-	      IRIS_VAULT_REFUSED);
+	      IRIS_VAULT_ERASED);
 	CHECK(load_row(1, 1, arena, &rows) == IRIS_VAULT_OK && row_value(&rows, 0, 1)->number == 1);
 	arena_unref(&arena);
 }
