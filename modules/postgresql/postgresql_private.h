@@ -169,7 +169,7 @@ struct pg_writer {
 	bool background; /* what fails is given back, not tried again */
 	unsigned limit; /* units of the next batch */
 	uint64_t committed; /* the sequence of the last group given back */
-	int64_t last_commit_us;
+	int64_t last_sent_us; /* of what was committed: the linger time begins there */
 	struct event *linger; /* also the pause before a batch is tried again */
 	unsigned failures; /* of the store, in a row */
 	bool pausing;

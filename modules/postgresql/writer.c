@@ -31,7 +31,8 @@
 #define RETRY_MAX_MS 1000
 #define BACKGROUND_PATIENCE_US 10000000
 
-#define SILENCE_US 2000000 /* of a commit: then something is wrong */
+#define SILENCE_MIN_US 250000
+#define SILENCE_MAX_US 2000000
 
 enum { SETUP_LOCK, SETUP_END_OLD, SETUP_CLAIM };
 
@@ -227,7 +228,7 @@ linger_until(struct pg_writer *writer, int64_t when_us)
 static bool
 queue_is_due(const struct pg_writer *writer, int64_t *when_r)
 {
-	*when_r = writer->last_commit_us + pg_settings.linger_ms * 1000;
+	*when_r = writer->last_sent_us + pg_settings.linger_ms * 1000;
 	return writer->urgent || writer->stopping || writer->background ||
 	       writer->rows >= LINGER_ROWS || pg_now_us() >= *when_r;
 }
@@ -271,10 +272,10 @@ batch_committed(struct pg_writer *writer)
 
 	writer->flight = 0;
 	writer->failures = 0;
-	writer->last_commit_us = pg_now_us();
+	writer->last_sent_us = writer->sent_us;
 	writer->limit = writer->limit < UINT32_MAX / 2 ? writer->limit * 2 : UINT32_MAX;
 	metric_add(&pg_metrics[PG_METRIC_COMMITS], 1);
-	metric_add(&pg_metrics[PG_METRIC_COMMIT_US], writer->last_commit_us - writer->sent_us);
+	metric_add(&pg_metrics[PG_METRIC_COMMIT_US], pg_now_us() - writer->sent_us);
 	trouble_clear(writer);
 	queue_finish(writer, units, IRIS_VAULT_OK);
 }
@@ -540,13 +541,21 @@ pg_writer_hurry(struct pg_writer *writer)
 	pg_writer_pump(writer);
 }
 
+/* How long a commit may take before it counts as trouble. */
+static int64_t
+patience_us(void)
+{
+	int64_t us = pg_settings.ready_delay_ms * 1000;
+
+	return us < SILENCE_MIN_US ? SILENCE_MIN_US : us > SILENCE_MAX_US ? SILENCE_MAX_US : us;
+}
+
 void
 pg_writer_check(struct pg_writer *writer)
 {
 	int64_t silent_us = writer->flight > 0 ? pg_now_us() - writer->sent_us : 0;
-	int64_t delay_us = pg_settings.ready_delay_ms * 1000;
 
-	if (silent_us > (delay_us < SILENCE_US ? delay_us : SILENCE_US) && !writer->uncertain)
+	if (silent_us > patience_us() && !writer->uncertain)
 		trouble_set(writer, writer->sent_us, "it does not answer");
 	if (writer->background && silent_us > BACKGROUND_PATIENCE_US)
 		pg_connection_expire(&writer->connection);

@@ -1,23 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * vault_bench [RATE [SECONDS [READERS]]]: what two sealed log rows per message cost, posted by one
- * worker and committed by the engine.  RATE 0: as fast as the queue takes them.  Prints CPU
- * microseconds per message (poster: seal, copy, ticket, completion; vault: writer, index,
- * checkpoints), and how long a commit took to be told. `make tests/bench/vault_bench`; build
- * without sanitizers.  The folder is $TMPDIR or /tmp.
+ * worker and committed by the engine (IRIS_TEST_ENGINE).  RATE 0: as fast as the queue takes them.
+ * Prints CPU microseconds per message (poster: seal, copy, ticket, completion; vault: the engine's
+ * threads, the index; server: all processes of the database, when it has some), and how long a
+ * commit took to be told. `make tests/bench/vault_bench`; build without sanitizers.  The folder is
+ * $TMPDIR or /tmp; a database server is a private one.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "iris/fiber.h"
-#include "modules/sqlite/sqlite.h"
 #include "modules/sqlite/sqlite_private.h"
-#include "vault_private.h"
-#include "worker_private.h"
+#include "tests/unit/vault_fixture.h"
+#ifdef HAVE_POSTGRESQL
+#include "modules/postgresql/postgresql_private.h"
+#include "tests/unit/postgresql_cluster.h"
+#endif
 
 #define BODY_BYTES 400
 #define LATENCIES (1 << 22)
@@ -111,8 +108,8 @@ run_bench(void *arg)
 		int64_t before = bench.busy, posted = bench.posted;
 		post_what_is_due();
 		unsigned pause =
-			bench.busy > before || (bench.rate > 0 && bench.posted - posted < 64) ? 1
-											      : 0;
+			bench.busy > before || (bench.rate > 0 && bench.posted - posted < 64) ? 1 :
+												0;
 		if (!fiber_sleep(pause))
 			break;
 	}
@@ -129,55 +126,119 @@ compare_latency(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
+/* --- the database's own processes --- */
+
+#ifdef HAVE_POSTGRESQL
+static struct cluster cluster;
+
 static void
-report(int64_t process_ns, int64_t poster_ns, int64_t wall_ns, const char *store)
+server_start(void)
+{
+	const char *engine = getenv("IRIS_TEST_ENGINE");
+
+	metrics_register(pg_metrics, PG_METRIC_COUNT);
+	if (!engine || strcmp(engine, "postgresql") != 0)
+		return;
+	cluster_find(&cluster);
+	cluster_make(&cluster);
+	(void)setenv("IRIS_TEST_POSTGRESQL", cluster.connect, 1);
+}
+
+static void
+server_stop(void)
+{
+	if (cluster.pid)
+		cluster_remove(&cluster);
+}
+
+static int64_t
+server_cpu_us(void)
+{
+	return cluster.pid ? cluster_cpu_us(&cluster) : 0;
+}
+
+static int64_t
+commit_count(void)
+{
+	return metric_value(&sqlite_metrics[SQLITE_METRIC_COMMITS]) +
+	       metric_value(&pg_metrics[PG_METRIC_COMMITS]);
+}
+#else
+static void
+server_start(void)
+{
+}
+
+static void
+server_stop(void)
+{
+}
+
+static int64_t
+server_cpu_us(void)
+{
+	return 0;
+}
+
+static int64_t
+commit_count(void)
+{
+	return metric_value(&sqlite_metrics[SQLITE_METRIC_COMMITS]);
+}
+#endif
+
+/* --- one run --- */
+
+struct clocks {
+	int64_t process_ns, poster_ns, wall_ns, server_us;
+};
+
+static struct clocks
+clocks_read(void)
+{
+	return (struct clocks){ now_ns(CLOCK_PROCESS_CPUTIME_ID), now_ns(CLOCK_THREAD_CPUTIME_ID),
+				now_ns(CLOCK_MONOTONIC), server_cpu_us() };
+}
+
+static void
+report(const struct clocks *before, const struct clocks *after)
 {
 	size_t count = bench.done < LATENCIES ? (size_t)bench.done : LATENCIES;
 	double messages = (double)bench.done;
+	int64_t process = after->process_ns - before->process_ns;
+	int64_t poster = after->poster_ns - before->poster_ns;
 	struct rusage usage;
-	struct stat wal = { .st_size = 0 }, db = { .st_size = 0 };
-	char path[128];
 
 	(void)getrusage(RUSAGE_SELF, &usage);
-	(void)snprintf(path, sizeof(path), "%s-wal", store);
-	(void)stat(path, &wal);
-	(void)stat(store, &db);
 	qsort(bench.latencies_us, count, sizeof(uint32_t), compare_latency);
-	int64_t commits = metric_value(&sqlite_metrics[SQLITE_METRIC_COMMITS]);
-	printf("%9.0f msg/s  CPU us/msg: total %.1f  poster %.1f  vault %.1f | commit told after "
-	       "ms: p50 %.1f p99 %.1f "
-	       "max %.1f | rows/commit %.0f  wal MB %.0f  db MB %.0f  written B/row %.0f | failed "
-	       "%lld busy %lld "
-	       "tail %lld\n",
-	       messages * 1e9 / (double)wall_ns, (double)process_ns / 1e3 / messages,
-	       (double)poster_ns / 1e3 / messages,
-	       (double)(process_ns - poster_ns) / 1e3 / messages,
+	printf("%9.0f msg/s  CPU us/msg: process %.1f (poster %.1f vault %.1f) server %.1f | ",
+	       messages * 1e9 / (double)(after->wall_ns - before->wall_ns),
+	       (double)process / 1e3 / messages, (double)poster / 1e3 / messages,
+	       (double)(process - poster) / 1e3 / messages,
+	       (double)(after->server_us - before->server_us) / messages);
+	printf("commit told after ms: p50 %.1f p99 %.1f max %.1f | rows/commit %.0f  written by "
+	       "the process "
+	       "B/row %.0f | failed %lld busy %lld tail %lld\n",
 	       bench.latencies_us[count / 2] / 1e3,
 	       bench.latencies_us[count - 1 - count / 100] / 1e3,
-	       bench.latencies_us[count - 1] / 1e3, 2 * messages / (double)(commits ? commits : 1),
-	       (double)wal.st_size / 1e6, (double)db.st_size / 1e6,
+	       bench.latencies_us[count - 1] / 1e3,
+	       2 * messages / (double)(commit_count() + !commit_count()),
 	       (double)usage.ru_oublock * 512 / (2 * messages), (long long)bench.failed,
 	       (long long)bench.busy, (long long)metric_value(&vault_metrics[VAULT_METRIC_TAIL]));
 }
 
 static void
-bench_run(const struct vault_options *options, const char *store)
+bench_run(struct vault_fixture *fixture)
 {
-	struct iris_error error = { .message = "" };
-
-	if (!vault_init_with(options, "Bench", &error) || !vault_open_with(options, &error)) {
-		fprintf(stderr, "%s (%s)\n", error.message, error.detail);
-		exit(1);
-	}
-	bench.began_ns = now_ns(CLOCK_MONOTONIC);
-	int64_t process = now_ns(CLOCK_PROCESS_CPUTIME_ID),
-		poster = now_ns(CLOCK_THREAD_CPUTIME_ID);
+	fixture_open(fixture);
+	struct clocks before = clocks_read();
+	bench.began_ns = before.wall_ns;
 	if (!fiber_start("bench", run_bench, NULL))
 		abort();
 	worker_run_main();
-	report(now_ns(CLOCK_PROCESS_CPUTIME_ID) - process, now_ns(CLOCK_THREAD_CPUTIME_ID) - poster,
-	       now_ns(CLOCK_MONOTONIC) - bench.began_ns, store);
-	vault_close();
+	struct clocks after = clocks_read();
+	report(&before, &after);
+	fixture_close();
 }
 
 static int64_t
@@ -195,44 +256,22 @@ argument(int argc, char **argv, int i, int64_t fallback)
 int
 main(int argc, char **argv)
 {
-	const char *tmp = getenv("TMPDIR");
-	char dir[64], store[96], key[96], path[128];
-	static const char *const suffixes[] = { "", "-wal", "-shm", ".lock" };
+	struct vault_fixture fixture;
 
 	bench.rate = argument(argc, argv, 1, 0);
 	bench.seconds = argument(argc, argv, 2, 5);
 	bench.readers = argument(argc, argv, 3, 10000);
 	bench.latencies_us = iris_calloc(LATENCIES, sizeof(uint32_t));
-	(void)snprintf(dir, sizeof(dir), "%s/vault-bench-XXXXXX", tmp ? tmp : "/tmp");
-	if (!mkdtemp(dir))
-		return 1;
-	(void)snprintf(store, sizeof(store), "%s/iris.db", dir);
-	(void)snprintf(key, sizeof(key), "%s/master.key", dir);
-	const struct sqlite_options sqlite = {
-		.path = store,
-		.queue_rows = 20000,
-		.queue_bytes = 64 << 20,
-		.writer_cache = 64 << 20,
-		.reader_cache = 16 << 20,
-		.readers = 2,
-		.linger_ms = 5,
-	};
-	const struct vault_options options = { .engine = &sqlite_engine,
-					       .key_path = key,
-					       .region = "bench" };
-
 	worker_main_init();
 	metrics_register(vault_metrics, VAULT_METRIC_COUNT);
 	metrics_register(sqlite_metrics, SQLITE_METRIC_COUNT);
-	sqlite_configure(&sqlite);
-	bench_run(&options, store);
-	sqlite_configure(NULL);
-	for (size_t i = 0; i < IRIS_COUNT(suffixes); i++) {
-		(void)snprintf(path, sizeof(path), "%s%s", store, suffixes[i]);
-		(void)unlink(path);
-	}
-	(void)unlink(key);
-	(void)rmdir(dir);
+	server_start();
+	fixture_make(&fixture);
+	fixture.linger_ms = 5;
+	fixture_engine()->configure(&fixture);
+	bench_run(&fixture);
+	fixture_remove(&fixture);
+	server_stop();
 	free(bench.latencies_us);
 	worker_main_free();
 	return 0;

@@ -92,7 +92,8 @@ cluster_start(struct cluster *cluster)
 	cluster->pid = cluster_spawn(cluster, "postgres", arguments);
 	for (int i = 0; i < 6000 && !cluster_is_up(cluster); i++) {
 		(void)nanosleep(&pause, NULL);
-		/* After a SIGKILL it does not start before the last child of the killed one has gone. */
+		/* After a SIGKILL it does not start before the last child of the killed one has
+		 * gone. */
 		if (waitpid(cluster->pid, NULL, WNOHANG) == cluster->pid)
 			cluster->pid = cluster_spawn(cluster, "postgres", arguments);
 	}
@@ -130,6 +131,34 @@ cluster_end(struct cluster *cluster, int signal_)
 	(void)kill(cluster->pid, signal_);
 	(void)waitpid(cluster->pid, NULL, 0);
 	cluster->pid = 0;
+}
+
+/* CPU time of all of its processes, those that have ended too, in microseconds. */
+static inline int64_t
+cluster_cpu_us(const struct cluster *cluster)
+{
+	long long user, system, children_user, children_system, ticks = 0;
+	char line[1024];
+	int parent;
+	glob_t found;
+
+	(void)glob("/proc/[0-9]*/stat", 0, NULL, &found);
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		FILE *file = fopen(found.gl_pathv[i], "r");
+		char *end = file && fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
+		if (file)
+			(void)fclose(file);
+		if (!end || sscanf(end + 2,
+				   "%*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lld %lld %lld %lld",
+				   &parent, &user, &system, &children_user, &children_system) != 5)
+			continue;
+		if (parent == (int)cluster->pid)
+			ticks += user + system;
+		else if (strtol(line, NULL, 10) == (long)cluster->pid)
+			ticks += user + system + children_user + children_system;
+	}
+	globfree(&found);
+	return ticks * 1000000 / sysconf(_SC_CLK_TCK);
 }
 
 static int

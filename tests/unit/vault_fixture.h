@@ -29,6 +29,7 @@
 struct vault_fixture {
 	char dir[64], store[96], key[96]; /* store: a file, or the name of a database */
 	size_t queue_rows;
+	int64_t linger_ms;
 	struct vault_options options;
 };
 
@@ -68,7 +69,7 @@ sqlite_configure_fixture(struct vault_fixture *fixture)
 		.writer_cache = 64 << 20,
 		.reader_cache = 4 << 20,
 		.readers = 2,
-		.linger_ms = 2,
+		.linger_ms = fixture->linger_ms,
 	};
 
 	sqlite_configure(&options);
@@ -164,7 +165,7 @@ fixture_engine(void)
 static void
 fixture_describe(struct vault_fixture *fixture, const char *dir)
 {
-	*fixture = (struct vault_fixture){ .queue_rows = 20000 };
+	*fixture = (struct vault_fixture){ .queue_rows = 20000, .linger_ms = 2 };
 	(void)snprintf(fixture->dir, sizeof(fixture->dir), "%s", dir);
 	(void)snprintf(fixture->store, sizeof(fixture->store), "%s/iris.db", fixture->dir);
 	(void)snprintf(fixture->key, sizeof(fixture->key), "%s/master.key", fixture->dir);
@@ -179,12 +180,14 @@ fixture_describe(struct vault_fixture *fixture, const char *dir)
 static inline void
 fixture_make(struct vault_fixture *fixture)
 {
-	char dir[] = P_tmpdir "/iris-vault-XXXXXX";
+	const char *tmp = getenv("TMPDIR");
+	char dir[sizeof(fixture->dir)];
 	char table[256];
 	struct iris_error error = { .message = "" };
 	const struct iris_vault_engine *engine = fixture_engine()->engine;
 	const struct vault_dialect *dialect = engine->dialect;
 
+	(void)snprintf(dir, sizeof(dir), "%s/iris-vault-XXXXXX", tmp ? tmp : P_tmpdir);
 	if (!mkdtemp(dir))
 		abort();
 	fixture_describe(fixture, dir);

@@ -75,7 +75,7 @@ postgresql_configure_fixture(struct vault_fixture *fixture)
 		.queue_rows = fixture->queue_rows,
 		.queue_bytes = 64 << 20,
 		.readers = 2,
-		.linger_ms = 2,
+		.linger_ms = fixture->linger_ms,
 		.connect_timeout_ms = 10000,
 		.read_timeout_ms = 30000,
 		.stall_timeout_ms = 30000,
