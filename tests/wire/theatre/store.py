@@ -77,15 +77,32 @@ class Postgresql:
                 raise SystemExit('run: %s: %s' % (program, f.read()[-2000:]))
 
     async def start(self):
-        data = self.folder + '/data'
-        await self.must('initdb', '-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync')
-        self.process = await self.run('postgres', '-D', data, '-k', self.folder, '-c', 'listen_addresses=',
-                                      '-c', 'max_connections=400')
+        await self.must('initdb', '-D', self.folder + '/data', '-U', 'postgres', '-A', 'trust', '-E', 'UTF8',
+                        '--locale=C', '--no-sync')
+        await self.start_server()
+
+    async def start_server(self):
         async with asyncio.timeout(START_SECONDS):
             while await (await self.run('pg_isready', '-q', '-h', self.folder)).wait():
-                if self.process.returncode is not None:
-                    raise SystemExit('run: postgres ended; see %s/log' % self.folder)
+                # After a SIGKILL it does not start before the last child of the killed one has gone.
+                if self.process is None or self.process.returncode is not None:
+                    self.process = await self.run('postgres', '-D', self.folder + '/data', '-k', self.folder, '-c',
+                                                  'listen_addresses=', '-c', 'max_connections=400')
                 await asyncio.sleep(0.05)
+
+    def signal(self, number):
+        """To the server and all of its processes."""
+        with open('/proc/%d/task/%d/children' % (self.process.pid, self.process.pid), encoding='ascii') as f:
+            children = f.read().split()
+        for pid in [self.process.pid, *map(int, children)]:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
+
+    async def crash(self):
+        self.signal(signal.SIGKILL)
+        await self.process.wait()
 
     async def make(self, name):
         await self.must('createdb', '-h', self.folder, '-U', 'postgres', self.database(name))
