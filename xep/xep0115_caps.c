@@ -16,6 +16,7 @@
 #define NS_CAPS "http://jabber.org/protocol/caps"
 #define CAPS_VER_MAX 256
 #define CAPS_FRESH_MS 1000
+#define CAPS_ASKING_MAX 4 /* questions to one session that wait for an answer */
 
 enum { OPT_CACHE, OPT_TIMEOUT, OPT_NODE };
 
@@ -33,6 +34,18 @@ struct caps {
 
 struct caps_feature {
 	struct iris_hash_node node;
+};
+
+/* Of a session that has told a hash. */
+struct caps_client {
+	struct caps *caps; /* NULL: its last presence had none */
+	unsigned asking;
+};
+
+/* What a session is asked; the text of `full` lies behind that of `ver`. */
+struct caps_question {
+	struct iris_str ver, full;
+	char text[];
 };
 
 TAILQ_HEAD(caps_list, caps);
@@ -299,12 +312,11 @@ caps_trim(struct caps_home *home)
 }
 
 static struct caps *
-caps_get(struct caps_home *home, struct iris_str ver, bool *is_new_r)
+caps_get(struct caps_home *home, struct iris_str ver)
 {
 	struct iris_hash_node *node = hash_find(&home->by_ver, ver);
 	struct caps *caps = node ? IRIS_CONTAINER(node, struct caps, node) : NULL;
 
-	*is_new_r = !caps;
 	if (!home->used.tqh_last)
 		TAILQ_INIT(&home->used);
 	if (caps) {
@@ -335,17 +347,29 @@ caps_remember(struct caps *caps, const struct iris_element *query)
 	}
 }
 
-/* The answer to what caps_ask asked; `arg` is the ver, ours to free. */
+/* The session that was asked may have gone, and another one may have its address. */
+static void
+caps_question_done(const struct caps_question *question)
+{
+	struct iris_session *session = session_find(question->full);
+	struct caps_client *client = session ? *session_slot(session, &caps_self) : NULL;
+
+	if (client && client->asking > 0)
+		client->asking--;
+}
+
+/* The answer to what caps_ask asked; `arg` is the question, ours to free. */
 static void
 caps_answered(const struct iris_stanza *reply, void *arg)
 {
-	struct caps_home *home = &caps_homes[worker_index()];
-	struct iris_hash_node *node = hash_find(&home->by_ver, str_from(arg));
+	struct caps_question *question = arg;
+	struct iris_hash_node *node = hash_find(&caps_homes[worker_index()].by_ver, question->ver);
 	struct caps *caps = node ? IRIS_CONTAINER(node, struct caps, node) : NULL;
 	struct iris_element *query = reply && reply->type == IRIS_RESULT ?
 			element_child(reply->root, "query", NS_INFO) : NULL;
 	struct iris_arena *arena = arena_new();
 
+	caps_question_done(question);
 	/*
 	 * SECURITY: only an answer that has this hash, or one client could speak for all others
 	 * of its kind (§8).
@@ -353,7 +377,20 @@ caps_answered(const struct iris_stanza *reply, void *arg)
 	if (caps && !caps->arena && query && str_equal(caps_hash(arena, query), caps->node.key))
 		caps_remember(caps, query);
 	arena_unref(&arena);
-	free(arg);
+	free(question);
+}
+
+static struct caps_question *
+caps_question_new(const struct iris_session *session, struct iris_str ver)
+{
+	struct iris_str full = jid_full(&session->jid);
+	struct caps_question *question = iris_malloc(sizeof(*question) + ver.len + full.len);
+
+	memcpy(question->text, ver.base, ver.len);
+	memcpy(question->text + ver.len, full.base, full.len);
+	question->ver = (struct iris_str){ question->text, ver.len };
+	question->full = (struct iris_str){ question->text + ver.len, full.len };
+	return question;
 }
 
 static void
@@ -368,61 +405,82 @@ caps_ask(struct iris_session *session, struct iris_str node, struct iris_str ver
 	stanza_set_from(request, &session->user->jid);
 	stanza_set_to(request, &session->jid);
 	route_iq(&request, (unsigned)option_int(&caps_self, OPT_TIMEOUT), caps_answered,
-		 str_dup(ver));
+		 caps_question_new(session, ver));
+}
+
+static struct caps_client *
+caps_client_of(struct iris_session *session)
+{
+	void **slot = session_slot(session, &caps_self);
+
+	if (!*slot)
+		*slot = iris_calloc(1, sizeof(struct caps_client));
+	return *slot;
 }
 
 static void
-caps_set(struct iris_session *session, struct caps *caps)
+caps_set(struct caps_client *client, struct caps *caps)
 {
-	void **slot = session_slot(session, &caps_self);
-	struct caps *old = *slot;
-
 	if (caps)
 		caps->sessions++;
-	if (old)
-		old->sessions--;
-	*slot = caps;
+	if (client->caps)
+		client->caps->sessions--;
+	client->caps = caps;
+}
+
+/* What its presence tells; none: it tells nothing that we understand. */
+static struct iris_str
+caps_told(const struct iris_element *c)
+{
+	struct iris_str ver = c ? element_get(c, "ver") : IRIS_STR_NONE;
+
+	return str_is_empty(ver) || ver.len > CAPS_VER_MAX || !str_is(element_get(c, "hash"), "sha-1") ?
+		       IRIS_STR_NONE : ver;
 }
 
 static enum iris_verdict
 caps_stanza_out(struct iris_request *request)
 {
 	struct iris_stanza *stanza = request->stanza;
+	struct caps_client *client;
 	struct iris_element *c;
 	struct iris_str ver;
-	struct caps *caps;
-	bool is_new;
 
 	if (stanza->kind != IRIS_PRESENCE || stanza->type != IRIS_AVAILABLE ||
-	    !str_is_none(element_get(stanza->root, "to")))
+	    request->session->closing || !str_is_none(element_get(stanza->root, "to")))
 		return IRIS_PASS;
 	c = element_child(stanza->root, "c", NS_CAPS);
-	ver = c ? element_get(c, "ver") : IRIS_STR_NONE;
-	if (str_is_empty(ver) || ver.len > CAPS_VER_MAX ||
-	    !str_is(element_get(c, "hash"), "sha-1")) {
-		caps_set(request->session, NULL);
+	ver = caps_told(c);
+	client = caps_client_of(request->session);
+	caps_set(client, str_is_none(ver) ? NULL :
+					    caps_get(&caps_homes[worker_index()], ver));
+	/* SECURITY: a client that invents hashes and answers nothing must not fill the table of requests. */
+	if (!client->caps || client->caps->arena || client->asking >= CAPS_ASKING_MAX)
 		return IRIS_PASS;
-	}
-	caps = caps_get(&caps_homes[worker_index()], ver, &is_new);
-	caps_set(request->session, caps);
-	if (!caps->arena)
-		caps_ask(request->session, element_get(c, "node"), ver);
+	client->asking++;
+	caps_ask(request->session, element_get(c, "node"), ver);
 	return IRIS_PASS;
 }
 
 static enum iris_verdict
 caps_session_close(struct iris_session *session)
 {
-	caps_set(session, NULL);
+	void **slot = session_slot(session, &caps_self);
+
+	if (!*slot)
+		return IRIS_PASS;
+	caps_set(*slot, NULL);
+	free(*slot);
+	*slot = NULL;
 	return IRIS_PASS;
 }
 
 bool
 caps_session_has(struct iris_session *session, struct iris_str feature)
 {
-	struct caps *caps = *session_slot(session, &caps_self);
+	const struct caps_client *client = *session_slot(session, &caps_self);
 
-	return caps && hash_find(&caps->features, feature);
+	return client && client->caps && hash_find(&client->caps->features, feature);
 }
 
 static void
