@@ -329,8 +329,10 @@ static enum iris_condition
 mam_read_archive(struct iris_request *request, struct mam_query *query,
 		 struct iris_log_page *page_r)
 {
-	enum iris_condition condition = mam_check_named(request, query);
+	enum iris_condition condition;
 
+	archive_settle(request->user);
+	condition = mam_check_named(request, query);
 	*page_r = (struct iris_log_page){ .count = 0 };
 	if (condition != IRIS_NO_ERROR)
 		return condition;

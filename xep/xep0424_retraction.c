@@ -152,7 +152,9 @@ retract_run(void *arg)
 {
 	struct retraction *retraction = arg;
 
+	archive_change_begin(retraction->user);
 	retract_search(retraction);
+	archive_change_end(retraction->user);
 	if (!retraction->found)
 		metric_add(&retract_metrics[METRIC_UNFOUND], 1);
 	ticket_unref(&retraction->ticket);

@@ -4,6 +4,7 @@
  * never waits but where a user is loaded or removed.  It does not answer queries and does not
  * deliver: other plug-ins do.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "modules/archive/archive_private.h"
@@ -167,6 +168,41 @@ archive_replace(const struct iris_log_entry *entry, struct iris_stanza *stanza,
 	result = log_rewrite(&other, ticket);
 	arena_unref(&arena);
 	return result;
+}
+
+/* --- changes --- */
+
+#define CHANGE_KEY 32
+
+static struct iris_str
+change_key(const struct iris_user *user, char key[CHANGE_KEY])
+{
+	int len = snprintf(key, CHANGE_KEY, "archive %lld", (long long)user->account.id);
+
+	return (struct iris_str){ key, (size_t)len };
+}
+
+void
+archive_change_begin(const struct iris_user *user)
+{
+	char key[CHANGE_KEY];
+
+	fiber_lock(change_key(user, key));
+}
+
+void
+archive_change_end(const struct iris_user *user)
+{
+	char key[CHANGE_KEY];
+
+	fiber_unlock(change_key(user, key));
+}
+
+void
+archive_settle(const struct iris_user *user)
+{
+	archive_change_begin(user);
+	archive_change_end(user);
 }
 
 /* --- messages --- */

@@ -28,6 +28,15 @@ IRIS_MUST_CHECK enum iris_vault_result archive_replace(const struct iris_log_ent
 						       struct iris_stanza *stanza,
 						       struct iris_ticket *ticket);
 
+/*
+ * Around a change of what was said to an account (fiber): others of the same account wait for their
+ * turn, and who reads its archive for archive_settle(), so that a change that came before the
+ * question is seen in the answer.
+ */
+void archive_change_begin(const struct iris_user *user);
+void archive_change_end(const struct iris_user *user);
+void archive_settle(const struct iris_user *user);
+
 /* What an account wants kept (XEP-0441 §2). */
 enum archive_default {
 	ARCHIVE_ALWAYS,

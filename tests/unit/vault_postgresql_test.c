@@ -51,6 +51,18 @@ test_log(void **state)
 }
 
 static void
+test_keys(void **state)
+{
+	run_program("vault_keys_test");
+}
+
+static void
+test_nothing_sealed_is_legible(void **state)
+{
+	run_program("vault_raw_test");
+}
+
+static void
 test_declared_queries(void **state)
 {
 	run_program("vault_queries_test");
@@ -483,6 +495,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_conformance),
 		cmocka_unit_test(test_log),
+		cmocka_unit_test(test_keys),
+		cmocka_unit_test(test_nothing_sealed_is_legible),
 		cmocka_unit_test(test_declared_queries),
 		cmocka_unit_test(test_sigkill_of_the_server),
 #define TROUBLE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
