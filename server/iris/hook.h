@@ -86,8 +86,9 @@ enum iris_discovered { IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT };
 	   fires it unless session->acknowledges is set; who sets that fires it) · home · no \
 	   wait */ \
 	X(delivery_done, struct iris_session_delivery) \
-	/* A session ends and its client may not have it (fired by who acknowledges): pass it \
-	   on or keep it, once · home, while the session still exists · no wait */ \
+	/* A session ends and its client may not have it (fired by who acknowledges, and by the \
+	   core when a hook closed the session before): pass it on or keep it, once · home, \
+	   while the session still exists · no wait */ \
 	X(delivery_lost, struct iris_session_delivery) \
 	/* A session is bound · home, on the fiber of the binding · may wait */ \
 	X(session_bound, struct iris_session) \
