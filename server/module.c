@@ -433,7 +433,8 @@ check_loadable(const struct iris_module *module, struct iris_error *error)
 		return error_hint(error, "restart the server");
 	}
 	if (module->not_unloadable) {
-		error_set(error, "the module %s cannot be loaded while the server runs", module->name);
+		error_set(error, "the module %s cannot be loaded while the server runs",
+			  module->name);
 		return error_hint(error, "name it in modules.load and restart the server");
 	}
 	for (const char *const *need = module->needs; need && *need; need++)

@@ -221,7 +221,10 @@ check_limits(const struct iris_roster *roster, const struct roster_change *befor
 	if (after->in_roster && !before->in_roster &&
 	    roster->item_count >= (size_t)roster_option(ROSTER_MAX_CONTACTS))
 		return IRIS_RESOURCE_CONSTRAINT;
-	/* SECURITY: it is in memory, and sent as one stanza. What does not make it larger is never refused. */
+	/*
+	 * SECURITY: it is in memory, and sent as one stanza. What does not make it larger is never
+	 * refused.
+	 */
 	if (size > size_before &&
 	    roster->item_size - size_before + size > (size_t)roster_option(ROSTER_MAX_SIZE))
 		return IRIS_RESOURCE_CONSTRAINT;

@@ -20,8 +20,8 @@ struct iris_fiber;
  */
 IRIS_MUST_CHECK bool fiber_start(const char *name, void (*fn)(void *arg), void *arg);
 /*
- * The same for what may be refused: leaves a quarter of the limit to streams.  Who makes others work
- * (requests, messages to many accounts) must not keep everybody from signing in.
+ * The same for what may be refused: leaves a quarter of the limit to streams.  Who makes others
+ * work (requests, messages to many accounts) must not keep everybody from signing in.
  */
 IRIS_MUST_CHECK bool fiber_start_spare(const char *name, void (*fn)(void *arg), void *arg);
 

@@ -107,8 +107,8 @@ struct iris_module {
 	/* of a module that keeps the vault: modules/sqlite */
 	const struct iris_vault_engine *engine;
 	bool off_by_default;          /* must be named in modules: to be loaded */
-	/* neither loaded nor unloaded while the server runs: it keeps something of each user, session or
-	   stream, which those that are there already would lack or leave behind */
+	/* neither loaded nor unloaded while the server runs: it keeps something of each user,
+	   session or stream, which those that are there already would lack or leave behind */
 	bool not_unloadable;
 	/* beyond the table; NULL: nothing */
 	bool (*check)(const struct iris_settings *settings, struct iris_error *error);
