@@ -81,7 +81,6 @@ log_append(const struct iris_log_entry *entry, struct iris_ticket *ticket)
 
 	if (tail_is_full()) {
 		metric_add(&vault_metrics[VAULT_METRIC_BUSY], 1);
-		ticket_fail(ticket);
 		return IRIS_VAULT_BUSY;
 	}
 	enum iris_vault_result result = writes_post_log(

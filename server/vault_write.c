@@ -496,13 +496,13 @@ call_bytes(const struct vault_call *call)
 	return bytes;
 }
 
+/* The ticket is not failed: nothing was promised, and the caller answers who asked. */
 static enum iris_vault_result
-post_refused(struct iris_ticket *ticket, enum iris_vault_result result)
+post_refused(enum iris_vault_result result)
 {
 	metric_add(&vault_metrics[result == IRIS_VAULT_BUSY ? VAULT_METRIC_BUSY
 							    : VAULT_METRIC_REFUSED],
 		   1);
-	ticket_fail(ticket);
 	return result;
 }
 
@@ -573,10 +573,10 @@ vault_post(const struct iris_query *query, iris_owner owner, const struct iris_v
 	enum iris_vault_result result = post_allowed(owner);
 
 	if (result != IRIS_VAULT_OK)
-		return post_refused(ticket, result);
+		return post_refused(result);
 	struct vault_unit *unit = post_statement(statement_of(query), owner, params);
 	if (!unit)
-		return post_refused(ticket, IRIS_VAULT_REFUSED);
+		return post_refused(IRIS_VAULT_REFUSED);
 	unit->ticket = ticket_ref(ticket);
 	return IRIS_VAULT_OK;
 }
@@ -588,10 +588,10 @@ vault_write(const struct iris_query *query, iris_owner owner, const struct iris_
 	enum iris_vault_result result = post_allowed(owner);
 
 	if (result != IRIS_VAULT_OK)
-		return post_refused(NULL, result);
+		return post_refused(result);
 	struct vault_unit *unit = post_statement(statement_of(query), owner, params);
 	if (!unit)
-		return post_refused(NULL, IRIS_VAULT_REFUSED);
+		return post_refused(IRIS_VAULT_REFUSED);
 	return unit_await(worker_mine()->group, unit, query->name, changed_r);
 }
 
@@ -685,7 +685,7 @@ batch_post(struct iris_batch **batch_p, struct iris_ticket *ticket)
 	}
 	struct vault_unit *unit = batch_hand_over(batch_p, &result);
 	if (!unit)
-		return post_refused(ticket, result);
+		return post_refused(result);
 	unit->ticket = ticket_ref(ticket);
 	return IRIS_VAULT_OK;
 }
@@ -701,7 +701,7 @@ batch_write(struct iris_batch **batch_p)
 	}
 	struct vault_unit *unit = batch_hand_over(batch_p, &result);
 	if (!unit)
-		return post_refused(NULL, result);
+		return post_refused(result);
 	return unit_await(worker_mine()->group, unit, "vault: batch", NULL);
 }
 
@@ -715,10 +715,10 @@ writes_post_log(const struct vault_statement *statement, const struct iris_log_e
 	enum iris_vault_result result = post_allowed(entry->owner);
 
 	if (result != IRIS_VAULT_OK)
-		return post_refused(ticket, result);
+		return post_refused(result);
 	struct vault_unit *unit = post_statement(statement, entry->owner, params);
 	if (!unit)
-		return post_refused(ticket, IRIS_VAULT_REFUSED);
+		return post_refused(IRIS_VAULT_REFUSED);
 	unit->ticket = ticket_ref(ticket);
 	*unit_r = unit;
 	return IRIS_VAULT_OK;

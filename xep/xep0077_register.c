@@ -80,14 +80,16 @@ register_send_form(struct iris_stream *stream, const struct iris_element *iq)
 	stream_send(stream, reply);
 }
 
-/* P3.8: registering is an attempt like signing in, so that names cannot be tried out quickly. */
+/*
+ * P3.8: registering is an attempt like signing in, so that names cannot be tried out quickly; it counts also
+ * when it succeeds, so that one address cannot fill the server with accounts.
+ */
 static enum iris_condition
 register_create(struct iris_stream *stream, const struct iris_element *query, const char **text_r)
 {
 	struct iris_arena *arena = query->arena;
 	struct iris_str password = element_child_text(query, "password", NULL), node;
 	struct iris_str peer = arena_copy_str(arena, stream_peer_address(stream));
-	enum iris_condition condition;
 	struct iris_jid jid;
 
 	if (!jid_prepare_new_node(arena, element_child_text(query, "username", NULL), &node) ||
@@ -95,9 +97,7 @@ register_create(struct iris_stream *stream, const struct iris_element *query, co
 		return IRIS_NOT_ACCEPTABLE;
 	if (accounts()->attempt(&jid, peer) != IRIS_AUTH_OK)
 		return IRIS_RESOURCE_CONSTRAINT;
-	condition = accounts()->create(&jid, password, text_r);
-	accounts()->attempt_result(&jid, peer, condition == IRIS_NO_ERROR);
-	return condition;
+	return accounts()->create(&jid, password, text_r);
 }
 
 static void

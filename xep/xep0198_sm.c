@@ -150,16 +150,7 @@ sm_check_answer(struct sm *sm)
 	}
 }
 
-/* P7.2: what could not be written is not acknowledged; the client sends it again after resuming. */
-static void
-sm_write_failed(struct sm *sm)
-{
-	if (sm->failed)
-		return;
-	sm->failed = true;
-	if (sm->session && sm->session->stream)
-		stream_error(sm->session->stream, "internal-server-error", "storage failed");
-}
+static void sm_write_failed(struct sm *sm);
 
 static void
 sm_advance(struct sm *sm)
@@ -460,6 +451,17 @@ sm_end_waiting(struct sm *sm)
 	metric_add(&sm_metrics[METRIC_DETACHED], -1);
 }
 
+/* The session goes on without its stream, for a while. */
+static void
+sm_let_wait(struct sm *sm)
+{
+	sm->answer_owed = false;
+	timer_stop(&sm->answer_timer);
+	sm_ask_cancel(&sm->ask);
+	session_detach(sm->session);
+	sm_await_resumption(sm);
+}
+
 static enum iris_verdict
 sm_stream_lost(struct iris_stream *stream)
 {
@@ -468,12 +470,27 @@ sm_stream_lost(struct iris_stream *stream)
 
 	if (!sm || !sm->id || worker_is_stopping())
 		return IRIS_PASS;
-	sm->answer_owed = false;
-	timer_stop(&sm->answer_timer);
-	sm_ask_cancel(&sm->ask);
-	session_detach(session);
-	sm_await_resumption(sm);
+	sm_let_wait(sm);
 	return IRIS_DONE;
+}
+
+/*
+ * P7.2: what could not be written is not acknowledged. The session outlives the stream, so that the client
+ * can resume it and send that again.
+ */
+static void
+sm_write_failed(struct sm *sm)
+{
+	struct iris_stream *stream = sm->session ? sm->session->stream : NULL;
+
+	if (sm->failed)
+		return;
+	sm->failed = true;
+	if (!stream)
+		return;
+	if (sm->id && !sm->session->closing)
+		sm_let_wait(sm);
+	stream_error(stream, "internal-server-error", "storage failed");
 }
 
 /* A request that nobody will answer gets an error; a message is passed on or kept by whoever does that. */
@@ -740,7 +757,7 @@ static const struct iris_option sm_options[] = {
 		.help = "How long a session without a connection waits to be resumed; 0 turns resumption off." },
 	[OPT_QUEUE_STANZAS] = { "queue-stanzas", IRIS_OPT_INT, "2000", .min = 10, .max = 1000000, .reloadable = true,
 		.help = "How many unacknowledged stanzas a session may have before it is closed." },
-	[OPT_QUEUE_SIZE] = { "queue-size", IRIS_OPT_SIZE, "16 MiB", .min = 65536, .max = 1073741824,
+	[OPT_QUEUE_SIZE] = { "queue-size", IRIS_OPT_SIZE, "4 MiB", .min = 65536, .max = 1073741824,
 		.reloadable = true,
 		.help = "How much memory unacknowledged stanzas of a session may take before it is closed." },
 	[OPT_ANSWER_DELAY] = { "answer-delay", IRIS_OPT_DURATION, "100 ms", .min = 1, .max = 10000,

@@ -116,8 +116,8 @@ void ticket_fail(struct iris_ticket *ticket);
 /*
  * Posted writes: queued in order with all others of this worker, committed within
  * milliseconds, never waited for.  The parameters are copied (and sealed) at once.
- * The statements of one batch are one transaction. BUSY and REFUSED: nothing was queued, and
- * the ticket is failed.
+ * The statements of one batch are one transaction. BUSY and REFUSED: nothing was queued, and the
+ * ticket is as it was: the caller refuses what it was asked for, which is then handled, too.
  */
 IRIS_MUST_CHECK enum iris_vault_result vault_post(const struct iris_query *query, iris_owner owner,
 						  const struct iris_value *params,
