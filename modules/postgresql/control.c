@@ -76,9 +76,10 @@ control_connect(struct iris_error *error)
 	control_problem(control, problem, error);
 	PQfinish(control);
 	control = NULL;
-	return error_hint(error,
-			  "Is the server running, does it let us in, is there the database "
-			  "(createdb --encoding UTF8 --template template0 --locale C iris)?");
+	return error_hint(
+		error,
+		"Is the server running, does it let us in, is there the database "
+		"(createdb --owner iris --encoding UTF8 --template template0 --locale C iris)?");
 }
 
 /* --- one statement --- */
