@@ -116,7 +116,9 @@ pg_readers_pump(struct pg_readers *readers)
 {
 	while (readers->waiting.first) {
 		struct pg_read *entry = readers->waiting.first;
-		if (entry->read && entry->read->after > readers->writer->committed) {
+		/* A writer that was made anew has not seen the commits of the one before it. */
+		if (entry->read && entry->read->after > readers->writer->committed &&
+		    !pg_writer_is_idle(readers->writer)) {
 			pg_writer_hurry(readers->writer);
 			return;
 		}

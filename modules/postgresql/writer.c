@@ -384,12 +384,15 @@ writer_setup_result(struct pg_connection *connection, unsigned index, const PGre
 	} else if (index == SETUP_CLAIM && PQntuples(result) != 1) {
 		writer_taken_over(writer);
 	} else if (index == SETUP_CLAIM) {
+		int64_t last = result_number(result, 1);
 		writer->epoch = result_number(result, 0);
-		bool committed = result_number(result, 1) == writer->batch;
-		if (writer->uncertain && committed)
+		if (writer->uncertain && last == writer->batch)
 			metric_add(&pg_metrics[PG_METRIC_RECOVERED], 1);
 		else
 			writer->flight = 0;
+		if (!writer->uncertain)
+			writer->batch =
+				last; /* of a writer before this one: no number comes twice */
 	}
 }
 
