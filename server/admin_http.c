@@ -171,8 +171,9 @@ static bool
 refuse_address(const char *text, struct iris_error *error)
 {
 	(void)error_set(error, "admin.address \"%s\" is no loopback address", text);
-	return error_hint(error, "use 127.0.0.1 or ::1; let a proxy on this host add TLS and access "
-				 "control where others must reach it");
+	return error_hint(error,
+			  "use 127.0.0.1 or ::1; let a proxy on this host add TLS and access "
+			  "control where others must reach it");
 }
 
 static struct MHD_Daemon *
@@ -203,12 +204,14 @@ admin_http_start(const char *text, unsigned port, struct iris_error *error)
 	if (!admin.daemon) {
 		(void)error_set(error, "cannot listen for operators");
 		(void)error_detail(error, "%s port %u: %s", text, port, strerror(errno));
-		return error_hint(error, "is another irisd running? choose another admin.port, or 0 "
-					 "for none");
+		return error_hint(error,
+				  "is another irisd running? choose another admin.port, or 0 "
+				  "for none");
 	}
 	info = MHD_get_daemon_info(admin.daemon, MHD_DAEMON_INFO_EPOLL_FD);
 	IRIS_ASSERT(info != NULL);
-	admin.event = event_new(worker_base(), info->epoll_fd, EV_READ | EV_PERSIST, on_event, NULL);
+	admin.event =
+		event_new(worker_base(), info->epoll_fd, EV_READ | EV_PERSIST, on_event, NULL);
 	IRIS_ASSERT(admin.event != NULL && event_add(admin.event, NULL) == 0);
 	return true;
 }
@@ -247,9 +250,15 @@ admin_http_set_ready_check(bool (*fn)(char *why, size_t size))
 enum { OPTION_ADDRESS, OPTION_PORT };
 
 static const struct iris_option options[] = {
-	[OPTION_ADDRESS] = { .name = "address", .type = IRIS_OPT_STRING, .fallback = "127.0.0.1",
-			     .max = 45, .help = "Loopback address of the operators' HTTP endpoint." },
-	[OPTION_PORT] = { .name = "port", .type = IRIS_OPT_INT, .fallback = "0", .max = 65535,
+	[OPTION_ADDRESS] = { .name = "address",
+			     .type = IRIS_OPT_STRING,
+			     .fallback = "127.0.0.1",
+			     .max = 45,
+			     .help = "Loopback address of the operators' HTTP endpoint." },
+	[OPTION_PORT] = { .name = "port",
+			  .type = IRIS_OPT_INT,
+			  .fallback = "0",
+			  .max = 65535,
 			  .help = "Its port, with /metrics, /healthz and /readyz; 0 is none." },
 	IRIS_OPTIONS_END,
 };

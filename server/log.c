@@ -645,8 +645,10 @@ static const struct iris_option options[] = {
 		.help = "The file of target file; opened anew at SIGHUP.",
 	},
 	[OPTION_LEVEL] = {
-		.name = "level", .type = IRIS_OPT_CHOICE, .fallback = "info", .choices = level_names,
-		.reloadable = true, .help = "The least urgent level that is written.",
+		.name = "level", .type = IRIS_OPT_CHOICE, .fallback = "info",
+		.choices = level_names,
+		.reloadable = true,
+		.help = "The least urgent level that is written.",
 	},
 	[OPTION_RATE] = {
 		.name = "lines-per-second", .type = IRIS_OPT_INT, .fallback = "50", .max = 1000000,

@@ -21,7 +21,8 @@
 #define SAN_STACK_REGISTER(base, size) __lsan_register_root_region(base, size)
 #define SAN_STACK_DEREGISTER(base, size) __lsan_unregister_root_region(base, size)
 #define SAN_SWITCH_BEGIN(fake_p, bottom, size) __sanitizer_start_switch_fiber(fake_p, bottom, size)
-#define SAN_SWITCH_END(fake, bottom_p, size_p) __sanitizer_finish_switch_fiber(fake, bottom_p, size_p)
+#define SAN_SWITCH_END(fake, bottom_p, size_p) \
+	__sanitizer_finish_switch_fiber(fake, bottom_p, size_p)
 #else
 #define SAN_ADDRESS 0
 #define SAN_STACK_REGISTER(base, size) ((void)(base), (void)(size))

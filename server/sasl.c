@@ -525,20 +525,36 @@ sasl_stream_close(struct iris_stream *stream)
 }
 
 static const struct iris_option sasl_options[] = {
-	[OPTION_TRIES] = { .name = "tries", .type = IRIS_OPT_INT, .fallback = "4", .min = 2,
-		.max = 10, .reloadable = true,
-		.help = "Failed authentications on one connection before it is " "closed." },
-	[OPTION_SHA1] = { .name = "scram-sha-1", .type = IRIS_OPT_BOOL, .fallback = "false",
-		.reloadable = true,
-		.help = "Offer SCRAM-SHA-1 too, for old clients; accounts get a verifier for "
-			"it with their next password." },
-	[OPTION_PLAIN] = { .name = "plain", .type = IRIS_OPT_BOOL, .fallback = "true",
-		.reloadable = true, .help = "Offer PLAIN on encrypted connections." },
-	[OPTION_DOWNGRADE] = { .name = "refuse-downgrade", .type = IRIS_OPT_BOOL,
-		.fallback = "true", .reloadable = true,
-		.help = "Refuse a client that says it could bind the channel but was not offered "
-			"to (RFC 5802 §6), though it was: somebody may have taken the offer out. Some "
-			"libraries say so when told to use a mechanism without binding." },
+	[OPTION_TRIES] = { .name = "tries",
+			   .type = IRIS_OPT_INT,
+			   .fallback = "4",
+			   .min = 2,
+			   .max = 10,
+			   .reloadable = true,
+			   .help = "Failed authentications on one connection before it is "
+				   "closed." },
+	[OPTION_SHA1] = { .name = "scram-sha-1",
+			  .type = IRIS_OPT_BOOL,
+			  .fallback = "false",
+			  .reloadable = true,
+			  .help = "Offer SCRAM-SHA-1 too, for old clients; accounts get a verifier "
+				  "for "
+				  "it with their next password." },
+	[OPTION_PLAIN] = { .name = "plain",
+			   .type = IRIS_OPT_BOOL,
+			   .fallback = "true",
+			   .reloadable = true,
+			   .help = "Offer PLAIN on encrypted connections." },
+	[OPTION_DOWNGRADE] = { .name = "refuse-downgrade",
+			       .type = IRIS_OPT_BOOL,
+			       .fallback = "true",
+			       .reloadable = true,
+			       .help = "Refuse a client that says it could bind the channel but "
+				       "was not offered "
+				       "to (RFC 5802 §6), though it was: somebody may have taken "
+				       "the offer out. Some "
+				       "libraries say so when told to use a mechanism without "
+				       "binding." },
 	IRIS_OPTIONS_END,
 };
 

@@ -356,3 +356,28 @@ stanza_result(const struct iris_stanza *iq)
 	IRIS_ASSERT(iq->kind == IRIS_IQ && (iq->type == IRIS_GET || iq->type == IRIS_SET));
 	return reply_new(iq, IRIS_RESULT);
 }
+
+size_t
+delivery_text(const struct iris_delivery *delivery)
+{
+	return jid_full(&delivery->to).len + delivery->extra.len;
+}
+
+void
+delivery_keep(struct iris_delivery *copy_r, const struct iris_delivery *delivery, char *text)
+{
+	struct iris_str to = jid_full(&delivery->to), extra = delivery->extra;
+
+	*copy_r = *delivery;
+	stanza_ref(copy_r->stanza);
+	if (to.base)
+		copy_r->to.base = memcpy(text, to.base, to.len);
+	if (extra.base)
+		copy_r->extra.base = memcpy(text + to.len, extra.base, extra.len);
+}
+
+void
+delivery_let_go(struct iris_delivery *copy)
+{
+	stanza_unref(&copy->stanza);
+}

@@ -43,7 +43,8 @@ struct vault_unit {
 	struct vault_unit *next;
 	struct vault_call *calls, *last_call;
 	enum iris_vault_result result; /* set by the engine: OK or FAILED */
-	int64_t changed;               /* set by the engine: rows changed by the last call; -1: committed, but nobody knows */
+	/* set by the engine: rows changed by the last call; -1: committed, but nobody knows */
+	int64_t changed;
 	/* The vault's: */
 	struct iris_ticket *ticket;
 	struct vault_await *await;

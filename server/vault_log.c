@@ -49,15 +49,21 @@ static struct iris_query log_fetch = {
 	.columns = VAULT_LOG_COLUMNS,
 };
 
-#define LOG_QUERY(variable, name_, index, where, order, ...)                                  \
-	static struct iris_query variable = {                                                 \
-		.name = name_, .table = "log", .key = VAULT_LOG_KEY,                                \
-		.sql = LOG_SELECT index LOG_JOIN where LOG_RANGE order " LIMIT $7",           \
-		.params = { { "asked", IRIS_INT }, { "after", IRIS_INT },                     \
-			    { "before", IRIS_INT }, { "from", IRIS_INT },                     \
-			    { "until", IRIS_INT }, { "all", IRIS_INT },                       \
-			    { "limit", IRIS_INT }, __VA_ARGS__ },                             \
-		.columns = VAULT_LOG_COLUMNS,                                                       \
+#define LOG_QUERY(variable, name_, index, where, order, ...)                        \
+	static struct iris_query variable = {                                       \
+		.name = name_,                                                      \
+		.table = "log",                                                     \
+		.key = VAULT_LOG_KEY,                                               \
+		.sql = LOG_SELECT index LOG_JOIN where LOG_RANGE order " LIMIT $7", \
+		.params = { { "asked", IRIS_INT },                                  \
+			    { "after", IRIS_INT },                                  \
+			    { "before", IRIS_INT },                                 \
+			    { "from", IRIS_INT },                                   \
+			    { "until", IRIS_INT },                                  \
+			    { "all", IRIS_INT },                                    \
+			    { "limit", IRIS_INT },                                  \
+			    __VA_ARGS__ },                                          \
+		.columns = VAULT_LOG_COLUMNS,                                       \
 	}
 #define BY_READER "log_reader", "x.reader = $1 "
 #define BY_PEER "log_peer", "x.reader = $1 AND x.peer = $8 "

@@ -560,7 +560,10 @@ unit_await(struct vault_group *group, struct vault_unit *unit, const char *what,
 	if (!changed_r)
 		return await.result;
 	*changed_r = await.changed;
-	/* SECURITY: who decides by the count (a token's use, say) must not take an unknown one for a yes. */
+	/*
+	 * SECURITY: who decides by the count (a token's use, say) must not take an unknown one
+	 * for a yes.
+	 */
 	return await.changed < 0 ? IRIS_VAULT_FAILED : await.result;
 }
 

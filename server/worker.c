@@ -676,8 +676,8 @@ static const struct iris_option options[] = {
 		.name = "fibers-max", .type = IRIS_OPT_INT,
 		.fallback = "8000", .min = 100, .max = 1000000,
 		.help = "Fibers of one worker that may wait at a time; at the limit it reads no "
-			"more from clients. Before Linux 6.13 all workers together may have half of "
-			"vm.max_map_count.",
+			"more from clients. Before Linux 6.13 all workers together may have "
+			"half of vm.max_map_count.",
 	},
 	[OPTION_POOL_THREADS] = {
 		.name = "pool-threads", .type = IRIS_OPT_INT, .fallback = "0", .max = 64,

@@ -50,7 +50,9 @@ static const struct payload_rule payload_rules[] = {
 	{ "http://jabber.org/protocol/muc#user", "x", true, "invite" },
 	{ "http://jabber.org/protocol/muc#user", "x", true, "decline" },
 	{ "http://jabber.org/protocol/muc#user", NULL, false },
-	/* XEP-0334, 0203, 0359, 0280, 0380, 0428, 0393, 0172, 0153: they say how to take the rest */
+	/*
+	 * XEP-0334, 0203, 0359, 0280, 0380, 0428, 0393, 0172, 0153: they say how to take the rest
+	 */
 	{ "urn:xmpp:hints", NULL, false },
 	{ NS_DELAY, NULL, false },
 	{ NS_SID, NULL, false },

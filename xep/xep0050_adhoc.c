@@ -32,8 +32,8 @@ static struct adhoc_home {
 
 /*
  * As it is now. Waits.
- * SECURITY: what was read when the asker signed in may be older than the configuration, and whoever is
- * no administrator any more would stay one as long as it is connected.
+ * SECURITY: what was read when the asker signed in may be older than the configuration, and
+ * whoever is no administrator any more would stay one as long as it is connected.
  */
 static enum iris_role
 adhoc_role(const struct iris_request *request)

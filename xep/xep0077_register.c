@@ -81,8 +81,8 @@ register_send_form(struct iris_stream *stream, const struct iris_element *iq)
 }
 
 /*
- * P3.8: registering is an attempt like signing in, so that names cannot be tried out quickly; it counts also
- * when it succeeds, so that one address cannot fill the server with accounts.
+ * P3.8: registering is an attempt like signing in, so that names cannot be tried out quickly; it
+ * counts also when it succeeds, so that one address cannot fill the server with accounts.
  */
 static enum iris_condition
 register_create(struct iris_stream *stream, const struct iris_element *query, const char **text_r)

@@ -434,8 +434,10 @@ caps_told(const struct iris_element *c)
 {
 	struct iris_str ver = c ? element_get(c, "ver") : IRIS_STR_NONE;
 
-	return str_is_empty(ver) || ver.len > CAPS_VER_MAX || !str_is(element_get(c, "hash"), "sha-1") ?
-		       IRIS_STR_NONE : ver;
+	return str_is_empty(ver) || ver.len > CAPS_VER_MAX ||
+			       !str_is(element_get(c, "hash"), "sha-1") ?
+		       IRIS_STR_NONE :
+		       ver;
 }
 
 static enum iris_verdict
@@ -454,7 +456,10 @@ caps_stanza_out(struct iris_request *request)
 	client = caps_client_of(request->session);
 	caps_set(client, str_is_none(ver) ? NULL :
 					    caps_get(&caps_homes[worker_index()], ver));
-	/* SECURITY: a client that invents hashes and answers nothing must not fill the table of requests. */
+	/*
+	 * SECURITY: a client that invents hashes and answers nothing must not fill the table of
+	 * requests.
+	 */
 	if (!client->caps || client->caps->arena || client->asking >= CAPS_ASKING_MAX)
 		return IRIS_PASS;
 	client->asking++;

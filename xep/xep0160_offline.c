@@ -10,8 +10,8 @@
  * After a crash the first two are forgotten, so that a client may get a message again, with the
  * same id, but never misses one.
  *
- * A session gets its backlog in portions: the next one when it has acknowledged what it got, or has read
- * it.  Else a long absence would end a session for what we keep for it.
+ * A session gets its backlog in portions: the next one when it has acknowledged what it got, or
+ * has read it.  Else a long absence would end a session for what we keep for it.
  */
 #include <stdlib.h>
 
@@ -25,7 +25,7 @@
 #define FLUSH_BYTES 524288      /* … or that much, unacknowledged or unread */
 #define FLUSH_RETRY_MS 20       /* looks after output that is not read */
 #define FLUSH_CONGESTED_MS 1000 /* looks after a session that has not acknowledged other things */
-#define OFFLINE_TRACKED_MAX 20000 /* entries in memory of one account; older done ones are then forgotten */
+#define OFFLINE_TRACKED_MAX 20000 /* entries in memory; older done ones are then forgotten */
 
 enum { OPT_PERSIST, OPT_HOLD_MAX };
 
@@ -46,7 +46,8 @@ struct offline_held {
 
 /* A session gets its backlog. Runs on a fiber until it is through or the session has no room. */
 struct offline_flush {
-	struct iris_session *session; /* NULL: none does; else alive, session_close() sees to that */
+	/* NULL: none does; else alive, session_close() sees to that */
+	struct iris_session *session;
 	uint32_t number;
 	int64_t after;                /* read and sent up to here */
 	size_t stanzas, bytes;        /* sent and not acknowledged */
@@ -81,7 +82,8 @@ static struct iris_module_self offline_self;
 static struct iris_metric offline_metrics[] = {
 	{ .name = "iris_offline_stored_total", .help = "Messages that nobody was there to take" },
 	{ .name = "iris_offline_delivered_total", .help = "Messages delivered later" },
-	{ .name = "iris_offline_returned_total", .help = "Messages that a lost session left, waiting again" },
+	{ .name = "iris_offline_returned_total",
+	  .help = "Messages that a lost session left, waiting again" },
 	{ .name = NULL },
 };
 
@@ -121,8 +123,11 @@ offline_persist(struct offline *offline)
 	timer_stop(&offline->persist);
 	if (offline->cursor == offline->stored_cursor)
 		return;
-	/* Not stored now, it is stored with the next move; at worst a client gets messages again. */
-	if (vault_post(&offline_store, account->owner, VALUES(value_int(account->id), value_int(offline->cursor)),
+	/*
+	 * Not stored now, it is stored with the next move; at worst a client gets messages again.
+	 */
+	if (vault_post(&offline_store, account->owner,
+		       VALUES(value_int(account->id), value_int(offline->cursor)),
 		       NULL) == IRIS_VAULT_OK)
 		offline->stored_cursor = offline->cursor;
 }
@@ -178,7 +183,8 @@ offline_move_cursor(struct offline *offline)
 		return;
 	offline->cursor = limit;
 	if (!timer_is_running(&offline->persist))
-		timer_start(&offline->persist, option_int(&offline_self, OPT_PERSIST), offline_persist_due, offline);
+		timer_start(&offline->persist, option_int(&offline_self, OPT_PERSIST),
+			    offline_persist_due, offline);
 }
 
 /* From the back: what is looked for is nearly always among the newest. */
@@ -226,7 +232,10 @@ offline_wait(struct offline *offline, int64_t id)
 
 /* --- what the core tells --- */
 
-/* A message that passed and got an id: under way, or waiting when nobody takes it (message_offline says so). */
+/*
+ * A message that passed and got an id: under way, or waiting when nobody takes it
+ * (message_offline says so).
+ */
 static enum iris_verdict
 offline_message_in(struct iris_incoming *incoming)
 {
@@ -253,8 +262,9 @@ offline_message_offline(struct iris_incoming *incoming)
 
 	if (!archive_is_for_offline(delivery->stanza))
 		return IRIS_PASS;
-	if (delivery->log_id == 0 && archive_append(incoming->user, delivery, ARCHIVE_OFFLINE, incoming->ticket,
-						    &delivery->log_id) != IRIS_VAULT_OK) {
+	if (delivery->log_id == 0 &&
+	    archive_append(incoming->user, delivery, ARCHIVE_OFFLINE, incoming->ticket,
+			   &delivery->log_id) != IRIS_VAULT_OK) {
 		incoming->request->refusal.condition = IRIS_RESOURCE_CONSTRAINT;
 		return IRIS_REFUSE;
 	}
@@ -277,7 +287,7 @@ flush_count_done(struct offline *offline, struct offline_entry *entry)
 		timer_start(&flush->more, 1, flush_more, offline);
 }
 
-/* It was kept for this delivery only, against what the account has kept. Not removed now, it expires. */
+/* Kept for this delivery only, against what the account wants kept. Not removed now, it expires. */
 static void
 offline_remove(const struct iris_user *user, const struct offline_entry *entry)
 {
@@ -326,7 +336,7 @@ offline_took(struct iris_session *session, const struct iris_delivery *delivery)
 	return taker->since_ms < delivery->stanza->received_ms;
 }
 
-/* What the account itself says, such as results of a query: it belongs to what the client asked for. */
+/* What the account itself says, such as results of a query, belongs to what the client asked for. */
 static bool
 offline_is_own(const struct iris_user *user, const struct iris_stanza *stanza)
 {
@@ -338,7 +348,8 @@ static bool
 offline_pass_on(struct iris_session *lost, const struct iris_delivery *delivery)
 {
 	const struct iris_stanza *stanza = delivery->stanza;
-	bool first = jid_is_none(&delivery->to); /* else it was passed on, or came from the archive */
+	/* else it was passed on, or came from the archive */
+	bool first = jid_is_none(&delivery->to);
 	bool to_all = first && !jid_equal(&stanza->to, &lost->jid);
 	struct iris_delivery again = *delivery;
 	struct iris_session *session, *taker = NULL;
@@ -371,7 +382,8 @@ offline_delivery_lost(struct iris_session_delivery *arg)
 		return IRIS_DONE;
 	if (!archive_is_for_offline(arg->delivery->stanza) || id < 0)
 		return IRIS_PASS;
-	if (id == 0 && archive_append(user, arg->delivery, ARCHIVE_OFFLINE, NULL, &id) != IRIS_VAULT_OK)
+	if (id == 0 &&
+	    archive_append(user, arg->delivery, ARCHIVE_OFFLINE, NULL, &id) != IRIS_VAULT_OK)
 		return IRIS_PASS;
 	offline_forget(offline, id);
 	offline_wait(offline, id);
@@ -384,22 +396,16 @@ offline_delivery_lost(struct iris_session_delivery *arg)
 static struct offline_held *
 offline_held_new(const struct iris_delivery *delivery)
 {
-	size_t to_len = jid_full(&delivery->to).len, extra_len = delivery->extra.len;
-	struct offline_held *held = iris_calloc(1, sizeof(*held) + to_len + extra_len);
-	char *tail = (char *)(held + 1);
+	struct offline_held *held = iris_calloc(1, sizeof(*held) + delivery_text(delivery));
 
-	held->delivery = *delivery;
-	stanza_ref(held->delivery.stanza);
-	if (to_len)
-		held->delivery.to.base = memcpy(tail, delivery->to.base, to_len);
-	if (extra_len)
-		held->delivery.extra.base = memcpy(tail + to_len, delivery->extra.base, extra_len);
+	delivery_keep(&held->delivery, delivery, (char *)(held + 1));
 	return held;
 }
 
 /*
  * While a session gets its backlog, what is new waits behind it: order is the order of arrival.
- * SECURITY: a flood does not grow memory; what is too much is read from the archive when its turn comes.
+ * SECURITY: a flood does not grow memory; what is too much is read from the archive when its turn
+ * comes.
  */
 static enum iris_verdict
 offline_session_deliver(struct iris_session_delivery *arg)
@@ -409,7 +415,8 @@ offline_session_deliver(struct iris_session_delivery *arg)
 	struct offline_held *held;
 
 	if (!offline || offline->flush.session != arg->session || offline->flush.passing ||
-	    delivery->stanza->kind != IRIS_MESSAGE || offline_is_own(offline->user, delivery->stanza))
+	    delivery->stanza->kind != IRIS_MESSAGE ||
+	    offline_is_own(offline->user, delivery->stanza))
 		return IRIS_PASS;
 	if (offline->held_count < (size_t)option_int(&offline_self, OPT_HOLD_MAX)) {
 		held = offline_held_new(delivery);
@@ -439,7 +446,7 @@ offline_release_held(struct offline *offline, struct iris_session *session)
 		else
 			(void)offline_delivery_lost(
 				&(struct iris_session_delivery){ session, &held->delivery });
-		stanza_unref(&held->delivery.stanza);
+		delivery_let_go(&held->delivery);
 		free(held);
 	}
 	offline->flush.passing = false;
@@ -452,10 +459,15 @@ flush_deliver(struct offline *offline, const struct iris_log_entry *entry)
 	struct iris_session *session = flush->session;
 	struct iris_stanza *stanza = archive_entry_stanza(entry);
 	struct offline_entry *tracked = offline_track(offline, entry->id);
-	struct iris_delivery delivery = { .stanza = stanza, .to = session->jid, .log_id = entry->id };
+	struct iris_delivery delivery = { .stanza = stanza,
+					  .to = session->jid,
+					  .log_id = entry->id };
 
 	if (!stanza || message_is_tombstone(stanza->root)) {
-		/* It does not open, as the vault has logged; or its sender took it back meanwhile. */
+		/*
+		 * It does not open, as the vault has logged; or its sender took it back
+		 * meanwhile.
+		 */
 		tracked->done = true;
 		stanza_unref(&stanza);
 		return;
@@ -486,7 +498,8 @@ flush_is_unread(const struct offline_flush *flush)
 static bool
 flush_has_room(const struct offline_flush *flush)
 {
-	return !flush->session->congested && flush->stanzas < FLUSH_STANZAS && flush->bytes < FLUSH_BYTES && !flush_is_unread(flush);
+	return !flush->session->congested && flush->stanzas < FLUSH_STANZAS &&
+	       flush->bytes < FLUSH_BYTES && !flush_is_unread(flush);
 }
 
 enum flush_outcome { FLUSH_GO_ON, FLUSH_PAUSED, FLUSH_THROUGH, FLUSH_BROKEN };
@@ -554,8 +567,8 @@ flush_find_taker(const struct iris_user *user)
 }
 
 /*
- * Through, or its session can take no more of it: then what was not sent waits, for a session that came
- * meanwhile or for the next one.
+ * Through, or its session can take no more of it: then what was not sent waits, for a session
+ * that came meanwhile or for the next one.
  */
 static void
 flush_end(struct offline *offline, bool through)
@@ -579,7 +592,7 @@ flush_end(struct offline *offline, bool through)
 	timer_start(&offline->flush.more, 1, flush_more, offline);
 }
 
-/* Acknowledgements of the backlog bring the next portion; what else may be in its way does not tell. */
+/* Acknowledgements bring the next portion by themselves; what else is in its way does not tell. */
 static void
 flush_look_later(struct offline *offline)
 {
@@ -693,8 +706,9 @@ offline_user_load(struct iris_user *user)
 	struct offline *offline = iris_calloc(1, sizeof(*offline));
 	struct iris_arena *arena = arena_new();
 	struct iris_rows rows;
-	bool loaded = vault_read(&offline_load, user->account.owner, VALUES(value_int(user->account.id)), arena,
-				 &rows) == IRIS_VAULT_OK;
+	bool loaded =
+		vault_read(&offline_load, user->account.owner, VALUES(value_int(user->account.id)),
+			   arena, &rows) == IRIS_VAULT_OK;
 
 	offline->user = user;
 	offline->backlog = true;
@@ -731,8 +745,10 @@ offline_user_unload(struct iris_user *user)
 static enum iris_verdict
 offline_account_removed(struct iris_account_removed *removed)
 {
-	return vault_post(&offline_erase, removed->account.owner, VALUES(value_int(removed->account.id)), NULL) ==
-			       IRIS_VAULT_OK ? IRIS_PASS : IRIS_REFUSE;
+	return vault_post(&offline_erase, removed->account.owner,
+			  VALUES(value_int(removed->account.id)), NULL) == IRIS_VAULT_OK ?
+		       IRIS_PASS :
+		       IRIS_REFUSE;
 }
 
 static const struct iris_feature offline_features[] = {
@@ -756,10 +772,13 @@ static const struct iris_hook_handler offline_hooks[] = {
 };
 
 static const struct iris_option offline_options[] = {
-	[OPT_PERSIST] = { "persist-after", IRIS_OPT_DURATION, "2 seconds", .min = 100, .max = 60000, .reloadable = true,
-		.help = "How long after it moved the cursor of an account is written: what a crash may deliver again." },
-	[OPT_HOLD_MAX] = { "hold-max", IRIS_OPT_INT, "1000", .min = 10, .max = 100000, .reloadable = true,
-		.help = "How many new messages wait behind a session's backlog." },
+	[OPT_PERSIST] = { "persist-after", IRIS_OPT_DURATION, "2 seconds", .min = 100, .max = 60000,
+			  .reloadable = true,
+			  .help = "How long after it moved the cursor of an account is written: "
+				  "what a crash may deliver again." },
+	[OPT_HOLD_MAX] = { "hold-max", IRIS_OPT_INT, "1000", .min = 10, .max = 100000,
+			   .reloadable = true,
+			   .help = "How many new messages wait behind a session's backlog." },
 	IRIS_OPTIONS_END,
 };
 
@@ -771,7 +790,8 @@ const struct iris_module iris_module_xep0160 = {
 	.needs = IRIS_NAMES("archive", "xep0203", "xep0359"),
 	.self = &offline_self,
 	.options = offline_options,
-	.queries = (struct iris_query *const[]){ &offline_load, &offline_store, &offline_erase, NULL },
+	.queries =
+		(struct iris_query *const[]){ &offline_load, &offline_store, &offline_erase, NULL },
 	.features = offline_features,
 	.hooks = offline_hooks,
 	.metrics = offline_metrics,

@@ -57,8 +57,8 @@ line_on_timer(void *arg)
 	while ((first = TAILQ_FIRST(&line->waiting)) && first->waiting_ms + ASK_MS <= now)
 		ask_now(first);
 	if (first)
-		timer_start(&line->timer, first->waiting_ms + ASK_MS - now + GRAIN_MS, line_on_timer,
-			    line);
+		timer_start(&line->timer, first->waiting_ms + ASK_MS - now + GRAIN_MS,
+			    line_on_timer, line);
 }
 
 static void

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * When a client is asked what it has got (XEP-0198 §4: <r/>).  An answer costs the client's radio, and
- * us, more than a stanza: who is sent a lot is asked about several at once, who is sent little with each.
- * Home worker of the session.
+ * When a client is asked what it has got (XEP-0198 §4: <r/>).  An answer costs the client's
+ * radio, and us, more than a stanza: who is sent a lot is asked about several at once, who is
+ * sent little with each. Home worker of the session.
  */
 #ifndef XEP0198_ASK_H
 #define XEP0198_ASK_H
@@ -26,6 +26,7 @@ struct sm_ask {
 void sm_ask_init(struct sm_ask *ask, void (*send)(struct sm_ask *ask));
 void sm_ask_sent(struct sm_ask *ask);     /* a stanza was written */
 void sm_ask_answered(struct sm_ask *ask);
-void sm_ask_cancel(struct sm_ask *ask);   /* nobody is there to be asked; the next stanza starts anew */
+/* nobody is there to be asked; the next stanza starts anew */
+void sm_ask_cancel(struct sm_ask *ask);
 
 #endif

@@ -32,7 +32,10 @@ struct sm_outbound {
 	size_t size;
 };
 
-/* One enabled session. Counted: by the session's slot, and by each ticket under way. Home worker only. */
+/*
+ * One enabled session. Counted: by the session's slot, and by each ticket under way. Home worker
+ * only.
+ */
 struct sm {
 	unsigned refs;
 	struct iris_session *session; /* NULL once closed */
@@ -56,16 +59,27 @@ struct sm {
 static struct iris_module_self sm_self;
 static struct iris_hash sm_ids[WORKER_LIMIT]; /* by worker: sessions that can be resumed */
 
-enum { METRIC_ENABLED, METRIC_RESUMED, METRIC_REFUSED, METRIC_DETACHED, METRIC_EXPIRED, METRIC_LOST };
+enum {
+	METRIC_ENABLED,
+	METRIC_RESUMED,
+	METRIC_REFUSED,
+	METRIC_DETACHED,
+	METRIC_EXPIRED,
+	METRIC_LOST
+};
 static struct iris_metric sm_metrics[] = {
-	[METRIC_ENABLED] = { .name = "iris_sm_enabled_total", .help = "Sessions that enabled stream management" },
+	[METRIC_ENABLED] = { .name = "iris_sm_enabled_total",
+			     .help = "Sessions that enabled stream management" },
 	[METRIC_RESUMED] = { .name = "iris_sm_resumed_total", .help = "Sessions resumed" },
-	[METRIC_REFUSED] = { .name = "iris_sm_refused_total", .help = "Requests to enable or resume refused" },
-	[METRIC_DETACHED] = { .name = "iris_sm_detached", .kind = IRIS_GAUGE,
-		.help = "Sessions waiting for resumption" },
-	[METRIC_EXPIRED] = { .name = "iris_sm_expired_total", .help = "Sessions that were not resumed in time" },
+	[METRIC_REFUSED] = { .name = "iris_sm_refused_total",
+			     .help = "Requests to enable or resume refused" },
+	[METRIC_DETACHED] = { .name = "iris_sm_detached",
+			      .kind = IRIS_GAUGE,
+			      .help = "Sessions waiting for resumption" },
+	[METRIC_EXPIRED] = { .name = "iris_sm_expired_total",
+			     .help = "Sessions that were not resumed in time" },
 	[METRIC_LOST] = { .name = "iris_sm_lost_total",
-		.help = "Unacknowledged messages of ended sessions, handed on" },
+			  .help = "Unacknowledged messages of ended sessions, handed on" },
 	{ .name = NULL },
 };
 
@@ -215,7 +229,8 @@ sm_handle_r(struct iris_stream *stream, struct iris_element *element)
 	sm->answer_owed = true;
 	sm->answer_for = sm->received;
 	if (!timer_is_running(&sm->answer_timer))
-		timer_start(&sm->answer_timer, option_int(&sm_self, OPT_ANSWER_DELAY), sm_answer_late, sm);
+		timer_start(&sm->answer_timer, option_int(&sm_self, OPT_ANSWER_DELAY),
+			    sm_answer_late, sm);
 }
 
 /* --- what the client gets: §4 --- */
@@ -226,7 +241,7 @@ sm_outbound_free(struct sm *sm, struct sm_outbound *item)
 	TAILQ_REMOVE(&sm->outbound, item, link);
 	sm->out_count--;
 	sm->out_size -= item->size;
-	stanza_unref(&item->delivery.stanza);
+	delivery_let_go(&item->delivery);
 	free(item);
 }
 
@@ -260,7 +275,8 @@ sm_acknowledge(struct sm *sm, uint32_t h)
 	sm->acked = h;
 	while (count-- > 0) {
 		item = TAILQ_FIRST(&sm->outbound);
-		hook_run_delivery_done(&(struct iris_session_delivery){ sm->session, &item->delivery });
+		hook_run_delivery_done(
+			&(struct iris_session_delivery){ sm->session, &item->delivery });
 		sm_outbound_free(sm, item);
 	}
 	(void)sm_check_limit(sm); /* there is more room now */
@@ -319,21 +335,10 @@ sm_send_r(struct sm_ask *ask)
 static void
 sm_enqueue(struct sm *sm, const struct iris_delivery *delivery)
 {
-	struct iris_str to = jid_full(&delivery->to);
-	size_t text = to.len + delivery->extra.len;
+	size_t text = delivery_text(delivery);
 	struct sm_outbound *item = iris_malloc(sizeof(*item) + text);
-	char *tail = (char *)(item + 1);
 
-	item->delivery = *delivery;
-	stanza_ref(item->delivery.stanza);
-	if (to.base) {
-		memcpy(tail, to.base, to.len);
-		item->delivery.to.base = tail;
-	}
-	if (delivery->extra.base) {
-		memcpy(tail + to.len, delivery->extra.base, delivery->extra.len);
-		item->delivery.extra.base = tail + to.len;
-	}
+	delivery_keep(&item->delivery, delivery, (char *)(item + 1));
 	item->size = sizeof(*item) + text + arena_size(delivery->stanza->arena);
 	TAILQ_INSERT_TAIL(&sm->outbound, item, link);
 	sm->out_count++;
@@ -372,7 +377,8 @@ sm_make_resumable(struct sm *sm, const struct iris_element *enable)
 	int64_t max;
 
 	sm->resume_ms = option_int(&sm_self, OPT_RESUME_TIMEOUT);
-	if (str_to_int(element_get(enable, "max"), 1, INT32_MAX, &max) && max * 1000 < sm->resume_ms)
+	if (str_to_int(element_get(enable, "max"), 1, INT32_MAX, &max) &&
+	    max * 1000 < sm->resume_ms)
 		sm->resume_ms = max * 1000;
 	sm->id = str_dup(random_id(arena, 144)); /* SECURITY: the id cannot be guessed */
 	hash_insert(&sm_ids[worker_index()], &sm->node, str_from(sm->id));
@@ -380,7 +386,8 @@ sm_make_resumable(struct sm *sm, const struct iris_element *enable)
 }
 
 static void
-sm_enable(struct iris_session *session, const struct iris_element *enable, struct iris_element *enabled)
+sm_enable(struct iris_session *session, const struct iris_element *enable,
+	  struct iris_element *enabled)
 {
 	struct sm *sm = iris_calloc(1, sizeof(*sm));
 
@@ -475,8 +482,8 @@ sm_stream_lost(struct iris_stream *stream)
 }
 
 /*
- * P7.2: what could not be written is not acknowledged. The session outlives the stream, so that the client
- * can resume it and send that again.
+ * P7.2: what could not be written is not acknowledged. The session outlives the stream, so that
+ * the client can resume it and send that again.
  */
 static void
 sm_write_failed(struct sm *sm)
@@ -493,18 +500,23 @@ sm_write_failed(struct sm *sm)
 	stream_error(stream, "internal-server-error", "storage failed");
 }
 
-/* A request that nobody will answer gets an error; a message is passed on or kept by whoever does that. */
+/*
+ * A request that nobody will answer gets an error; a message is passed on or kept by whoever does
+ * that.
+ */
 static void
 sm_hand_on(struct sm *sm, struct sm_outbound *item)
 {
 	struct iris_stanza *stanza = item->delivery.stanza, *error;
 
 	if (stanza->kind == IRIS_MESSAGE) {
-		hook_run_delivery_lost(&(struct iris_session_delivery){ sm->session, &item->delivery });
+		hook_run_delivery_lost(
+			&(struct iris_session_delivery){ sm->session, &item->delivery });
 		metric_add(&sm_metrics[METRIC_LOST], 1);
 	} else if (stanza->kind == IRIS_IQ && !jid_is_none(&stanza->from)) {
 		/* A push of the server's own has no sender: nobody waits for an answer. */
-		error = stanza_error(stanza, &(struct iris_refusal){ .condition = IRIS_RECIPIENT_UNAVAILABLE });
+		error = stanza_error(
+			stanza, &(struct iris_refusal){ .condition = IRIS_RECIPIENT_UNAVAILABLE });
 		if (error)
 			route_stanza(&error, NULL);
 	}
@@ -587,7 +599,8 @@ sm_try_resume(struct sm *sm, struct iris_stream *stream, const struct iris_eleme
 		return false;
 	sm_drain(sm);
 	*condition_r = IRIS_ITEM_NOT_FOUND;
-	if (!sm->session || sm->session->stream || stream_state(stream) != IRIS_STREAM_AUTHENTICATED)
+	if (!sm->session || sm->session->stream ||
+	    stream_state(stream) != IRIS_STREAM_AUTHENTICATED)
 		return false;
 	*condition_r = IRIS_UNEXPECTED_REQUEST;
 	if (!sm_acknowledge(sm, h))
@@ -599,7 +612,8 @@ sm_try_resume(struct sm *sm, struct iris_stream *stream, const struct iris_eleme
 
 /* The session to continue on this stream, ready for session_attach(), or NULL and why. Waits. */
 static struct iris_session *
-sm_resume(struct iris_stream *stream, const struct iris_element *resume, enum iris_condition *condition_r)
+sm_resume(struct iris_stream *stream, const struct iris_element *resume,
+	  enum iris_condition *condition_r)
 {
 	struct sm *sm = sm_find(stream, element_get(resume, "previd"));
 	struct iris_session *session = NULL;
@@ -753,16 +767,21 @@ static const struct iris_hook_handler sm_hooks[] = {
 
 static const struct iris_option sm_options[] = {
 	[OPT_RESUME_TIMEOUT] = { "resume-timeout", IRIS_OPT_DURATION, "10 minutes", .max = 86400000,
-		.reloadable = true,
-		.help = "How long a session without a connection waits to be resumed; 0 turns resumption off." },
-	[OPT_QUEUE_STANZAS] = { "queue-stanzas", IRIS_OPT_INT, "2000", .min = 10, .max = 1000000, .reloadable = true,
-		.help = "How many unacknowledged stanzas a session may have before it is closed." },
+				 .reloadable = true,
+				 .help = "How long a session without a connection waits to be "
+					 "resumed; 0 turns resumption off." },
+	[OPT_QUEUE_STANZAS] = { "queue-stanzas", IRIS_OPT_INT, "2000", .min = 10, .max = 1000000,
+				.reloadable = true,
+				.help = "How many unacknowledged stanzas a session may have before "
+					"it is closed." },
 	[OPT_QUEUE_SIZE] = { "queue-size", IRIS_OPT_SIZE, "4 MiB", .min = 65536, .max = 1073741824,
-		.reloadable = true,
-		.help = "How much memory unacknowledged stanzas of a session may take before it is closed." },
+			     .reloadable = true,
+			     .help = "How much memory unacknowledged stanzas of a session may take "
+				     "before it is closed." },
 	[OPT_ANSWER_DELAY] = { "answer-delay", IRIS_OPT_DURATION, "100 ms", .min = 1, .max = 10000,
-		.reloadable = true,
-		.help = "How long a request for acknowledgement waits for writes under way to be committed." },
+			       .reloadable = true,
+			       .help = "How long a request for acknowledgement waits for writes "
+				       "under way to be committed." },
 	IRIS_OPTIONS_END,
 };
 

@@ -26,7 +26,8 @@ struct mam_query {
 	struct iris_str ids;      /* one a line; none: not asked by id */
 	struct iris_jid with;     /* none: everybody */
 	int64_t named[MAM_NAMED]; /* ids that must be in the archive; 0: none */
-	int64_t edge;             /* of a page that was left unfinished: where the next one begins */
+	/* of a page that was left unfinished: where the next one begins */
+	int64_t edge;
 	bool flip;
 	bool is_empty;            /* RSM max 0: only whether it is complete */
 };
@@ -465,7 +466,8 @@ mam_metadata(struct iris_request *request)
 			break;
 		element = element_add(request->reply, end ? "end" : "start", NULL);
 		element_set(element, "id", mam_id(request->arena, page.entries[0].id));
-		element_set(element, "timestamp", datetime_format(request->arena, page.entries[0].time_ms));
+		element_set(element, "timestamp",
+			    datetime_format(request->arena, page.entries[0].time_ms));
 	}
 	return IRIS_DONE;
 }
@@ -486,7 +488,8 @@ static const struct iris_iq mam_iq[] = {
 
 static const struct iris_option mam_options[] = {
 	[OPT_PAGE] = { "page-max", IRIS_OPT_INT, "100", .min = 1, .max = 1000, .reloadable = true,
-		.help = "The largest page of results; also what a client gets that asks for none." },
+		       .help = "The largest page of results; also what a client gets that asks for "
+			       "none." },
 	IRIS_OPTIONS_END,
 };
 

@@ -63,11 +63,14 @@ csi_held_take(struct csi *csi, struct csi_held *held)
 static void
 csi_held_free(struct csi_held *held)
 {
-	stanza_unref(&held->delivery.stanza);
+	delivery_let_go(&held->delivery);
 	free(held);
 }
 
-/* What goes out may be what closes the session (XEP-0198's limit): its slot is looked at each time. */
+/*
+ * What goes out may be what closes the session (XEP-0198's limit): its slot is looked at each
+ * time.
+ */
 static void
 csi_flush(struct iris_session *session)
 {
@@ -106,18 +109,11 @@ csi_can_wait(const struct iris_delivery *delivery)
 static void
 csi_hold(struct csi *csi, const struct iris_delivery *delivery)
 {
-	struct iris_str to = jid_full(&delivery->to), from = jid_full(&delivery->stanza->from);
-	struct csi_held *held = iris_calloc(1, sizeof(*held) + to.len + delivery->extra.len);
-	char *tail = (char *)(held + 1);
+	struct iris_str from = jid_full(&delivery->stanza->from);
+	struct csi_held *held = iris_calloc(1, sizeof(*held) + delivery_text(delivery));
 	struct iris_hash_node *older;
 
-	held->delivery = *delivery;
-	stanza_ref(held->delivery.stanza);
-	memcpy(tail, to.base ? to.base : "", to.len);
-	memcpy(tail + to.len, delivery->extra.base ? delivery->extra.base : "",
-	       delivery->extra.len);
-	held->delivery.to.base = to.base ? tail : NULL;
-	held->delivery.extra.base = delivery->extra.base ? tail + to.len : NULL;
+	delivery_keep(&held->delivery, delivery, (char *)(held + 1));
 	held->is_presence = delivery->stanza->kind == IRIS_PRESENCE && from.base;
 	if (held->is_presence && (older = hash_find(&csi->presences, from)) != NULL) {
 		csi_held_free(csi_held_take(csi, IRIS_CONTAINER(older, struct csi_held, node)));

@@ -3,8 +3,9 @@
  * XEP-0359 0.7: Unique and Stable Stanza IDs.  A message that is kept carries the id that it has
  * in its recipient's archive.  Home worker of the sender, then of the recipient.
  *
- * SECURITY: an id in the name of an account of ours is taken out of what a client or component sends:
- * with forged ones it could make other clients believe that they have a message already (§6).
+ * SECURITY: an id in the name of an account of ours is taken out of what a client or component
+ * sends: with forged ones it could make other clients believe that they have a message already
+ * (§6).
  */
 #include "xep/payloads.h"
 #include "xep/xep0359_stanza_id.h"

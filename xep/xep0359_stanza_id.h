@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* XEP-0359: Unique and Stable Stanza IDs, written by plug-ins that name "xep0359" in their needs. */
+/*
+ * XEP-0359: Unique and Stable Stanza IDs, written by plug-ins that name "xep0359" in their needs.
+ */
 #ifndef IRIS_XEP0359_STANZA_ID_H
 #define IRIS_XEP0359_STANZA_ID_H
 

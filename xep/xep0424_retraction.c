@@ -106,7 +106,10 @@ retract_entry(struct retraction *retraction, const struct iris_log_entry *entry)
 	if (retract_may(retraction, original) &&
 	    (is_it || retract_is_correction(retraction, original))) {
 		tombstone = retract_tombstone(retraction, original);
-		/* Not posted: the ticket has failed, and the sender is not told that it was handled. */
+		/*
+		 * Not posted: the ticket has failed, and the sender is not told that it was
+		 * handled.
+		 */
 		if (archive_replace(entry, tombstone, retraction->ticket) == IRIS_VAULT_OK)
 			metric_add(&retract_metrics[METRIC_TOMBSTONES], 1);
 		retraction->found |= is_it;

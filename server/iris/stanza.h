@@ -152,6 +152,15 @@ struct iris_delivery {
 /* The delivery as text on a stream whose default namespace is jabber:client. */
 void delivery_write(struct iris_strbuf *buf, const struct iris_delivery *delivery);
 
+/*
+ * Keeping a delivery beyond the call: references the stanza, copies the rest into `text`, which
+ * has room for delivery_text() bytes and lives as long as the copy. Letting go drops the
+ * reference.
+ */
+size_t delivery_text(const struct iris_delivery *delivery);
+void delivery_keep(struct iris_delivery *copy_r, const struct iris_delivery *delivery, char *text);
+void delivery_let_go(struct iris_delivery *copy);
+
 /* The stanza errors of RFC 6120 §8.3.3: name and default type. */
 #define IRIS_STANZA_ERRORS(X)                                                     \
 	X(BAD_REQUEST, "bad-request", "modify")                                   \

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A fuzzer's input, taken byte by byte to choose things with; at its end all choices are the first. */
+/*
+ * A fuzzer's input, taken byte by byte to choose things with; at its end all choices are the
+ * first.
+ */
 #ifndef TESTS_FUZZ_BYTES_H
 #define TESTS_FUZZ_BYTES_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See harness.h.  The fuzzer's thread plays the clients; the server's main thread is one of our own,
- * started with the stages of irisd.
+ * See harness.h.  The fuzzer's thread plays the clients; the server's main thread is one of our
+ * own, started with the stages of irisd.
  */
 #include "harness.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Requests of a client to its own account, to the host, to others: whatever a loaded module answers is
- * found in the descriptors, and gets a payload made of the bytes.  All of it is well-formed; what is
- * not, is xml_stream_fuzz's.  The oracles are the harness's.
+ * Requests of a client to its own account, to the host, to others: whatever a loaded module
+ * answers is found in the descriptors, and gets a payload made of the bytes.  All of it is
+ * well-formed; what is not, is xml_stream_fuzz's.  The oracles are the harness's.
  */
 #include "bytes.h"
 #include "harness.h"
@@ -20,25 +20,60 @@ static const struct iris_iq *payloads[PAYLOADS_MAX];
 static size_t payload_count;
 
 static const char *const names[] = {
-	"item", "query", "x", "field", "value", "set", "max", "after", "before", "index", "group", "reported",
-	"option", "required", "username", "password", "remove", "vCard", "FN", "PHOTO", "BINVAL", "TYPE",
-	"block", "unblock", "blocklist", "command", "note", "actions", "enable", "disable", "prefs", "flip-page",
-	"storage", "conference", "nick", "resource", "body", "error", "text", "instructions", "enabled", "c",
+	"item",	    "query",	"x",	   "field",	"value",	"set",	      "max",
+	"after",    "before",	"index",   "group",	"reported",	"option",     "required",
+	"username", "password", "remove",  "vCard",	"FN",		"PHOTO",      "BINVAL",
+	"TYPE",	    "block",	"unblock", "blocklist", "command",	"note",	      "actions",
+	"enable",   "disable",	"prefs",   "flip-page", "storage",	"conference", "nick",
+	"resource", "body",	"error",   "text",	"instructions", "enabled",    "c",
 };
 static const char *const namespaces[] = {
-	"jabber:x:data", "http://jabber.org/protocol/rsm", "storage:bookmarks", "vcard-temp", "jabber:client",
-	"urn:xmpp:mam:2", "urn:iris:unknown", "http://jabber.org/protocol/caps",
+	"jabber:x:data",     "http://jabber.org/protocol/rsm",
+	"storage:bookmarks", "vcard-temp",
+	"jabber:client",     "urn:xmpp:mam:2",
+	"urn:iris:unknown",  "http://jabber.org/protocol/caps",
 };
 static const char *const keys[] = {
-	"jid", "name", "subscription", "node", "type", "var", "action", "sessionid", "ver", "ask", "id", "label",
-	"queryid", "status", "xml:lang", "approved", "hash",
+	"jid",	   "name",	"subscription", "node",	    "type", "var",
+	"action",  "sessionid", "ver",		"ask",	    "id",   "label",
+	"queryid", "status",	"xml:lang",	"approved", "hash",
 };
 static const char *const values[] = {
-	"romeo@" HARNESS_HOST, "juliet@" HARNESS_HOST, HARNESS_HOST, "juliet@" HARNESS_HOST "/r0",
-	"nobody@" HARNESS_HOST, "a@b@c/", "submit", "form", "cancel", "execute", "next", "complete", "remove", "both",
-	"none", "0", "1", "-1", "9223372036854775807", "urn:xmpp:mam:2", "FORM_TYPE", "with", "start", "end", "ids",
-	"after-id", "before-id", "2026-01-01T00:00:00Z", "true", "http://jabber.org/protocol/admin#add-user", "",
-	"http://jabber.org/protocol/commands", "jabber:iq:register", "en", "sha-1",
+	"romeo@" HARNESS_HOST,
+	"juliet@" HARNESS_HOST,
+	HARNESS_HOST,
+	"juliet@" HARNESS_HOST "/r0",
+	"nobody@" HARNESS_HOST,
+	"a@b@c/",
+	"submit",
+	"form",
+	"cancel",
+	"execute",
+	"next",
+	"complete",
+	"remove",
+	"both",
+	"none",
+	"0",
+	"1",
+	"-1",
+	"9223372036854775807",
+	"urn:xmpp:mam:2",
+	"FORM_TYPE",
+	"with",
+	"start",
+	"end",
+	"ids",
+	"after-id",
+	"before-id",
+	"2026-01-01T00:00:00Z",
+	"true",
+	"http://jabber.org/protocol/admin#add-user",
+	"",
+	"http://jabber.org/protocol/commands",
+	"jabber:iq:register",
+	"en",
+	"sha-1",
 };
 
 int
@@ -115,7 +150,8 @@ add_iq(struct bytes *bytes, struct iris_strbuf *out)
 					  " to='juliet@" HARNESS_HOST "/r0'",
 					  " to='romeo@" HARNESS_HOST "/r0'",
 					  " to='elsewhere.example'" };
-	const struct iris_iq *iq = payloads[(bytes_take(bytes) << 8 | bytes_take(bytes)) % payload_count];
+	const struct iris_iq *iq =
+		payloads[(bytes_take(bytes) << 8 | bytes_take(bytes)) % payload_count];
 	unsigned nodes = 0;
 
 	strbuf_printf(out, "<iq type='%s' id='%u'%s><%s xmlns='%s'",
@@ -130,9 +166,15 @@ add_iq(struct bytes *bytes, struct iris_strbuf *out)
 static void
 add_presence(struct bytes *bytes, struct iris_strbuf *out)
 {
-	static const char *const types[] = { "", " type='subscribe'", " type='subscribed'", " type='unavailable'",
-					     " type='unsubscribe'", " type='unsubscribed'", " type='probe'" };
-	static const char *const to[] = { "", " to='juliet@" HARNESS_HOST "'", " to='romeo@" HARNESS_HOST "'" };
+	static const char *const types[] = { "",
+					     " type='subscribe'",
+					     " type='subscribed'",
+					     " type='unavailable'",
+					     " type='unsubscribe'",
+					     " type='unsubscribed'",
+					     " type='probe'" };
+	static const char *const to[] = { "", " to='juliet@" HARNESS_HOST "'",
+					  " to='romeo@" HARNESS_HOST "'" };
 	unsigned nodes = 0;
 
 	strbuf_printf(out, "<presence%s%s>", types[bytes_choose(bytes, IRIS_COUNT(types))],

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0198 on a whole server: three clients of two accounts open, bind, enable, resume each other's and
- * their own sessions, acknowledge what they like, send, cut and close.  Each byte is a step, those
- * behind it its choices.  Oracle, besides the harness's: h is never more than was sent.
+ * XEP-0198 on a whole server: three clients of two accounts open, bind, enable, resume each
+ * other's and their own sessions, acknowledge what they like, send, cut and close.  Each byte is
+ * a step, those behind it its choices.  Oracle, besides the harness's: h is never more than was
+ * sent.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * libstrophe signs in over TLS, adds a contact, shows presence, and talks both ways.
- * Usage: strophe_client JID HOST PORT starttls|tls CA-FILE PEER; the password comes in IRIS_PASSWORD.
- * Prints CONNECTED, ROSTER, SUBSCRIBED, GOT text, CLOSED; exits 0 when all of them happened.
+ * Usage: strophe_client JID HOST PORT starttls|tls CA-FILE PEER; the password comes in
+ * IRIS_PASSWORD. Prints CONNECTED, ROSTER, SUBSCRIBED, GOT text, CLOSED; exits 0 when all of them
+ * happened.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -101,7 +102,8 @@ on_message(xmpp_conn_t *conn, xmpp_stanza_t *stanza, void *arg)
 }
 
 static void
-on_connection(xmpp_conn_t *conn, xmpp_conn_event_t event, int error, xmpp_stream_error_t *stream_error, void *arg)
+on_connection(xmpp_conn_t *conn, xmpp_conn_event_t event, int error,
+	      xmpp_stream_error_t *stream_error, void *arg)
 {
 	if (event != XMPP_CONN_CONNECT) {
 		state.closed = error == 0 && !stream_error;
@@ -135,12 +137,14 @@ main(int argc, char **argv)
 	xmpp_initialize();
 	xmpp_ctx_t *ctx = xmpp_ctx_new(NULL, xmpp_get_default_logger(XMPP_LEVEL_ERROR));
 	xmpp_conn_t *conn = xmpp_conn_new(ctx);
-	xmpp_conn_set_flags(conn, strcmp(argv[4], "tls") == 0 ? XMPP_CONN_FLAG_LEGACY_SSL : XMPP_CONN_FLAG_MANDATORY_TLS);
+	xmpp_conn_set_flags(conn, strcmp(argv[4], "tls") == 0 ? XMPP_CONN_FLAG_LEGACY_SSL :
+								XMPP_CONN_FLAG_MANDATORY_TLS);
 	xmpp_conn_set_jid(conn, argv[1]);
 	xmpp_conn_set_pass(conn, getenv("IRIS_PASSWORD"));
 	xmpp_conn_set_cafile(conn, argv[5]);
 	xmpp_global_timed_handler_add(ctx, on_timeout, 20000, NULL);
-	if (xmpp_connect_client(conn, argv[2], (unsigned short)strtoul(argv[3], NULL, 10), on_connection, ctx) == XMPP_EOK)
+	if (xmpp_connect_client(conn, argv[2], (unsigned short)strtoul(argv[3], NULL, 10),
+				on_connection, ctx) == XMPP_EOK)
 		xmpp_run(ctx);
 	xmpp_conn_release(conn);
 	xmpp_ctx_free(ctx);

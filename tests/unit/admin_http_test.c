@@ -174,7 +174,8 @@ test_bodies_and_bad_heads_are_refused(void **state)
 static void
 test_only_loopback(void **state)
 {
-	static const char *const bad[] = { "0.0.0.0", "192.0.2.1", "::", "2001:db8::1", "localhost", "" };
+	static const char *const bad[] = { "0.0.0.0",	  "192.0.2.1", "::",
+					   "2001:db8::1", "localhost", "" };
 	struct iris_error error;
 
 	assert_int_not_equal(admin_http_port(), 0);
@@ -189,7 +190,8 @@ test_only_loopback(void **state)
 static void
 test_a_taken_port_is_an_error(void **state)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(address);
 	struct iris_error error;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -102,8 +102,14 @@ test_a_line_has_time_level_area_event_fields(void **state)
 static void
 test_bad_utf8_stays_one_valid_line(void **state)
 {
-	static const char *const bad[] = { "\xff", "\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80",
-					   "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80", "\xe2\x82", "\x80" };
+	static const char *const bad[] = { "\xff",
+					   "\xc0\x80",
+					   "\xe0\x80\x80",
+					   "\xed\xa0\x80",
+					   "\xf4\x90\x80\x80",
+					   "\xf8\x88\x80\x80\x80",
+					   "\xe2\x82",
+					   "\x80" };
 	json_t *all;
 
 	for (size_t i = 0; i < IRIS_COUNT(bad); i++)
@@ -230,7 +236,8 @@ test_levels(void **state)
 	enum iris_log_level level;
 
 	for (int i = IRIS_LOG_ERROR; i <= IRIS_LOG_DEBUG; i++) {
-		assert_true(log_level_from(str_from(log_level_name((enum iris_log_level)i)), &level));
+		assert_true(
+			log_level_from(str_from(log_level_name((enum iris_log_level)i)), &level));
 		assert_int_equal((int)level, i);
 		log_set_level(level);
 		assert_true(log_is_enabled(level));

@@ -142,16 +142,23 @@ test_made_up_verifiers(void **state)
 static void
 test_parsed_verifiers(void **state)
 {
-	static const char good[] =
-		"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
-		":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+	static const char good[] = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$"
+				   "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
+				   ":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 	static const char *const bad[] = {
-		"", "SCRAM-SHA-256", "SCRAM-SHA-256$4096:$:", "SCRAM-SHA-256$4096:W22Z$W22Z:W22Z",
-		"SCRAM-SHA-256$4095:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
-		":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=", /* fewer rounds than RFC 7677 asks */
-		"SCRAM-MD5$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
+		"",
+		"SCRAM-SHA-256",
+		"SCRAM-SHA-256$4096:$:",
+		"SCRAM-SHA-256$4096:W22Z$W22Z:W22Z",
+		"SCRAM-SHA-256$4095:W22ZaJ0SNY7soEsUEjb6gQ==$"
+		"WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
+		/* fewer rounds than RFC 7677 asks */
 		":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
-		"SCRAM-SHA-1$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
+		"SCRAM-MD5$4096:W22ZaJ0SNY7soEsUEjb6gQ==$"
+		"WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
+		":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+		"SCRAM-SHA-1$4096:W22ZaJ0SNY7soEsUEjb6gQ==$"
+		"WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
 		":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=", /* keys of another length */
 	};
 	struct iris_arena *arena = arena_new();
