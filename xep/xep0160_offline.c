@@ -336,7 +336,7 @@ offline_took(struct iris_session *session, const struct iris_delivery *delivery)
 	return taker->since_ms < delivery->stanza->received_ms;
 }
 
-/* What the account itself says, such as results of a query, belongs to what the client asked for. */
+/* What the account itself says, such as results of a query, belongs to what was asked for. */
 static bool
 offline_is_own(const struct iris_user *user, const struct iris_stanza *stanza)
 {
