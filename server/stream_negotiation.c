@@ -7,6 +7,8 @@
 
 #include "stream_private.h"
 
+#define DIRECT_HEADER_MS 3
+
 /* --- our header --- */
 
 static void
@@ -176,12 +178,23 @@ stream_state_after_header(const struct iris_stream *stream)
 	return IRIS_STREAM_PLAIN;
 }
 
+/*
+ * COMPAT(@xmpp/client 0.14, direct TLS): it listens for our header only an event after it has
+ * written its own, and waits in vain for one that came sooner, as on a near network. False: the
+ * worker is stopping.
+ */
+static bool
+stream_let_listen(const struct iris_stream *stream)
+{
+	return stream->tls != LISTENER_DIRECT || fiber_sleep(DIRECT_HEADER_MS);
+}
+
 void
 stream_handle_header(struct iris_stream *stream, const struct iris_element *header)
 {
 	struct stream_fault fault;
 
-	if (stream->state != IRIS_STREAM_HEADER)
+	if (!stream_let_listen(stream) || stream->state != IRIS_STREAM_HEADER)
 		return; /* we have closed meanwhile */
 	fault = stream_check_header(stream, header);
 	stream_send_header(stream, header);
