@@ -76,7 +76,7 @@ vault_open_with(const struct vault_options *options, struct iris_error *error)
 		vault_close();
 		return false;
 	}
-	writes_start(vault_engine);
+	writes_start(options);
 	reads_start(vault_engine);
 	atomic_store(&vault_running, true);
 	if (vault_index_start(error))

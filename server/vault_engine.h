@@ -120,10 +120,6 @@ struct vault_dialect {
 	const char *id, *bytes, *integer, *table, *narrow;
 };
 
-struct vault_limits {
-	size_t rows, bytes; /* posted and not yet committed: beyond it the vault answers BUSY */
-};
-
 struct iris_vault_engine {
 	const char *name;
 	const struct vault_dialect *dialect;
@@ -147,7 +143,6 @@ struct iris_vault_engine {
 	void (*submit)(struct vault_group *group); /* the home's thread, never blocks */
 	void (*read)(struct vault_read *read);     /* the home's thread, never blocks */
 
-	void (*limits)(struct vault_limits *limits_r);
 	bool (*is_ready)(char *why, size_t size);  /* any thread */
 };
 

@@ -7,7 +7,7 @@
 #include "module_private.h"
 #include "vault_private.h"
 
-enum { OPT_ENGINE, OPT_MASTER_KEY, OPT_REGION, OPT_ROLE };
+enum { OPT_ENGINE, OPT_MASTER_KEY, OPT_REGION, OPT_ROLE, OPT_QUEUE_MAX, OPT_QUEUE_SIZE };
 enum { ROLE_REGION, ROLE_EDGE };
 
 static struct iris_module_self self;
@@ -39,6 +39,10 @@ options_load(struct named_options *named, struct iris_error *error)
 	named->region = str_dup(option_str(&self, OPT_REGION));
 	named->options.key_path = named->key_path;
 	named->options.region = named->region;
+	named->options.limits = (struct vault_limits){
+		.rows = (size_t)option_int(&self, OPT_QUEUE_MAX),
+		.bytes = (size_t)option_int(&self, OPT_QUEUE_SIZE),
+	};
 	return true;
 }
 
@@ -116,6 +120,19 @@ static const struct iris_option vault_options_table[] = {
 		       .choices = vault_roles,
 		       .help = "An edge keeps nothing: it opens no store and refuses every "
 			       "write." },
+	[OPT_QUEUE_MAX] = { .name = "queue-max",
+			    .type = IRIS_OPT_INT,
+			    .fallback = "20000",
+			    .min = 100,
+			    .max = 10000000,
+			    .help = "Rows that may wait for their commit; beyond it writes are "
+				    "turned away for a while." },
+	[OPT_QUEUE_SIZE] = { .name = "queue-size",
+			     .type = IRIS_OPT_SIZE,
+			     .fallback = "64 MiB",
+			     .min = 1 << 20,
+			     .max = INT64_C(1) << 36,
+			     .help = "The same limit by the memory of those rows." },
 	IRIS_OPTIONS_END,
 };
 

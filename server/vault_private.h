@@ -13,8 +13,13 @@ struct iris_module;
 
 /* --- open and close (vault.c); main thread --- */
 
+struct vault_limits {
+	size_t rows, bytes; /* posted and not yet committed: beyond it the vault answers BUSY */
+};
+
 struct vault_options {
 	const struct iris_vault_engine *engine;
+	struct vault_limits limits;
 	const char *key_path; /* of the region's master key */
 	const char *region;
 	bool edge;            /* role without a vault: opens nothing, refuses all (P2.7) */
@@ -198,7 +203,7 @@ extern struct iris_metric vault_metrics[VAULT_METRIC_COUNT + 1];
 
 /* --- writes (vault_write.c) --- */
 
-void writes_start(const struct iris_vault_engine *engine);
+void writes_start(const struct vault_options *options);
 void writes_stop(void);          /* the workers have stopped */
 bool writes_are_refused(void);   /* closed, or the role edge */
 /* Hands over what this worker has posted in this turn; the sequence that a read must wait for. */

@@ -758,10 +758,11 @@ writes_are_refused(void)
 }
 
 void
-writes_start(const struct iris_vault_engine *engine)
+writes_start(const struct vault_options *options)
 {
-	writes_engine = engine;
-	engine->limits(&writes_limits);
+	IRIS_ASSERT(options->limits.rows > 0 && options->limits.bytes > 0);
+	writes_engine = options->engine;
+	writes_limits = options->limits;
 	writes_refused = false;
 }
 

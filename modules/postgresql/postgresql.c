@@ -13,8 +13,6 @@
 
 enum {
 	OPT_CONNECT,
-	OPT_QUEUE_MAX,
-	OPT_QUEUE_SIZE,
 	OPT_READERS,
 	OPT_LINGER,
 	OPT_CONNECT_TIMEOUT,
@@ -63,8 +61,6 @@ settings_load(void)
 		pg_settings = configured;
 	} else {
 		pg_settings = (struct postgresql_options){
-			.queue_rows = (size_t)option_int(&self, OPT_QUEUE_MAX),
-			.queue_bytes = (size_t)option_int(&self, OPT_QUEUE_SIZE),
 			.readers = (unsigned)option_int(&self, OPT_READERS),
 			.linger_ms = option_int(&self, OPT_LINGER),
 			.connect_timeout_ms = option_int(&self, OPT_CONNECT_TIMEOUT),
@@ -126,13 +122,6 @@ engine_submit(struct vault_group *group)
 		pg_pool_submit(group);
 }
 
-static void
-engine_limits(struct vault_limits *limits_r)
-{
-	limits_r->rows = pg_settings.queue_rows;
-	limits_r->bytes = pg_settings.queue_bytes;
-}
-
 const struct iris_vault_engine postgresql_engine = {
 	.name = "postgresql",
 	.dialect = &pg_dialect,
@@ -145,7 +134,6 @@ const struct iris_vault_engine postgresql_engine = {
 	.prepare = pg_control_prepare,
 	.submit = engine_submit,
 	.read = pg_pool_read,
-	.limits = engine_limits,
 	.is_ready = pg_writers_are_ready,
 };
 
@@ -160,19 +148,6 @@ static const struct iris_option postgresql_option_table[] = {
 				  "sslmode=verify-full. Of several servers the one that can be "
 				  "written is used. A password "
 				  "belongs into a file: passfile=/etc/iris/pgpass." },
-	[OPT_QUEUE_MAX] = { .name = "queue-max",
-			    .type = IRIS_OPT_INT,
-			    .fallback = "20000",
-			    .min = 100,
-			    .max = 10000000,
-			    .help = "Rows that may wait for their commit; beyond it writes are "
-				    "turned away for a while." },
-	[OPT_QUEUE_SIZE] = { .name = "queue-size",
-			     .type = IRIS_OPT_SIZE,
-			     .fallback = "64 MiB",
-			     .min = 1 << 20,
-			     .max = INT64_C(1) << 36,
-			     .help = "The same limit by the memory of those rows." },
 	[OPT_READERS] = { .name = "readers",
 			  .type = IRIS_OPT_INT,
 			  .fallback = "2",

@@ -10,7 +10,6 @@
 
 struct postgresql_options {
 	const char *connect; /* a connection string of libpq */
-	size_t queue_rows, queue_bytes;
 	unsigned readers; /* of each worker */
 	int64_t linger_ms;
 	int64_t connect_timeout_ms;

@@ -17,8 +17,6 @@
 
 enum {
 	OPT_PATH,
-	OPT_QUEUE_MAX,
-	OPT_QUEUE_SIZE,
 	OPT_WRITER_CACHE,
 	OPT_READER_CACHE,
 	OPT_READERS,
@@ -54,8 +52,6 @@ settings_load(void)
 		sqlite_settings = configured;
 	} else {
 		sqlite_settings = (struct sqlite_options){
-			.queue_rows = (size_t)option_int(&self, OPT_QUEUE_MAX),
-			.queue_bytes = (size_t)option_int(&self, OPT_QUEUE_SIZE),
 			.writer_cache = (size_t)option_int(&self, OPT_WRITER_CACHE),
 			.reader_cache = (size_t)option_int(&self, OPT_READER_CACHE),
 			.readers = (unsigned)option_int(&self, OPT_READERS),
@@ -197,13 +193,6 @@ engine_start(struct iris_error *error)
 	return false;
 }
 
-static void
-engine_limits(struct vault_limits *limits_r)
-{
-	limits_r->rows = sqlite_settings.queue_rows;
-	limits_r->bytes = sqlite_settings.queue_bytes;
-}
-
 const struct iris_vault_engine sqlite_engine = {
 	.name = "sqlite",
 	.dialect = &sqlite_dialect,
@@ -216,7 +205,6 @@ const struct iris_vault_engine sqlite_engine = {
 	.prepare = engine_prepare,
 	.submit = writer_submit,
 	.read = readers_take,
-	.limits = engine_limits,
 	.is_ready = writer_is_ready,
 };
 
@@ -225,19 +213,6 @@ static const struct iris_option sqlite_option_table[] = {
 		       .type = IRIS_OPT_PATH,
 		       .fallback = IRIS_STATEDIR "/iris.db",
 		       .help = "The database file; on a local disk." },
-	[OPT_QUEUE_MAX] = { .name = "queue-max",
-			    .type = IRIS_OPT_INT,
-			    .fallback = "20000",
-			    .min = 100,
-			    .max = 10000000,
-			    .help = "Rows that may wait for their commit; beyond it writes are "
-				    "turned away for a while." },
-	[OPT_QUEUE_SIZE] = { .name = "queue-size",
-			     .type = IRIS_OPT_SIZE,
-			     .fallback = "64 MiB",
-			     .min = 1 << 20,
-			     .max = INT64_C(1) << 36,
-			     .help = "The same limit by the memory of those rows." },
 	[OPT_WRITER_CACHE] = { .name = "writer-cache",
 			       .type = IRIS_OPT_SIZE,
 			       .fallback = "64 MiB",

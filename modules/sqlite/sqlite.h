@@ -10,7 +10,6 @@
 
 struct sqlite_options {
 	const char *path;
-	size_t queue_rows, queue_bytes;
 	size_t writer_cache, reader_cache; /* bytes; of each reader */
 	unsigned readers;
 	int64_t linger_ms;

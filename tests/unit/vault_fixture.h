@@ -28,7 +28,6 @@
 
 struct vault_fixture {
 	char dir[64], store[96], key[96]; /* store: a file, or the name of a database */
-	size_t queue_rows;
 	int64_t linger_ms;
 	struct vault_options options;
 };
@@ -64,8 +63,6 @@ sqlite_configure_fixture(struct vault_fixture *fixture)
 {
 	const struct sqlite_options options = {
 		.path = fixture->store,
-		.queue_rows = fixture->queue_rows,
-		.queue_bytes = 64 << 20,
 		.writer_cache = 64 << 20,
 		.reader_cache = 4 << 20,
 		.readers = 2,
@@ -165,11 +162,12 @@ fixture_engine(void)
 static void
 fixture_describe(struct vault_fixture *fixture, const char *dir)
 {
-	*fixture = (struct vault_fixture){ .queue_rows = 20000, .linger_ms = 2 };
+	*fixture = (struct vault_fixture){ .linger_ms = 2 };
 	(void)snprintf(fixture->dir, sizeof(fixture->dir), "%s", dir);
 	(void)snprintf(fixture->store, sizeof(fixture->store), "%s/iris.db", fixture->dir);
 	(void)snprintf(fixture->key, sizeof(fixture->key), "%s/master.key", fixture->dir);
 	fixture->options = (struct vault_options){ .engine = fixture_engine()->engine,
+						   .limits = { 20000, 64 << 20 },
 						   .key_path = fixture->key,
 						   .region = "test" };
 	fixture_engine()->make(fixture);

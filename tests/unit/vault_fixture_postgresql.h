@@ -72,8 +72,6 @@ postgresql_configure_fixture(struct vault_fixture *fixture)
 	char connect[256];
 	const struct postgresql_options options = {
 		.connect = connect,
-		.queue_rows = fixture->queue_rows,
-		.queue_bytes = 64 << 20,
 		.readers = 2,
 		.linger_ms = fixture->linger_ms,
 		.connect_timeout_ms = 10000,

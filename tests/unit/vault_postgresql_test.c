@@ -246,13 +246,12 @@ setup(void **state)
 	char connect[256];
 
 	fixture_make(&fixture);
+	fixture.options.limits.rows = QUEUE_ROWS;
 	/* Of two servers one is never there. */
 	(void)snprintf(connect, sizeof(connect), "host=/nowhere,%s user=postgres dbname=%s",
 		       cluster.dir, fixture.store);
 	const struct postgresql_options options = {
 		.connect = connect,
-		.queue_rows = QUEUE_ROWS,
-		.queue_bytes = 64 << 20,
 		.readers = 2,
 		.linger_ms = 2,
 		.connect_timeout_ms = 1000,
@@ -482,9 +481,14 @@ test_alone(void **state)
 
 	fixture_close();
 	PGconn *pg = postgresql_connect(fixture.store);
+	postgresql_ask(pg, "SET application_name = 'the other one'", NULL, 0);
 	postgresql_ask(pg, "SELECT pg_advisory_lock_shared(" PG_LOCK_KEY ")", NULL, 0);
+	int64_t began_us = pg_now_us();
 	assert_false(vault_open_with(&fixture.options, &error));
 	assert_non_null(strstr(error.message, "another process has it open"));
+	assert_non_null(strstr(error.detail, "this machine as the other one"));
+	/* It is at rest: it will not go by itself, and nobody is kept waiting for it. */
+	assert_true(pg_now_us() - began_us < 3000000);
 	PQfinish(pg);
 	fixture_open(&fixture);
 }

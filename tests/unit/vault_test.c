@@ -476,8 +476,7 @@ static void
 test_queue_bound(void **state)
 {
 	fixture_close();
-	fixture.queue_rows = 200;
-	fixture_engine()->configure(&fixture);
+	fixture.options.limits.rows = 200;
 	fixture_open(&fixture);
 	queries_register();
 	fixture_run(run_queue_bound, NULL);
