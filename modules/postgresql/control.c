@@ -12,7 +12,10 @@
 #include "iris/log.h"
 #include "modules/postgresql/postgresql_private.h"
 
-#define LOCK_PATIENCE_MS 5000 /* the backends of a server that was killed finish what they have */
+/* The backends of a server that was killed finish what they have; those with nothing to do are gone
+ * as soon as they see that nobody is there. */
+#define LOCK_PATIENCE_MS 5000
+#define LOCK_PATIENCE_IDLE_MS 500
 #define LOCK_PAUSE_MS 20
 #define APPLICATION "iris"
 
@@ -156,22 +159,46 @@ control_read(const char *sql, int64_t *number_r, struct iris_error *error)
 
 /* --- opening --- */
 
+/* Who has the lock, and is still at work. */
+#define LOCK_HOLDERS                                                                               \
+	"FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' "        \
+	"AND l.granted AND a.datname = current_database() "                                        \
+	"AND l.classid::bigint << 32 | l.objid::bigint = " PG_LOCK_KEY
+
+static bool
+lock_refused(struct iris_error *error)
+{
+	static const char sql[] =
+		"SELECT coalesce(host(a.client_addr), 'this machine') || ' as ' || "
+		"a.application_name || ' since ' || to_char(a.backend_start, 'YYYY-MM-DD HH24:MI') "
+		LOCK_HOLDERS " ORDER BY a.backend_start LIMIT 1";
+	PGresult *result = PQexec(control, sql);
+	bool known = result_is_good(result) && PQntuples(result) == 1;
+
+	error_set(error, "The database: another process has it open");
+	error_detail(error, "%s%s%s", PQdb(control), known ? ": one on " : "",
+		     known ? PQgetvalue(result, 0, 0) : "");
+	PQclear(result);
+	return error_hint(error, "Stop the server first");
+}
+
 static bool
 lock_take(const char *function, struct iris_error *error)
 {
 	const struct timespec pause = { .tv_nsec = LOCK_PAUSE_MS * 1000000L };
-	int64_t until = pg_now_us() + LOCK_PATIENCE_MS * 1000, taken = 0;
+	int64_t began = pg_now_us(), taken = 0, busy = 0;
 	char sql[96];
 
 	(void)snprintf(sql, sizeof(sql), "SELECT %s(" PG_LOCK_KEY ")", function);
 	while (control_read(sql, &taken, error)) {
+		int64_t waited_ms = (pg_now_us() - began) / 1000;
 		if (taken)
 			return true;
-		if (pg_now_us() >= until) {
-			error_set(error, "The database: another process has it open");
-			error_detail(error, "%s", PQdb(control));
-			return error_hint(error, "Stop the server first");
-		}
+		if (!control_read("SELECT count(*) " LOCK_HOLDERS " AND a.state <> 'idle'", &busy,
+				  error))
+			return false;
+		if (waited_ms >= (busy ? LOCK_PATIENCE_MS : LOCK_PATIENCE_IDLE_MS))
+			return lock_refused(error);
 		(void)nanosleep(&pause, NULL);
 	}
 	return false;
