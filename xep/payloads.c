@@ -23,10 +23,10 @@ static const struct payload_rule payload_rules[] = {
 	{ NS_CLIENT, "subject", true },
 	{ NS_CLIENT, NULL, false },
 	/* XEP-0085, XEP-0022: who is typing; XEP-0224: a nudge; XEP-0301: while it is typed */
-	{ "http://jabber.org/protocol/chatstates", NULL, false },
+	{ NS_CHAT_STATES, NULL, false },
 	{ "jabber:x:event", NULL, false },
 	{ "urn:xmpp:attention:0", NULL, false },
-	{ "urn:xmpp:rtt:0", NULL, false },
+	{ NS_RTT, NULL, false },
 	/* XEP-0184: the message that is confirmed is kept, a mark on it is XEP-0333's */
 	{ "urn:xmpp:receipts", NULL, false },
 	/* XEP-0333: what has been read is; that it may be asked for is not */
@@ -64,7 +64,7 @@ static const struct payload_rule payload_rules[] = {
 	{ "vcard-temp:x:update", NULL, false },
 	{ "http://jabber.org/protocol/address", NULL, false },
 	/* XEP-0060: what happens at a node is read there; XEP-0047: a stream has its own end */
-	{ "http://jabber.org/protocol/pubsub#event", NULL, false },
+	{ NS_PUBSUB_EVENT, NULL, false },
 	{ "http://jabber.org/protocol/ibb", NULL, false },
 };
 

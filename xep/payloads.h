@@ -10,10 +10,20 @@
 
 #include "iris/stanza.h"
 
+#define NS_CHAT_STATES "http://jabber.org/protocol/chatstates"    /* XEP-0085 */
+#define NS_RTT "urn:xmpp:rtt:0"                                   /* XEP-0301 */
+#define NS_PUBSUB_EVENT "http://jabber.org/protocol/pubsub#event" /* XEP-0060 */
+
 static inline bool
 payload_is_chat_state(const struct iris_element *payload) /* XEP-0085 */
 {
-	return str_is(payload->ns, "http://jabber.org/protocol/chatstates");
+	return str_is(payload->ns, NS_CHAT_STATES);
+}
+
+static inline bool
+payload_is_of_the_moment(const struct iris_element *payload) /* who types, and what: gone at once */
+{
+	return payload_is_chat_state(payload) || str_is(payload->ns, NS_RTT);
 }
 
 static inline bool
@@ -32,6 +42,12 @@ static inline bool
 payload_is_invitation(const struct iris_element *payload) /* XEP-0249 */
 {
 	return element_is(payload, "x", "jabber:x:conference");
+}
+
+static inline bool
+payload_is_node_event(const struct iris_element *payload) /* XEP-0060 */
+{
+	return element_is(payload, "event", NS_PUBSUB_EVENT);
 }
 
 static inline bool

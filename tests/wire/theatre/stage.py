@@ -297,6 +297,12 @@ class Stage:
             text = pattern.show(tidy(element), client.ns, whole=True)
             (client.send_stanza if element.tag in pattern.STANZAS else client.write)(text)
 
+    @verb('sends COUNT times[ XML…]', 'the same so many times; {n} is the number, from 1')
+    async def sends_often(self, client, block, count, xml=None):
+        for self.captured['n'] in range(1, int(count) + 1):
+            await self.sends(client, block, xml)
+        del self.captured['n']
+
     @verb('sends bytes one by one', 'each in a write of its own')
     async def sends_slowly(self, client, block):
         for byte in script.unescape(self.fill(''.join(block.splitlines()))):
@@ -369,6 +375,16 @@ class Stage:
     async def forgets(self, client, block):
         await self.fence()
         client.connection.inbox.clear()
+
+    @verb('counts bytes', 'of what comes from now on')
+    async def counts_bytes(self, client, block):
+        client.connection.bytes = 0
+
+    @verb('has read at most PERCENT% of what OTHER has', 'in bytes, since both count')
+    async def has_read(self, client, block, percent, other):
+        mine, theirs = client.connection.bytes, self.client(other).connection.bytes
+        if theirs == 0 or mine * 100 > theirs * int(percent):
+            raise StageError('%d bytes, beside %d' % (mine, theirs))
 
     @verb('waits', 'until everybody was answered by the server: what was sent has arrived')
     async def waits(self, client, block):

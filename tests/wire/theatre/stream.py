@@ -79,6 +79,7 @@ class Connection(asyncio.Protocol):
         self.transport = None
         self.gone = False
         self.parser = Parser(self._deliver)
+        self.bytes = 0            # that came, as the client reads them
         self.raw = bytearray()    # everything that came, for the report of a failure
 
     @classmethod
@@ -94,6 +95,7 @@ class Connection(asyncio.Protocol):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data):
+        self.bytes += len(data)
         self.raw += data[-65536:]
         del self.raw[:-65536]
         self.parser.feed(data)
