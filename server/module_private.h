@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The module runtime, for the core.  What workers read (hooks, IQ handlers, stream elements,
- * commands, features, roles) are immutable tables made from the ordered set of loaded modules;
- * loading and unloading makes them anew and swaps pointers, so undoing needs no code.
+ * commands, features, roles, routes) are immutable tables made from the ordered set of loaded
+ * modules; loading and unloading makes them anew and swaps pointers, so undoing needs no code.
  * Main thread, outside a fiber, unless something else is said.
  */
 #ifndef IRIS_MODULE_PRIVATE_H
@@ -108,7 +108,8 @@ struct module_table {
 	void *(*swap)(void *table); /* publishes; returns the one before, or NULL */
 	void (*free)(void *table);  /* accepts NULL */
 };
-extern const struct module_table hook_table, iq_table, element_table, command_set, feature_table;
+extern const struct module_table hook_table, iq_table, element_table, command_set, feature_table,
+	web_table;
 
 /* Returns when every worker has finished the turn it was in: what was swapped out can be freed. */
 void module_grace(void);

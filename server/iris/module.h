@@ -14,6 +14,7 @@
 #include "iris/log.h"
 #include "iris/metrics.h"
 #include "iris/vault.h"
+#include "iris/web.h"
 #include "iris/worker.h"
 
 #pragma GCC visibility push(default) /* for plug-ins */
@@ -104,6 +105,7 @@ struct iris_module {
 	/* Registers SASL mechanisms beyond libsasl2's; see iris/sasl.h. NULL for nearly all. */
 	const struct iris_sasl_mechanism *mechanisms;
 	const struct iris_stream_role *const *roles; /* NULL-terminated */
+	const struct iris_web_route *web; /* ends with a NULL path */
 	/* of a module that keeps the vault: modules/sqlite */
 	const struct iris_vault_engine *engine;
 	bool off_by_default;          /* must be named in modules: to be loaded */
