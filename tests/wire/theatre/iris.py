@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An irisd of our own: its folder, configuration, process, log, and the accounts in it."""
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -28,6 +29,7 @@ class Iris:
         self.hosts, self.workers = hosts, workers
         self.extra = config or {}
         self.ports = {'c2s': free_port(), 'direct': free_port(), 'admin': free_port()}
+        self.environment = {}    # more of it for irisd
         self.process = None
         self.holder = None       # of the database's lock
         self.log = []            # of all starts
@@ -113,7 +115,7 @@ class Iris:
         self.process = await asyncio.create_subprocess_exec(
             os.path.join(self.build, 'irisd'), '--config', self.config_path,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            limit=1 << 20, start_new_session=True)
+            limit=1 << 20, start_new_session=True, env={**os.environ, **self.environment})
         self.reader = asyncio.create_task(self._read())
         await self.wait_log('ready', since=start, seconds=START_SECONDS)
 
@@ -174,14 +176,15 @@ class Iris:
         return '' if code == 0 else 'irisd ended with %d\n%s' % (code, self.tail())
 
     async def kill(self):
-        self.process.kill()
+        self.signal(signal.SIGKILL)
         await self.process.wait()
         await self.reader
 
     def signal(self, number):
         # Not process.send_signal(): it may reap a process that has just died, and asyncio then misses its exit code.
         if self.is_running():
-            os.kill(self.process.pid, number)
+            with contextlib.suppress(ProcessLookupError):   # it has ended, and asyncio has not told yet
+                os.kill(self.process.pid, number)
 
     def reload(self):
         self.signal(signal.SIGHUP)

@@ -43,22 +43,32 @@ class Holder:
 class Postgresql:
     """One cluster for the run, from Debian's package; reached through a socket in its own folder only."""
 
-    def __init__(self):
+    def __init__(self, settings=(), initdb=()):
         found = sorted(glob.glob('/usr/lib/postgresql/*/bin/initdb'))
         if not found:
             raise SystemExit('run: PostgreSQL is not installed (Debian: postgresql)')
         self.programs = os.path.dirname(found[-1])
         self.folder = tempfile.mkdtemp(prefix='postgresql-')     # short: the path of a socket is limited
+        self.settings = [word for setting in settings for word in ('-c', setting)]
+        self.initdb = initdb
+        self.data = self.folder + '/data'
         self.process = None
         self.as_user = []
         if os.geteuid() == 0:
-            user = pwd.getpwnam('postgres')
-            os.chown(self.folder, user.pw_uid, user.pw_gid)
             self.as_user = ['setpriv', '--reuid=postgres', '--regid=postgres', '--clear-groups', '--pdeathsig=INT']
+        self.owns(self.folder)
+
+    def owns(self, folder):
+        if self.as_user:
+            user = pwd.getpwnam('postgres')
+            os.chown(folder, user.pw_uid, user.pw_gid)
 
     def config(self, name):
         return {'vault': {'engine': ' postgresql', 'master-key': ' master.key'},
-                'postgresql': {'connect': ' "host=%s user=postgres dbname=%s"' % (self.folder, self.database(name))}}
+                'postgresql': {'connect': ' "host=%s user=postgres dbname=%s"' % (self.hosts(), self.database(name))}}
+
+    def hosts(self):
+        return self.folder
 
     @staticmethod
     def database(name):
@@ -77,17 +87,20 @@ class Postgresql:
                 raise SystemExit('run: %s: %s' % (program, f.read()[-2000:]))
 
     async def start(self):
-        await self.must('initdb', '-D', self.folder + '/data', '-U', 'postgres', '-A', 'trust', '-E', 'UTF8',
-                        '--locale=C', '--no-sync')
+        await self.must('initdb', '-D', self.data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8',
+                        '--locale=C', '--no-sync', *self.initdb)
         await self.start_server()
+
+    def is_running(self):
+        return self.process is not None and self.process.returncode is None
 
     async def start_server(self):
         async with asyncio.timeout(START_SECONDS):
             while await (await self.run('pg_isready', '-q', '-h', self.folder)).wait():
                 # After a SIGKILL it does not start before the last child of the killed one has gone.
-                if self.process is None or self.process.returncode is not None:
-                    self.process = await self.run('postgres', '-D', self.folder + '/data', '-k', self.folder, '-c',
-                                                  'listen_addresses=', '-c', 'max_connections=400')
+                if not self.is_running():
+                    self.process = await self.run('postgres', '-D', self.data, '-k', self.folder, '-c',
+                                                  'listen_addresses=', '-c', 'max_connections=400', *self.settings)
                 await asyncio.sleep(0.05)
 
     def signal(self, number):
@@ -103,6 +116,12 @@ class Postgresql:
     async def crash(self):
         self.signal(signal.SIGKILL)
         await self.process.wait()
+
+    async def stop_server(self):
+        """Fast: what is connected is told, and everything is written."""
+        if self.is_running():
+            self.process.send_signal(signal.SIGINT)
+            await self.process.wait()
 
     async def make(self, name):
         await self.must('createdb', '-h', self.folder, '-U', 'postgres', self.database(name))
@@ -121,7 +140,5 @@ class Postgresql:
         return Holder(psql)
 
     async def stop(self):
-        if self.process and self.process.returncode is None:
-            self.process.send_signal(signal.SIGINT)
-            await self.process.wait()
+        await self.stop_server()
         shutil.rmtree(self.folder, ignore_errors=True)
