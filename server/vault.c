@@ -53,7 +53,7 @@ vault_load(const struct vault_options *options, struct iris_error *error)
 
 	return schema_check(engine, error) && keys_open(options, error) &&
 	       ids_open(engine, error) && vault_log_open(error) &&
-	       vault_index_open(engine, error) && reseal_open(engine, error) &&
+	       vault_index_open(engine, error) && reseal_open(engine, error) && usage_open(error) &&
 	       key_commands_open(error) && engine->start(error);
 }
 
@@ -79,8 +79,10 @@ vault_open_with(const struct vault_options *options, struct iris_error *error)
 	writes_start(options);
 	reads_start(vault_engine);
 	atomic_store(&vault_running, true);
-	if (vault_index_start(error))
+	if (vault_index_start(error)) {
+		usage_start();
 		return true;
+	}
 	vault_close();
 	return false;
 }
@@ -97,6 +99,7 @@ vault_close(void)
 	reads_start(NULL);
 	vault_index_close();
 	reseal_close();
+	usage_close();
 	statements_close();
 	keys_close();
 	seal_stop();
@@ -113,6 +116,12 @@ vault_is_ready(char *why, size_t size)
 		return vault_engine->is_ready(why, size);
 	(void)snprintf(why, size, "the vault is closed");
 	return false;
+}
+
+bool
+vault_scrub(const char *table, struct iris_error *error)
+{
+	return vault_engine->scrub(table, error);
 }
 
 bool

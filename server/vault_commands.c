@@ -188,6 +188,7 @@ static const struct iris_command_field destroy_fields[] = {
 static void
 key_destroy(struct iris_command_call *call)
 {
+	struct iris_error error = { .message = "" };
 	iris_owner owner;
 
 	if (!owner_read(call, call->values[0], &owner))
@@ -198,11 +199,19 @@ key_destroy(struct iris_command_call *call)
 		       "it, stop the server and destroy the master key");
 		return;
 	}
-	if (!succeeded(call, vault_owner_erase(owner)))
+	enum iris_vault_result result = vault_owner_erase(owner);
+	if (result != IRIS_VAULT_ERASED && !succeeded(call, result))
 		return;
 	LOG(IRIS_LOG_NOTICE, "vault", "keys-destroyed", LOG_INT("owner", owner));
 	call->note = IRIS_STR("Nothing of this owner can be read any more, except from backups "
 			      "that have its keys, with the master key of their time.");
+	if (keys_scrub(&error))
+		return;
+	LOG(IRIS_LOG_WARNING, "vault", "keys-not-scrubbed", LOG_CSTR("reason", error.message),
+	    LOG_CSTR("detail", error.detail));
+	call->note = IRIS_STR("Nothing of this owner can be read any more; but the keys, wrapped, "
+			      "may still lie in the store's files: see the log. Say it once "
+			      "more to try that again.");
 }
 
 static const struct iris_command command_key_list = {

@@ -143,6 +143,13 @@ struct iris_vault_engine {
 	void (*submit)(struct vault_group *group); /* the home's thread, never blocks */
 	void (*read)(struct vault_read *read);     /* the home's thread, never blocks */
 
+	/*
+	 * On any thread where it may block, while the engine runs: what was overwritten or deleted
+	 * in this table, and is committed, lies in none of the files that the engine can reach any
+	 * more, its write-ahead log included.
+	 */
+	bool (*scrub)(const char *table, struct iris_error *error);
+
 	bool (*is_ready)(char *why, size_t size);  /* any thread */
 };
 

@@ -19,6 +19,8 @@
 #include "vault_private.h"
 
 #define KEY_ROOT_ID 1
+/* What was sealed between the last look at the counts and the end, at most. */
+#define USES_UNKNOWN (INT64_C(1) << 20)
 
 enum key_state { KEY_SEALS = 1, KEY_OPENS = 2, KEY_ERASED = 3 };
 
@@ -211,6 +213,22 @@ keys_withdraw(iris_owner owner)
 	atomic_fetch_add(&keys_generation_now, 1);
 }
 
+/* The key, or the next one; under the lock, in either way. */
+static struct vault_key *
+store_find(uint32_t id)
+{
+	size_t low = 0, high = keys_count;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		if (keys_store->keys[middle].id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < keys_count ? &keys_store->keys[low] : NULL;
+}
+
 /* --- what others ask --- */
 
 unsigned
@@ -239,20 +257,11 @@ keys_current(iris_owner owner, struct vault_key *key_r)
 bool
 keys_by_id(uint32_t id, struct vault_key *key_r)
 {
-	bool found = false;
-
 	pthread_rwlock_rdlock(&keys_lock);
-	size_t low = 0, high = keys_count;
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-		if (keys_store->keys[middle].id < id)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	found = low < keys_count && keys_store->keys[low].id == id;
+	const struct vault_key *key = store_find(id);
+	bool found = key && key->id == id;
 	if (found)
-		*key_r = keys_store->keys[low];
+		*key_r = *key;
 	pthread_rwlock_unlock(&keys_lock);
 	return found;
 }
@@ -325,6 +334,46 @@ keys_newest(void)
 }
 
 void
+keys_count_uses(uint32_t id, unsigned uses)
+{
+	pthread_rwlock_rdlock(&keys_lock);
+	struct vault_key *key = store_find(id);
+	if (key && key->id == id)
+		atomic_fetch_add_explicit(&key->uses, uses, memory_order_relaxed);
+	pthread_rwlock_unlock(&keys_lock);
+}
+
+static bool
+key_seals(const struct vault_key *key)
+{
+	size_t at = index_start(key->owner);
+
+	while (keys_store->keys[keys_index[at] - 1].owner != key->owner)
+		at = (at + 1) & (keys_index_size - 1);
+	return keys_store->keys[keys_index[at] - 1].id == key->id;
+}
+
+uint32_t
+keys_next_used(uint32_t after, iris_owner *owner_r, int64_t *uses_r)
+{
+	uint32_t id = 0;
+
+	pthread_rwlock_wrlock(&keys_lock);
+	struct vault_key *key = store_find(after + 1), *end = keys_store->keys + keys_count;
+	for (; key && key < end && id == 0; key++) {
+		int64_t uses = atomic_load_explicit(&key->uses, memory_order_relaxed);
+
+		if (uses == key->uses_told || !key_seals(key))
+			continue;
+		id = key->id;
+		*owner_r = key->owner;
+		*uses_r = key->uses_told = uses;
+	}
+	pthread_rwlock_unlock(&keys_lock);
+	return id;
+}
+
+void
 keys_peer_secret(unsigned char secret_r[VAULT_KEY_SIZE])
 {
 	pthread_rwlock_rdlock(&keys_lock);
@@ -346,6 +395,8 @@ key_row_make(struct key_row *row, uint32_t id, iris_owner owner, struct iris_str
 {
 	row->key.id = id;
 	row->key.owner = owner;
+	row->key.uses_told = 0;
+	atomic_init(&row->key.uses, 0);
 	IRIS_ASSERT(RAND_priv_bytes(row->key.bytes, VAULT_KEY_SIZE) == 1);
 	pthread_rwlock_rdlock(&keys_lock);
 	bool ok = seal_wrap_key(keys_store->kek, &row->key, purpose, row->wrapped);
@@ -423,6 +474,28 @@ owner_erase(iris_owner owner)
 	if (result == IRIS_VAULT_OK)
 		keys_withdraw(owner);
 	return result;
+}
+
+struct scrub {
+	bool ok;
+	struct iris_error *error;
+};
+
+static void
+scrub_run(void *arg) /* pool */
+{
+	struct scrub *scrub = arg;
+
+	scrub->ok = vault_scrub("vault_keys", scrub->error);
+}
+
+bool
+keys_scrub(struct iris_error *error)
+{
+	struct scrub scrub = { .error = error };
+
+	pool_call("vault: scrub", scrub_run, &scrub);
+	return scrub.ok;
 }
 
 /*
@@ -523,6 +596,8 @@ key_take_row(struct rows_reader *reader, struct iris_error *error)
 {
 	struct vault_key key = { .id = (uint32_t)rows_read(reader).number };
 	key.owner = (iris_owner)rows_read(reader).number;
+	key.uses_told = rows_read(reader).number;
+	atomic_init(&key.uses, key.uses_told ? key.uses_told + USES_UNKNOWN : 0);
 	struct iris_str purpose = rows_read(reader).bytes;
 	int64_t state = rows_read(reader).number;
 	struct iris_value wrapped = rows_read(reader);
@@ -557,7 +632,8 @@ keys_load(const struct iris_vault_engine *engine, struct iris_error *error)
 	bool ok = schema_read_int(engine, "SELECT coalesce(max(owner), 0) FROM vault_owners",
 				  &last_owner, error) &&
 		  engine->query(
-			  "SELECT id, owner, purpose, state, wrapped FROM vault_keys ORDER BY id",
+			  "SELECT id, owner, uses, purpose, state, wrapped FROM vault_keys "
+			  "ORDER BY id",
 			  NULL, 0, &rows, error);
 
 	keys_last_owner = (iris_owner)last_owner;

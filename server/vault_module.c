@@ -107,7 +107,9 @@ static const struct iris_option vault_options_table[] = {
 			     .help = "The file with the region's master key, mode 0400. Without it "
 				     "nothing can be "
 				     "read: keep a copy in another place than the backups of the "
-				     "data." },
+				     "data. As a credential of systemd "
+				     "(LoadCredential=master-key:FILE in the unit) it is "
+				     "${CREDENTIALS_DIRECTORY}/master-key." },
 	[OPT_REGION] = { .name = "region",
 			 .type = IRIS_OPT_STRING,
 			 .fallback = "emea",

@@ -97,6 +97,9 @@ struct rows_reader {
 void rows_read_begin(struct rows_reader *reader, const struct vault_rows *rows);
 struct iris_value rows_read(struct rows_reader *reader); /* bytes are borrowed from the rows */
 
+/* See the engine's scrub(); blocks. */
+bool vault_scrub(const char *table, struct iris_error *error);
+
 /* --- keys (vault_keys.c) --- */
 
 #define VAULT_KEY_SIZE 32
@@ -105,6 +108,8 @@ struct iris_value rows_read(struct rows_reader *reader); /* bytes are borrowed f
 struct vault_key {
 	uint32_t id;
 	iris_owner owner;
+	_Atomic int64_t uses; /* records sealed with it; of copies, as it was */
+	int64_t uses_told;    /* by keys_next_used() */
 	unsigned char bytes[VAULT_KEY_SIZE];
 };
 
@@ -139,6 +144,21 @@ enum iris_vault_result vault_owner_erase(iris_owner owner);
  * is under way.
  */
 enum iris_vault_result vault_master_change(const char *path, struct iris_error *error);
+
+/* After vault_owner_erase(): the wrapped keys lie in no file of the store any more. Fiber. */
+bool keys_scrub(struct iris_error *error);
+/* By the threads that seal, now and then: so many records more under this key. Any thread. */
+void keys_count_uses(uint32_t id, unsigned uses);
+/* The next key behind `after` that seals and was used since it was told last; 0: none. */
+uint32_t keys_next_used(uint32_t after, iris_owner *owner_r, int64_t *uses_r);
+
+/* --- how often a key was used (vault_usage.c) --- */
+
+bool usage_open(struct iris_error *error);
+void usage_start(void); /* main thread; watches from then on */
+void usage_close(void);
+/* Writes down what was counted, and replaces keys that were used too often. Fiber. */
+void usage_look(void);
 
 /* --- what was sealed with older keys (vault_reseal.c) --- */
 

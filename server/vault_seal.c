@@ -27,11 +27,13 @@
 #define SEAL_NONCE 12
 #define SEAL_TAG 16
 #define SEAL_SLOTS 128  /* contexts a thread keeps, by key */
+#define SEAL_USES 4096  /* told together: the count of a key is shared by all threads */
 #define SEAL_NONCES 128 /* drawn at once: a call to the generator costs more than a seal */
 #define PEER_SLOTS 1024
 
 struct seal_slot {
 	uint32_t key_id;
+	unsigned uses; /* not told yet */
 	iris_owner owner;
 	EVP_CIPHER_CTX *ctx; /* the key is set */
 };
@@ -132,11 +134,21 @@ cipher_new(const unsigned char key[VAULT_KEY_SIZE], bool encrypt)
 	return NULL;
 }
 
+static void
+slot_tell_uses(struct seal_slot *slot)
+{
+	if (slot->uses > 0)
+		keys_count_uses(slot->key_id, slot->uses);
+	slot->uses = 0;
+}
+
 static EVP_CIPHER_CTX *
 slot_fill(struct seal_slot *slot, struct vault_key *key, bool encrypt)
 {
+	slot_tell_uses(slot);
 	EVP_CIPHER_CTX_free(slot->ctx);
-	*slot = (struct seal_slot){ key->id, key->owner, cipher_new(key->bytes, encrypt) };
+	*slot = (struct seal_slot){ .key_id = key->id, .owner = key->owner,
+				    .ctx = cipher_new(key->bytes, encrypt) };
 	OPENSSL_cleanse(key, sizeof(*key));
 	return slot->ctx;
 }
@@ -351,6 +363,8 @@ seal_record(const struct seal_binding *binding, struct iris_str plain, char *out
 
 	if (!slot)
 		return false;
+	if (++slot->uses == SEAL_USES)
+		slot_tell_uses(slot);
 	header_put(out, slot->key_id);
 	nonce_take(self, (unsigned char *)out + SEAL_HEADER);
 	aad_begin(&aad, slot->ctx, out);

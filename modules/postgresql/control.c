@@ -64,25 +64,33 @@ connect_once(unsigned attempt, const char **problem_r)
 	return pg;
 }
 
-static bool
-control_connect(struct iris_error *error)
+static PGconn *
+connect_any(struct iris_error *error)
 {
 	const char *problem = "";
 	unsigned count = pg_address_count();
+	PGconn *pg = NULL;
 
 	for (unsigned attempt = 0; attempt < count; attempt++) {
-		PQfinish(control);
-		control = connect_once(attempt, &problem);
-		if (control && PQstatus(control) == CONNECTION_OK)
-			return true;
+		PQfinish(pg);
+		pg = connect_once(attempt, &problem);
+		if (pg && PQstatus(pg) == CONNECTION_OK)
+			return pg;
 	}
-	control_problem(control, problem, error);
+	control_problem(pg, problem, error);
+	PQfinish(pg);
+	error_hint(error,
+		   "Is the server running, does it let us in, is there the database "
+		   "(createdb --owner iris --encoding UTF8 --template template0 --locale C iris)?");
+	return NULL;
+}
+
+static bool
+control_connect(struct iris_error *error)
+{
 	PQfinish(control);
-	control = NULL;
-	return error_hint(
-		error,
-		"Is the server running, does it let us in, is there the database "
-		"(createdb --owner iris --encoding UTF8 --template template0 --locale C iris)?");
+	control = connect_any(error);
+	return control != NULL;
 }
 
 /* --- one statement --- */
@@ -154,6 +162,29 @@ control_read(const char *sql, int64_t *number_r, struct iris_error *error)
 		control_problem(control, sql, error);
 	}
 	PQclear(result);
+	return ok;
+}
+
+/*
+ * A row that was overwritten stays in its page: VACUUM FULL writes the table into a new file. It
+ * locks the table, which must be small.
+ */
+bool
+pg_control_scrub(const char *table, struct iris_error *error)
+{
+	PGconn *pg = connect_any(error);
+	char sql[96];
+
+	if (!pg)
+		return false;
+	(void)snprintf(sql, sizeof(sql), "VACUUM (FULL) %s", table);
+	PGresult *patience = PQexec(pg, "SET lock_timeout = '5s'"), *result = PQexec(pg, sql);
+	bool ok = result_is_good(result);
+	if (!ok)
+		control_problem(pg, sql, error);
+	PQclear(patience);
+	PQclear(result);
+	PQfinish(pg);
 	return ok;
 }
 

@@ -134,6 +134,7 @@ const struct iris_vault_engine postgresql_engine = {
 	.prepare = pg_control_prepare,
 	.submit = engine_submit,
 	.read = pg_pool_read,
+	.scrub = pg_control_scrub,
 	.is_ready = pg_writers_are_ready,
 };
 

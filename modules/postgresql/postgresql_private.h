@@ -90,6 +90,8 @@ void pg_control_close(void);
 bool pg_control_script(const char *sql, struct iris_error *error);
 bool pg_control_query(const char *sql, const struct iris_value *params, unsigned count,
 		      struct vault_rows *rows, struct iris_error *error);
+/* With a connection of its own; any thread. */
+bool pg_control_scrub(const char *table, struct iris_error *error);
 bool pg_control_prepare(struct vault_statement *statement, struct iris_error *error);
 
 /* --- connection.c: an asynchronous connection in pipeline mode; belongs to the thread of its loop

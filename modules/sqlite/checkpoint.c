@@ -14,6 +14,7 @@
 
 #define CHECKPOINT_MS 200
 #define RESTART_PATIENCE_MS 20 /* that readers may hold up the writer */
+#define TRUNCATE_PATIENCE_MS 5000 /* that readers and the writer may hold up an eraser */
 
 static struct {
 	pthread_t thread;
@@ -86,6 +87,22 @@ checkpoint_after_commit(struct sqlite_connection *writer, int pages)
 	(void)sqlite3_busy_timeout(writer->db, 5000);
 	atomic_store(&checkpoint.inside, false);
 	metric_add(&sqlite_metrics[SQLITE_METRIC_RESTARTS], 1);
+}
+
+bool
+checkpoint_truncate(struct iris_error *error)
+{
+	struct sqlite_connection own = { .db = NULL };
+
+	if (!sqlite_connection_open(&own, 1 << 20, true, error))
+		return false;
+	(void)sqlite3_busy_timeout(own.db, TRUNCATE_PATIENCE_MS);
+	bool ok = sqlite3_wal_checkpoint_v2(own.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
+					    NULL) == SQLITE_OK;
+	if (!ok)
+		sqlite_connection_error(&own, "the write-ahead log cannot be emptied", error);
+	sqlite_connection_close(&own);
+	return ok;
 }
 
 bool

@@ -193,6 +193,13 @@ engine_start(struct iris_error *error)
 	return false;
 }
 
+/* secure_delete has overwritten it in its page; what is left are former pages in the WAL. */
+static bool
+engine_scrub(const char *table, struct iris_error *error)
+{
+	return checkpoint_truncate(error);
+}
+
 const struct iris_vault_engine sqlite_engine = {
 	.name = "sqlite",
 	.dialect = &sqlite_dialect,
@@ -205,6 +212,7 @@ const struct iris_vault_engine sqlite_engine = {
 	.prepare = engine_prepare,
 	.submit = writer_submit,
 	.read = readers_take,
+	.scrub = engine_scrub,
 	.is_ready = writer_is_ready,
 };
 

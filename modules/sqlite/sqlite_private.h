@@ -76,5 +76,7 @@ void checkpoint_stop(void);
  * By the writer after a commit that left so many pages in the WAL; may itself start the WAL over.
  */
 void checkpoint_after_commit(struct sqlite_connection *writer, int pages);
+/* Blocks: everything is in the database file, and the WAL is empty. Any thread. */
+bool checkpoint_truncate(struct iris_error *error);
 
 #endif

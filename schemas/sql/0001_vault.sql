@@ -16,7 +16,8 @@ CREATE TABLE vault_owners (
 	created {int} NOT NULL
 ) {table};
 
--- Keys wrapped by the region's master key. state: 1 seals and opens, 2 only opens.
+-- Keys wrapped by the region's master key. state: 1 seals and opens, 2 only opens, 3 destroyed.
+-- uses: how many records were sealed with it, at least, when it was last written down.
 CREATE TABLE vault_keys (
 	id {id},
 	owner {int} NOT NULL,
@@ -24,7 +25,8 @@ CREATE TABLE vault_keys (
 	root {int} NOT NULL,
 	state {int} NOT NULL,
 	wrapped {bytes} NOT NULL,
-	created {int} NOT NULL
+	created {int} NOT NULL,
+	uses {int} NOT NULL DEFAULT 0
 ) {table};
 CREATE INDEX vault_keys_owner ON vault_keys (owner);
 

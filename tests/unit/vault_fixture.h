@@ -40,8 +40,8 @@ struct fixture_engine {
 	void (*configure)(struct vault_fixture *fixture);
 	void (*forget)(struct vault_fixture *fixture);
 	void (*break_store)(struct vault_fixture *fixture, bool broken); /* it cannot be written */
-	bool (*store_has)(struct vault_fixture *fixture,
-			  const char *text); /* anywhere on the disk */
+	/* anywhere on the disk; reach: where the engine can erase */
+	bool (*store_has)(struct vault_fixture *fixture, struct iris_str bytes, bool reach);
 };
 
 static unsigned check_failures;
@@ -102,7 +102,7 @@ sqlite_break(struct vault_fixture *fixture, bool broken)
 }
 
 static bool
-file_has(const char *path, const char *text)
+file_has(const char *path, struct iris_str bytes)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat info = { .st_size = 0 };
@@ -113,7 +113,7 @@ file_has(const char *path, const char *text)
 	if (fstat(fd, &info) == 0 && info.st_size > 0) {
 		void *content = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 		CHECK(content != MAP_FAILED);
-		found = memmem(content, (size_t)info.st_size, text, strlen(text)) != NULL;
+		found = memmem(content, (size_t)info.st_size, bytes.base, bytes.len) != NULL;
 		(void)munmap(content, (size_t)info.st_size);
 	}
 	(void)close(fd);
@@ -121,7 +121,7 @@ file_has(const char *path, const char *text)
 }
 
 static bool
-sqlite_has(struct vault_fixture *fixture, const char *text)
+sqlite_has(struct vault_fixture *fixture, struct iris_str bytes, bool reach)
 {
 	static const char *const suffixes[] = { "", "-wal", "-shm" };
 	char path[128];
@@ -129,7 +129,7 @@ sqlite_has(struct vault_fixture *fixture, const char *text)
 
 	for (size_t i = 0; i < IRIS_COUNT(suffixes); i++) {
 		(void)snprintf(path, sizeof(path), "%s%s", fixture->store, suffixes[i]);
-		found = found || file_has(path, text);
+		found = found || file_has(path, bytes);
 	}
 	return found;
 }

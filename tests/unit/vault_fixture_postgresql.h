@@ -105,7 +105,7 @@ postgresql_break(struct vault_fixture *fixture, bool broken)
 			fixture->store, "'");
 }
 
-static const char *postgresql_wanted;
+static struct iris_str postgresql_wanted;
 static bool postgresql_found;
 
 static int
@@ -117,7 +117,7 @@ postgresql_look(const char *path, const struct stat *info, int kind, struct FTW 
 }
 
 static bool
-postgresql_has(struct vault_fixture *fixture, const char *text)
+postgresql_has(struct vault_fixture *fixture, struct iris_str bytes, bool reach)
 {
 	static const char *const folders[] = { "base", "pg_wal" };
 	char data[128], path[192];
@@ -126,9 +126,9 @@ postgresql_has(struct vault_fixture *fixture, const char *text)
 	postgresql_ask(pg, "CHECKPOINT", NULL, 0);
 	postgresql_ask(pg, "SHOW data_directory", data, sizeof(data));
 	PQfinish(pg);
-	postgresql_wanted = text;
+	postgresql_wanted = bytes;
 	postgresql_found = false;
-	for (size_t i = 0; i < IRIS_COUNT(folders); i++) {
+	for (size_t i = 0; i < (reach ? 1 : IRIS_COUNT(folders)); i++) {
 		(void)snprintf(path, sizeof(path), "%s/%s", data, folders[i]);
 		CHECK(nftw(path, postgresql_look, 16, FTW_PHYS) == 0);
 	}

@@ -324,6 +324,106 @@ test_destroyed_keys(void **state)
 	fixture_assert();
 }
 
+/* The wrapped key of owner 2 as it lies in the store; malloc'ed. */
+static void
+run_take_wrapped(void *arg)
+{
+	static struct iris_query wrapped = {
+		.name = "test.wrapped",
+		.table = "vault_keys",
+		.sql = "SELECT wrapped FROM vault_keys WHERE owner = 2",
+		.columns = { { "wrapped", IRIS_BLOB } },
+	};
+	struct iris_str *bytes = arg;
+	struct iris_arena *arena = arena_new();
+	struct iris_error error;
+	struct iris_rows rows;
+
+	CHECK(wrapped.prepared || statement_register(&wrapped, &error));
+	CHECK(vault_read(&wrapped, VAULT_OWNER_REGION, NULL, arena, &rows) == IRIS_VAULT_OK &&
+	      rows.count == 1);
+	struct iris_str found = row_value(&rows, 0, 0)->bytes;
+	*bytes = (struct iris_str){ memcpy(iris_malloc(found.len), found.base, found.len),
+				    found.len };
+	arena_unref(&arena);
+}
+
+static void
+run_create_owner(void *arg)
+{
+	CHECK(vault_owner_create(IRIS_STR("Montague"), arg) == IRIS_VAULT_OK);
+}
+
+static void
+run_scrub(void *arg)
+{
+	struct iris_error error;
+
+	CHECK(vault_owner_erase(2) == IRIS_VAULT_OK);
+	CHECK(keys_scrub(&error));
+}
+
+/* SECURITY: who steals the disk later, and has the master key, finds no wrapped key any more. */
+static void
+test_destroyed_keys_are_in_no_file(void **state)
+{
+	const struct fixture_engine *engine = fixture_engine();
+	struct iris_str wrapped;
+	iris_owner owner;
+
+	fixture_run(run_create_owner, &owner);
+	fixture_run(run_take_wrapped, &wrapped);
+	assert_true(engine->store_has(&fixture, wrapped, true));
+	fixture_run(run_scrub, NULL);
+	assert_false(engine->store_has(&fixture, wrapped, true));
+	free((char *)wrapped.base);
+	fixture_assert();
+}
+
+/* --- keys are used up --- */
+
+static void
+run_use(void *arg)
+{
+	struct vault_key key;
+
+	for (unsigned i = 0; i < 5000; i++) { /* more than are told together */
+		const struct iris_log_entry entry = { .id = vault_next_id(IRIS_SEQ_LOG),
+						      .owner = 1, .reader = 1, .peer = 1,
+						      .body = IRIS_STR("once more") };
+		CHECK(log_append(&entry, NULL) == IRIS_VAULT_OK);
+	}
+	usage_look();
+	CHECK(keys_current(1, &key) && key.id == 2 && key.uses >= 4096 && key.uses < 20000);
+}
+
+static void
+run_use_up(void *arg)
+{
+	const struct iris_log_query query = { .reader = 1, .limit = 10 };
+	struct iris_arena *arena = arena_new();
+	struct iris_log_page page;
+	struct vault_key key;
+
+	CHECK(keys_current(1, &key) && key.uses > 4096); /* as written down, and what is unknown */
+	keys_count_uses(key.id, 1u << 31);
+	usage_look();
+	CHECK(keys_current(1, &key) && key.id == 3 && key.uses == 0);
+	CHECK(log_read(&query, 1, arena, &page) == IRIS_VAULT_OK && page.count == 10);
+	arena_unref(&arena);
+}
+
+static void
+test_key_that_was_used_often_is_replaced(void **state)
+{
+	fixture_run(run_use, NULL);
+	fixture_close();
+	assert_true(raw_int("SELECT uses FROM vault_keys WHERE id = 2") >= 4096);
+	open_again();
+	fixture_run(run_use_up, NULL);
+	fixture_assert();
+}
+
 int
 main(void)
 {
@@ -333,12 +433,19 @@ main(void)
 		TEST(test_pass_that_was_cut_short_is_noticed),
 		TEST(test_another_master_key),
 		TEST(test_destroyed_keys),
+		TEST(test_destroyed_keys_are_in_no_file),
+		TEST(test_key_that_was_used_often_is_replaced),
 	};
 
+	struct iris_error error;
+
 	worker_main_init();
+	if (!pool_start(1, &error))
+		return 1;
 	metrics_register(vault_metrics, VAULT_METRIC_COUNT);
 	int failed = cmocka_run_group_tests_name("vault_keys", tests, NULL, NULL);
 	metrics_unregister(vault_metrics, VAULT_METRIC_COUNT);
+	pool_stop();
 	worker_main_free();
 	return failed;
 }

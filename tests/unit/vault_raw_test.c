@@ -17,7 +17,7 @@ static unsigned sealed_fields, written;
 static bool
 store_has(const char *text)
 {
-	return fixture_engine()->store_has(&fixture, text);
+	return fixture_engine()->store_has(&fixture, str_from(text), false);
 }
 
 static void

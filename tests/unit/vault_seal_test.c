@@ -229,6 +229,15 @@ test_master_key(void **state)
 	key_write(text, 0640);
 	assert_false(reopens(&error));
 	assert_non_null(strstr(error.message, "others than its owner"));
+	/* As systemd gives it: an access list for the service's user. */
+	assert_int_equal(setenv("CREDENTIALS_DIRECTORY", fixture.dir, 1), 0);
+	key_write(text, 0440);
+	assert_true(reopens(&error));
+	key_write(text, 0444);
+	assert_false(reopens(&error));
+	assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
+	key_write(text, 0440);
+	assert_false(reopens(&error));
 	key_write(zeros, 0400);
 	assert_false(reopens(&error));
 	assert_non_null(strstr(error.message, "not the master key"));

@@ -648,8 +648,9 @@ test_nothing_in_plain_text(void **state)
 
 	fixture_run(run_plant, NULL);
 	for (int round = 0; round < 2; round++) {
-		visible = visible || fixture_engine()->store_has(&fixture, "visible-name");
-		assert_false(fixture_engine()->store_has(&fixture, planted));
+		visible = visible || fixture_engine()->store_has(
+					     &fixture, IRIS_STR("visible-name"), false);
+		assert_false(fixture_engine()->store_has(&fixture, str_from(planted), false));
 		reopen(NULL); /* the second time: checkpointed */
 	}
 	assert_true(visible); /* the test can see what is not sealed */
