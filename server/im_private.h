@@ -273,8 +273,8 @@ void roster_put(struct iris_roster *roster, const struct roster_change *change);
 /* Does a client see a difference? */
 bool roster_is_visible_change(const struct roster_change *before,
 			      const struct roster_change *after);
-/* Fills the roster of a user who is loading (fiber, waits). false: the vault failed. */
-IRIS_MUST_CHECK bool roster_load(const struct iris_account *account, struct iris_roster *roster);
+/* What the modules keep of a user who is loading (fiber, waits). False: the vault failed. */
+IRIS_MUST_CHECK bool user_rows_load(struct iris_user *user);
 /* A removed account's rows (fiber, waits). */
 void roster_erase(const struct iris_account *account);
 /* Posts the change with its version; BUSY and REFUSED as vault_post(). */
@@ -300,5 +300,6 @@ enum iris_condition roster_parse_set(struct iris_arena *arena, const struct iris
 struct iris_str roster_version_text(struct iris_arena *arena, const struct iris_user *user);
 
 extern struct iris_query *const roster_queries[];
+extern const struct iris_user_rows roster_rows[];
 
 #endif

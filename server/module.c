@@ -27,6 +27,7 @@ struct loaded {
 
 static const struct module_table *const tables[] = {
 	&hook_table, &iq_table, &element_table, &command_set, &feature_table, &web_table,
+	&user_rows_table,
 };
 
 /* Tables that are made, but not yet published. */

@@ -109,7 +109,7 @@ struct module_table {
 	void (*free)(void *table);  /* accepts NULL */
 };
 extern const struct module_table hook_table, iq_table, element_table, command_set, feature_table,
-	web_table;
+	web_table, user_rows_table;
 
 /* Returns when every worker has finished the turn it was in: what was swapped out can be freed. */
 void module_grace(void);

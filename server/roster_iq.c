@@ -291,6 +291,7 @@ const struct iris_module iris_module_roster = {
 	.self = &roster_self,
 	.options = roster_options,
 	.queries = roster_queries,
+	.user_rows = roster_rows,
 	.iq = roster_iq,
 	.hooks = roster_hooks,
 	.not_unloadable = true,

@@ -153,24 +153,23 @@ load_row(struct iris_arena *arena, const struct iris_rows *rows, size_t row,
 		roster_put(roster, &change);
 }
 
-bool
-roster_load(const struct iris_account *account, struct iris_roster *roster)
+static bool
+roster_take(struct iris_user *user, const struct iris_rows *rows)
 {
 	struct iris_arena *arena = arena_new();
-	struct iris_rows rows;
-	bool ok;
 
-	ok = vault_read(&load, account->owner, VALUES(value_int(account->id)), arena, &rows) ==
-	     IRIS_VAULT_OK;
-	if (ok && rows.count > 0)
-		roster->version = row_value(&rows, 0, LOAD_VERSION)->number;
-	for (size_t i = 0; ok && i < rows.count; i++) {
-		if (row_value(&rows, i, LOAD_PEER)->type != IRIS_TYPE_NONE)
-			load_row(arena, &rows, i, roster);
+	user->roster = roster_new();
+	if (rows->count > 0)
+		user->roster->version = row_value(rows, 0, LOAD_VERSION)->number;
+	for (size_t i = 0; i < rows->count; i++) {
+		if (row_value(rows, i, LOAD_PEER)->type != IRIS_TYPE_NONE)
+			load_row(arena, rows, i, user->roster);
 	}
 	arena_unref(&arena);
-	return ok;
+	return true;
 }
+
+const struct iris_user_rows roster_rows[] = { { &load, roster_take }, { .query = NULL } };
 
 /* --- writing --- */
 

@@ -335,11 +335,8 @@ load_read(struct iris_user *user)
 	 */
 	if (user->account.id == 0)
 		user->account.owner = IRIS_OWNER_DEFAULT;
-	user->roster = roster_new();
-	if (!roster_load(&user->account, user->roster))
-		return false;
 	user->private_->hooked = true;
-	return hook_run_user_load(user) != IRIS_REFUSE;
+	return user_rows_load(user) && hook_run_user_load(user) != IRIS_REFUSE;
 }
 
 /* The user is held by the caller. */

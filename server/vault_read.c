@@ -191,21 +191,37 @@ reads_decode(const struct vault_read_call *call, iris_owner owner, struct iris_a
 }
 
 enum iris_vault_result
-vault_read(const struct iris_query *query, iris_owner owner, const struct iris_value *params,
-	   struct iris_arena *arena, struct iris_rows *rows_r)
+vault_ask(struct iris_question *questions, size_t count, iris_owner owner, struct iris_arena *arena)
 {
-	*rows_r = (struct iris_rows){ .count = 0 };
 	if (writes_are_refused())
 		return IRIS_VAULT_REFUSED;
 	if (owner != VAULT_OWNER_REGION && !keys_have_owner(owner))
 		return keys_refusal(owner);
-	struct vault_read_call call = { .statement = statement_of(query), .values = params };
-	enum iris_vault_result result = reads_run(&call, 1, query->name);
-	if (result == IRIS_VAULT_OK)
-		result = reads_decode(&call, owner, arena, rows_r);
-	if (result != IRIS_VAULT_OK)
-		rows_r->count = 0;
-	rows_free(&call.rows);
+	if (count == 0)
+		return IRIS_VAULT_OK;
+	struct vault_read_call *calls = arena_alloc(arena, count * sizeof(*calls));
+	for (size_t i = 0; i < count; i++)
+		calls[i] = (struct vault_read_call){
+			.statement = statement_of(questions[i].query),
+			.values = questions[i].params,
+		};
+	enum iris_vault_result result = reads_run(calls, (unsigned)count, questions[0].query->name);
+	for (size_t i = 0; i < count; i++) {
+		if (result == IRIS_VAULT_OK)
+			result = reads_decode(&calls[i], owner, arena, &questions[i].rows);
+		rows_free(&calls[i].rows);
+	}
+	return result;
+}
+
+enum iris_vault_result
+vault_read(const struct iris_query *query, iris_owner owner, const struct iris_value *params,
+	   struct iris_arena *arena, struct iris_rows *rows_r)
+{
+	struct iris_question question = { query, params, { 0 } };
+	enum iris_vault_result result = vault_ask(&question, 1, owner, arena);
+
+	*rows_r = result == IRIS_VAULT_OK ? question.rows : (struct iris_rows){ .count = 0 };
 	return result;
 }
 

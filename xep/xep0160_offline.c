@@ -700,26 +700,20 @@ offline_session_close(struct iris_session *session)
 
 /* --- the user comes and goes --- */
 
-static enum iris_verdict
-offline_user_load(struct iris_user *user)
+static bool
+offline_take(struct iris_user *user, const struct iris_rows *rows)
 {
 	struct offline *offline = iris_calloc(1, sizeof(*offline));
-	struct iris_arena *arena = arena_new();
-	struct iris_rows rows;
-	bool loaded =
-		vault_read(&offline_load, user->account.owner, VALUES(value_int(user->account.id)),
-			   arena, &rows) == IRIS_VAULT_OK;
 
 	offline->user = user;
 	offline->backlog = true;
 	TAILQ_INIT(&offline->tracked);
 	TAILQ_INIT(&offline->held);
-	if (loaded && rows.count > 0)
-		offline->cursor = offline->stored_cursor = row_value(&rows, 0, 0)->number;
+	if (rows->count > 0)
+		offline->cursor = offline->stored_cursor = row_value(rows, 0, 0)->number;
 	offline->newest = offline->cursor;
 	*user_slot(user, &offline_self) = offline;
-	arena_unref(&arena);
-	return loaded ? IRIS_PASS : IRIS_REFUSE;
+	return true;
 }
 
 static enum iris_verdict
@@ -765,7 +759,6 @@ static const struct iris_hook_handler offline_hooks[] = {
 	HOOK(session_available, IRIS_LATE, offline_session_available),
 	HOOK(session_presence, IRIS_NEUTRAL, offline_session_presence),
 	HOOK(session_close, IRIS_OBSERVE, offline_session_close),
-	HOOK(user_load, IRIS_NEUTRAL, offline_user_load),
 	HOOK(user_unload, IRIS_NEUTRAL, offline_user_unload),
 	HOOK(account_removed, IRIS_NEUTRAL, offline_account_removed),
 	HOOKS_END,
@@ -790,6 +783,7 @@ const struct iris_module iris_module_xep0160 = {
 	.needs = IRIS_NAMES("archive", "xep0203", "xep0359"),
 	.self = &offline_self,
 	.options = offline_options,
+	.user_rows = (const struct iris_user_rows[]){ { &offline_load, offline_take }, { NULL } },
 	.queries =
 		(struct iris_query *const[]){ &offline_load, &offline_store, &offline_erase, NULL },
 	.features = offline_features,

@@ -109,20 +109,12 @@ block_is_blocked(struct iris_user *user, const struct iris_jid *jid)
 				(size_t)(full.base + full.len - domain.base) });
 }
 
-static enum iris_verdict
-blocking_user_load(struct iris_user *user)
+static bool
+blocking_take(struct iris_user *user, const struct iris_rows *rows)
 {
-	struct iris_arena *arena = arena_new();
-	struct iris_rows rows;
-	bool loaded =
-		vault_read(&block_load, user->account.owner, VALUES(value_int(user->account.id)),
-			   arena, &rows) == IRIS_VAULT_OK;
-
-	for (size_t i = 0; loaded && i < rows.count; i++)
-		block_list_add(user, row_value(&rows, i, 1)->bytes);
-	arena_unref(&arena);
-	/* SECURITY: a user whose list could not be read must not be there without it. */
-	return loaded ? IRIS_PASS : IRIS_REFUSE;
+	for (size_t i = 0; i < rows->count; i++)
+		block_list_add(user, row_value(rows, i, 1)->bytes);
+	return true;
 }
 
 static enum iris_verdict
@@ -441,7 +433,6 @@ static const struct iris_hook_handler blocking_hooks[] = {
 	HOOK(stanza_in, IRIS_FILTER, blocking_stanza_in),
 	HOOK(stanza_out, IRIS_FILTER, blocking_stanza_out),
 	HOOK(presence_visible, IRIS_FILTER, blocking_presence_visible),
-	HOOK(user_load, IRIS_NEUTRAL, blocking_user_load),
 	HOOK(user_unload, IRIS_NEUTRAL, blocking_user_unload),
 	HOOK(account_removed, IRIS_NEUTRAL, blocking_account_removed),
 	HOOKS_END,
@@ -460,6 +451,7 @@ const struct iris_module iris_module_xep0191 = {
 	.xep = "XEP-0191 1.3",
 	.self = &blocking_self,
 	.options = blocking_options,
+	.user_rows = (const struct iris_user_rows[]){ { &block_load, blocking_take }, { NULL } },
 	.queries = (struct iris_query *const[]){ &block_load, &block_add, &block_remove,
 						 &block_erase, NULL },
 	.features = blocking_features,

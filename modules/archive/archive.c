@@ -279,14 +279,10 @@ archive_message_in(struct iris_incoming *incoming)
 static enum iris_verdict
 archive_user_load(struct iris_user *user)
 {
-	struct archive_user *archive = archive_of(user);
 	int64_t since = worker_wall_ms() - archive_resend_ms();
 
-	/* SECURITY: who wants nothing kept must not be there without us knowing it. */
-	if (!archive_prefs_load(user, &archive->prefs))
-		return IRIS_REFUSE;
 	if (archive_started_ms > since) /* what was seen before the start is in the log only */
-		resend_recall(user, &archive->window, since);
+		resend_recall(user, &archive_of(user)->window, since);
 	return IRIS_PASS;
 }
 
@@ -360,6 +356,9 @@ const struct iris_module iris_module_archive = {
 	.summary = "What accounts keep of their conversations",
 	.self = &archive_self,
 	.options = archive_options,
+	.user_rows = (const struct iris_user_rows[]){ { &archive_prefs_load_query,
+							archive_prefs_take },
+						      { NULL } },
 	.queries = (struct iris_query *const[]){ &archive_prefs_load_query,
 						 &archive_prefs_store_query,
 						 &archive_prefs_erase_query, NULL },

@@ -15,7 +15,7 @@ struct archive_prefs {
 extern struct iris_query archive_prefs_load_query, archive_prefs_store_query,
 	archive_prefs_erase_query;
 
-bool archive_prefs_load(struct iris_user *user, struct archive_prefs *prefs); /* fiber; waits */
+bool archive_prefs_take(struct iris_user *user, const struct iris_rows *rows);
 void archive_prefs_free(struct archive_prefs *prefs);
 /* Is what is exchanged with this address kept? XEP-0441 §2.3. */
 bool archive_prefs_allow(const struct iris_user *user, const struct archive_prefs *prefs,

@@ -130,18 +130,11 @@ prefs_write(struct iris_arena *arena, const struct archive_prefs *prefs)
 }
 
 bool
-archive_prefs_load(struct iris_user *user, struct archive_prefs *prefs)
+archive_prefs_take(struct iris_user *user, const struct iris_rows *rows)
 {
-	struct iris_arena *arena = arena_new();
-	struct iris_rows rows;
-	const struct iris_value id = value_int(user->account.id);
-	bool loaded = vault_read(&archive_prefs_load_query, user->account.owner, VALUES(id), arena,
-				 &rows) == IRIS_VAULT_OK;
-
-	if (loaded && rows.count > 0)
-		prefs_parse(prefs, row_value(&rows, 0, 1)->bytes);
-	arena_unref(&arena);
-	return loaded;
+	if (rows->count > 0)
+		prefs_parse(&archive_of(user)->prefs, row_value(rows, 0, 1)->bytes);
+	return true;
 }
 
 /* --- what plug-ins call --- */

@@ -121,7 +121,8 @@ enum iris_discovered { IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT };
 	/* XEP-0386: the same for what is enabled while binding; session is bound */ \
 	X(bind_features, struct iris_inline) \
 	X(bind_request, struct iris_inline) \
-	/* A user is loaded (fiber, may wait), is about to be unloaded (no wait) · home */ \
+	/* A user is loaded, its user_rows were taken (fiber, may wait), is about to be \
+	   unloaded (no wait) · home */ \
 	X(user_load, struct iris_user) \
 	X(user_unload, struct iris_user) \
 	/* Rows of this account must go: post deletions · home, fiber · may wait */ \

@@ -62,6 +62,16 @@ struct iris_stream_handler {
 	void (*handle)(struct iris_stream *stream, struct iris_element *element);
 };
 
+/*
+ * What a module keeps of an account and needs in memory with its user: read with what all others
+ * keep in one trip, before the hook user_load. For modules that cannot be unloaded.
+ */
+struct iris_user_rows {
+	struct iris_query *query; /* one parameter: the account's id; also among `queries` */
+	/* Home worker, no wait. rows: gone afterwards. False: the user cannot be loaded. */
+	bool (*take)(struct iris_user *user, const struct iris_rows *rows);
+};
+
 struct iris_feature {
 	enum iris_discovered of; /* IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT */
 	const char *var;
@@ -95,6 +105,7 @@ struct iris_module {
 	struct iris_module_self *self;
 	const struct iris_option *options;       /* ends with a NULL name; NULL: none. So below. */
 	struct iris_query *const *queries;       /* NULL-terminated */
+	const struct iris_user_rows *user_rows;  /* ends with a NULL query */
 	const struct iris_feature *features;     /* ends with a NULL var */
 	const struct iris_iq *iq;                /* ends with a NULL name */
 	const struct iris_stream_handler *elements; /* ends with a NULL name */

@@ -96,6 +96,14 @@ IRIS_MUST_CHECK enum iris_vault_result vault_read(const struct iris_query *query
 						  const struct iris_value *params,
 						  struct iris_arena *arena,
 						  struct iris_rows *rows_r);
+/* Several reads, each as vault_read() does it, in one trip; all of them or none. */
+struct iris_question {
+	const struct iris_query *query;
+	const struct iris_value *params;
+	struct iris_rows rows; /* the answer */
+};
+IRIS_MUST_CHECK enum iris_vault_result vault_ask(struct iris_question *questions, size_t count,
+						 iris_owner owner, struct iris_arena *arena);
 /* Writes and waits for the commit (fiber only). changed_r: rows changed, or NULL. */
 IRIS_MUST_CHECK enum iris_vault_result vault_write(const struct iris_query *query, iris_owner owner,
 						   const struct iris_value *params,
