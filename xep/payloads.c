@@ -3,8 +3,12 @@
  * Which payloads of messages are content: see payloads.h.  One table decides what archives keep
  * (XEP-0313 §7.1) and what waits for who is away (XEP-0160 §3).  Any thread.
  */
+#include <ctype.h>
+
 #include "xep/payloads.h"
 #include "xep/xep0203_delay.h"
+
+#define NS_REFERENCE "urn:xmpp:reference:0" /* XEP-0372 */
 
 struct payload_rule {
 	const char *ns;
@@ -68,18 +72,45 @@ static const struct payload_rule payload_rules[] = {
 	{ "http://jabber.org/protocol/ibb", NULL, false },
 };
 
-bool
-payload_is_content(const struct iris_element *payload)
+/* What a person is told of at once, wherever the devices are (XEP-0357). */
+static const struct payload_rule payload_news[] = {
+	{ NS_CLIENT, "body", true },
+	/* without a payload it only carries a key */
+	{ "eu.siacs.conversations.axolotl", "encrypted", true, "payload" },
+	{ "urn:xmpp:omemo:2", "encrypted", true, "payload" },
+	{ "urn:xmpp:openpgp:0", NULL, true },
+	{ "jabber:x:encrypted", NULL, true },
+	{ "urn:xmpp:jingle-message:0", "propose", true },
+	{ "jabber:x:conference", NULL, true },
+	{ "http://jabber.org/protocol/muc#user", "x", true, "invite" },
+	/* A change to what was told already, whatever its body says for older clients */
+	{ NS_CORRECT, NULL, false },
+	{ NS_RETRACT, NULL, false },
+	{ "urn:xmpp:reactions:0", NULL, false },
+};
+
+static const struct payload_rule *
+payload_find_rule(const struct iris_element *payload, const struct payload_rule *rules,
+		  size_t count)
 {
-	for (size_t i = 0; i < IRIS_COUNT(payload_rules); i++) {
-		const struct payload_rule *rule = &payload_rules[i];
+	for (size_t i = 0; i < count; i++) {
+		const struct payload_rule *rule = &rules[i];
 
 		if (str_is(payload->ns, rule->ns) &&
 		    (!rule->name || str_is(payload->name, rule->name)) &&
 		    (!rule->with || element_child(payload, rule->with, rule->ns)))
-			return rule->content;
+			return rule;
 	}
-	return true;
+	return NULL;
+}
+
+bool
+payload_is_content(const struct iris_element *payload)
+{
+	const struct payload_rule *rule =
+		payload_find_rule(payload, payload_rules, IRIS_COUNT(payload_rules));
+
+	return !rule || rule->content;
 }
 
 bool
@@ -90,4 +121,62 @@ message_has_content(const struct iris_element *message)
 			return true;
 	}
 	return message_has_hint(message, "store"); /* XEP-0334 §4.4 */
+}
+
+bool
+message_is_news(const struct iris_element *message)
+{
+	bool news = false;
+
+	ELEMENT_FOREACH(child, message) {
+		const struct payload_rule *rule =
+			payload_find_rule(child, payload_news, IRIS_COUNT(payload_news));
+
+		if (rule && !rule->content)
+			return false;
+		news = news || rule;
+	}
+	return news;
+}
+
+static bool
+is_in_word(char c)
+{
+	return isalnum((unsigned char)c) || (unsigned char)c >= 0x80;
+}
+
+/* Bytes beyond ASCII are compared as they are. */
+static bool
+text_has_word(struct iris_str text, struct iris_str word)
+{
+	size_t i, at;
+
+	for (at = 0; word.len > 0 && at + word.len <= text.len; at++) {
+		if ((at > 0 && is_in_word(text.base[at - 1])) ||
+		    (at + word.len < text.len && is_in_word(text.base[at + word.len])))
+			continue;
+		for (i = 0; i < word.len; i++)
+			if (tolower((unsigned char)text.base[at + i]) !=
+			    tolower((unsigned char)word.base[i]))
+				break;
+		if (i == word.len)
+			return true;
+	}
+	return false;
+}
+
+bool
+message_mentions(const struct iris_element *message, const struct iris_jid *jid)
+{
+	struct iris_str bare = jid_bare(jid), uri;
+
+	for (struct iris_element *reference = element_child(message, "reference", NS_REFERENCE);
+	     reference; reference = element_next(reference, "reference", NS_REFERENCE)) {
+		uri = element_get(reference, "uri");
+		if (str_is(element_get(reference, "type"), "mention") && uri.len == bare.len + 5 &&
+		    memcmp(uri.base, "xmpp:", 5) == 0 &&
+		    memcmp(uri.base + 5, bare.base, bare.len) == 0)
+			return true;
+	}
+	return text_has_word(element_child_text(message, "body", NULL), jid_node(jid));
 }

@@ -12,7 +12,10 @@
 
 #define NS_CHAT_STATES "http://jabber.org/protocol/chatstates"    /* XEP-0085 */
 #define NS_RTT "urn:xmpp:rtt:0"                                   /* XEP-0301 */
-#define NS_PUBSUB_EVENT "http://jabber.org/protocol/pubsub#event" /* XEP-0060 */
+#define NS_PUBSUB "http://jabber.org/protocol/pubsub"             /* XEP-0060 */
+#define NS_PUBSUB_EVENT "http://jabber.org/protocol/pubsub#event"
+#define NS_PUBLISH_OPTIONS "http://jabber.org/protocol/pubsub#publish-options"
+#define NS_JINGLE "urn:xmpp:jingle:1"                             /* XEP-0166 */
 
 static inline bool
 payload_is_chat_state(const struct iris_element *payload) /* XEP-0085 */
@@ -86,6 +89,13 @@ message_is_tombstone(const struct iris_element *message) /* XEP-0424 §5 */
 bool payload_is_content(const struct iris_element *payload);
 /* Has the message anything to keep (XEP-0313 §7.1), whoever keeps it? Hints against it aside. */
 bool message_has_content(const struct iris_element *message);
+
+/*
+ * Is a person to be told of it now: something to read (perhaps encrypted), a call, an invitation?
+ */
+bool message_is_news(const struct iris_element *message);
+/* XEP-0372, or the name in the text: is this (bare) address spoken of? */
+bool message_mentions(const struct iris_element *message, const struct iris_jid *jid);
 
 /* What a room adds to what it sends to its occupants; NULL: not from, or about, a room. */
 static inline struct iris_element *

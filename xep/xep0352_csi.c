@@ -45,6 +45,7 @@ struct csi {
 	bool inactive; /* said so by the client */
 	bool away;     /* without a stream */
 	bool flushing;
+	int64_t active_since; /* 0: it was never inactive before */
 	size_t count, size;
 	TAILQ_HEAD(, csi_held) held;
 	struct iris_hash keys;
@@ -90,6 +91,14 @@ csi_is_inactive(struct iris_session *session)
 	struct csi *csi = csi_of(session);
 
 	return csi && csi->inactive;
+}
+
+int64_t
+csi_active_since(struct iris_session *session)
+{
+	struct csi *csi = csi_of(session);
+
+	return csi ? csi->active_since : 0;
 }
 
 /* --- what may wait --- */
@@ -380,6 +389,7 @@ csi_activate(struct iris_session *session)
 	if (!csi)
 		return;
 	csi->inactive = csi->away = false;
+	csi->active_since = worker_wall_ms();
 	csi_flush(session);
 }
 

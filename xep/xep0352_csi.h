@@ -7,5 +7,7 @@
 
 /* Said by the client, of this stream. A session without a stream is not asked here. */
 bool csi_is_inactive(struct iris_session *session);
+/* When it last said that somebody looks again (Unix time); 0: never. */
+int64_t csi_active_since(struct iris_session *session);
 
 #endif

@@ -132,6 +132,63 @@ test_origin_id(void **state)
 	stanza_unref(&stanza);
 }
 
+static void
+test_news(void **state)
+{
+	static const struct {
+		const char *children;
+		bool news;
+	} cases[] = {
+		{ "<body>words</body>", true },
+		{ "<subject>words</subject>", false },
+		{ "<encrypted xmlns='urn:xmpp:omemo:2'><header/><payload/></encrypted>", true },
+		{ "<encrypted xmlns='urn:xmpp:omemo:2'><header/></encrypted>", false },
+		{ "<propose xmlns='urn:xmpp:jingle-message:0' id='1'/>", true },
+		{ "<proceed xmlns='urn:xmpp:jingle-message:0' id='1'/>", false },
+		{ "<x xmlns='jabber:x:conference' jid='hall@example.org'/>", true },
+		{ "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>", false },
+		{ "<body>+1</body><reactions xmlns='urn:xmpp:reactions:0' id='1'/>", false },
+		{ "<body>word</body><replace xmlns='urn:xmpp:message-correct:0' id='1'/>", false },
+	};
+
+	for (size_t i = 0; i < IRIS_COUNT(cases); i++) {
+		struct iris_stanza *stanza = message_of("type='chat'", cases[i].children);
+
+		if (message_is_news(stanza->root) != cases[i].news)
+			fail_msg("%s", cases[i].children);
+		stanza_unref(&stanza);
+	}
+}
+
+static void
+test_mentions(void **state)
+{
+	static const struct {
+		const char *children;
+		bool mentions;
+	} cases[] = {
+		{ "<body>Romeo, wherefore</body>", true },
+		{ "<body>wherefore art thou, ROMEO</body>", true },
+		{ "<body>Romeos are many, Alfaromeo</body>", false },
+		{ "<body>r\xc3\xb6meo</body>", false },
+		{ "<body>you</body><reference xmlns='urn:xmpp:reference:0' type='mention' "
+		  "uri='xmpp:romeo@example.org'/>", true },
+		{ "<body>you</body><reference xmlns='urn:xmpp:reference:0' type='data' "
+		  "uri='xmpp:romeo@example.org'/>", false },
+		{ "<body>you</body><reference xmlns='urn:xmpp:reference:0' type='mention' "
+		  "uri='xmpp:romeo@example.orgy'/>", false },
+	};
+	struct iris_jid romeo = jid_from_prepared(IRIS_STR("romeo@example.org/orchard"));
+
+	for (size_t i = 0; i < IRIS_COUNT(cases); i++) {
+		struct iris_stanza *stanza = message_of("type='groupchat'", cases[i].children);
+
+		if (message_mentions(stanza->root, &romeo) != cases[i].mentions)
+			fail_msg("%s", cases[i].children);
+		stanza_unref(&stanza);
+	}
+}
+
 int
 main(void)
 {
@@ -139,6 +196,8 @@ main(void)
 		cmocka_unit_test(test_every_row),
 		cmocka_unit_test(test_types_and_hints),
 		cmocka_unit_test(test_origin_id),
+		cmocka_unit_test(test_news),
+		cmocka_unit_test(test_mentions),
 	};
 
 	return cmocka_run_group_tests_name("payloads", tests, NULL, NULL);
