@@ -109,6 +109,47 @@ struct vault_read {
 	void (*done)(struct vault_read *read); /* any thread */
 };
 
+/* --- moving a region to another engine (vault_copy.c); main thread, open, not started --- */
+
+/* A table, as the catalogue has it. */
+struct vault_table {
+	struct iris_str name;
+	unsigned column_count, key_count;
+	struct iris_field columns[VAULT_FIELDS_MAX]; /* INT, TEXT or BLOB */
+	unsigned keys[VAULT_FIELDS_MAX]; /* the columns of the primary key, in its order */
+};
+
+struct vault_transfer {
+	/*
+	 * A query for the columns of all tables, in order of table and column: table, column, type
+	 * (enum iris_type; 0: one that the vault does not use), place in the primary key (from 1;
+	 * 0: none).
+	 */
+	const char *catalogue;
+	const char *byte_order;        /* behind a text column: sorts it by its bytes */
+	const char *freeze;            /* a script: from now on this connection only reads */
+	const char *const *own_tables; /* bookkeeping of the engine alone; ends with NULL */
+	/*
+	 * One query whose rows are fetched in pieces: scan_next() adds rows until they are so many
+	 * bytes, or until there is no more. Nothing else is asked of the engine before scan_end().
+	 */
+	bool (*scan)(const char *sql, const struct iris_value *params, unsigned param_count,
+		     struct iris_error *error);
+	bool (*scan_next)(struct vault_rows *rows, size_t bytes, struct iris_error *error);
+	void (*scan_end)(void);
+	/* Adds rows, all columns of each, to a table: all of them or none, and durably. */
+	bool (*load)(const struct vault_table *table, const struct vault_rows *rows,
+		     struct iris_error *error);
+	bool (*settle)(const struct vault_table *table, struct iris_error *error); /* is loaded */
+};
+
+/* Walks rows: the next value, in the order of the columns; bytes are borrowed from the rows. */
+struct rows_reader {
+	const char *at, *end;
+};
+void rows_read_begin(struct rows_reader *reader, const struct vault_rows *rows);
+struct iris_value rows_read(struct rows_reader *reader);
+
 /* --- the engine --- */
 
 /*
@@ -123,6 +164,7 @@ struct vault_dialect {
 struct iris_vault_engine {
 	const char *name;
 	const struct vault_dialect *dialect;
+	const struct vault_transfer *transfer;
 
 	/*
 	 * Main thread, blocking, before start(): connects (create: and makes the store when there

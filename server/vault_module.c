@@ -92,6 +92,22 @@ vault_init(const char *company, struct iris_error *error)
 	return ok;
 }
 
+bool
+vault_copy(const char *to, const struct vault_copy_watch *watch, struct iris_error *error)
+{
+	const struct iris_vault_engine *target = module_engine(str_from(to));
+	struct named_options named;
+	bool ok = options_load(&named, error) && refuse_edge(&named, error);
+
+	if (ok && !target) {
+		ok = error_set(error, "There is no engine '%s' to copy to", to);
+		error_hint(error, "It is a module that is loaded, such as sqlite or postgresql");
+	}
+	ok = ok && vault_copy_with(named.options.engine, target, watch, error);
+	options_free(&named);
+	return ok;
+}
+
 static const char *const vault_roles[] = { "region", "edge", NULL };
 
 static const struct iris_option vault_options_table[] = {

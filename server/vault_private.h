@@ -78,7 +78,9 @@ struct vault_migration {
 };
 extern const struct vault_migration vault_migrations[]; /* ends with number 0; ascending */
 
+/* May it be served? Fails for a store that is empty, of another version, or an unfinished copy. */
 bool schema_check(const struct iris_vault_engine *engine, struct iris_error *error);
+bool schema_check_version(const struct iris_vault_engine *engine, struct iris_error *error);
 bool schema_upgrade(const struct iris_vault_engine *engine, unsigned *applied_r,
 		    struct iris_error *error);
 bool schema_is_absent(const struct iris_vault_engine *engine, bool *absent_r,
@@ -90,12 +92,39 @@ bool schema_is_absent(const struct iris_vault_engine *engine, bool *absent_r,
 bool schema_read_int(const struct iris_vault_engine *engine, const char *sql, int64_t *value_r,
 		     struct iris_error *error);
 
-/* Walks the rows of an engine: the next value, in the order of the columns. */
-struct rows_reader {
-	const char *at, *end;
+/* --- moving to another engine (vault_copy.c); main thread, the server is down --- */
+
+enum vault_copy_step {
+	VAULT_COPY_BEGINS,
+	VAULT_COPY_GOES_ON, /* an unfinished copy was found */
+	VAULT_COPY_ROWS,
+	VAULT_COPY_COMPARES,
+	VAULT_COPY_ENDS,
 };
-void rows_read_begin(struct rows_reader *reader, const struct vault_rows *rows);
-struct iris_value rows_read(struct rows_reader *reader); /* bytes are borrowed from the rows */
+
+struct vault_copy_progress {
+	enum vault_copy_step step;
+	/* Of ROWS and COMPARES: */
+	struct iris_str table;
+	int64_t rows, bytes; /* of this table, until now and in this run */
+	bool done;           /* with this table */
+};
+
+struct vault_copy_watch {
+	void (*fn)(const struct vault_copy_progress *progress, void *arg);
+	void *arg;
+};
+
+/*
+ * Copies a region, row by row as it is kept (sealed stays sealed), and compares. Ended by whatever
+ * it was, it goes on when it is called again.
+ */
+bool vault_copy_with(const struct iris_vault_engine *from, const struct iris_vault_engine *to,
+		     const struct vault_copy_watch *watch, struct iris_error *error);
+/* From the engine of the loaded configuration to the one with this name (vault_module.c). */
+bool vault_copy(const char *to, const struct vault_copy_watch *watch, struct iris_error *error);
+/* Fails for a store that is a copy and not complete. The table must be there. */
+bool copy_check_finished(const struct iris_vault_engine *engine, struct iris_error *error);
 
 /* See the engine's scrub(); blocks. */
 bool vault_scrub(const char *table, struct iris_error *error);

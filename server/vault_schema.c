@@ -184,7 +184,7 @@ schema_is_absent(const struct iris_vault_engine *engine, bool *absent_r, struct 
 }
 
 bool
-schema_check(const struct iris_vault_engine *engine, struct iris_error *error)
+schema_check_version(const struct iris_vault_engine *engine, struct iris_error *error)
 {
 	size_t count = migration_count(), missing = 0;
 	bool *applied = iris_calloc(count + 1, sizeof(*applied)), absent = false;
@@ -203,6 +203,12 @@ schema_check(const struct iris_vault_engine *engine, struct iris_error *error)
 		error_hint(error, "irisctl db upgrade");
 	}
 	return ok;
+}
+
+bool
+schema_check(const struct iris_vault_engine *engine, struct iris_error *error)
+{
+	return schema_check_version(engine, error) && copy_check_finished(engine, error);
 }
 
 static bool
@@ -238,6 +244,9 @@ schema_upgrade(const struct iris_vault_engine *engine, unsigned *applied_r,
 		  schema_load_applied(engine, applied, count, error);
 
 	*applied_r = 0;
+	for (size_t i = 0; ok && i < count; i++)
+		if (applied[i] && strcmp(vault_migrations[i].name, "copy") == 0)
+			ok = copy_check_finished(engine, error);
 	for (size_t i = 0; ok && i < count; i++) {
 		if (applied[i])
 			continue;

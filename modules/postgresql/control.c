@@ -12,8 +12,10 @@
 #include "iris/log.h"
 #include "modules/postgresql/postgresql_private.h"
 
-/* The backends of a server that was killed finish what they have; those with nothing to do are gone
- * as soon as they see that nobody is there. */
+/*
+ * The backends of a server that was killed finish what they have; those with nothing to do are gone
+ * as soon as they see that nobody is there.
+ */
 #define LOCK_PATIENCE_MS 5000
 #define LOCK_PATIENCE_IDLE_MS 500
 #define LOCK_PAUSE_MS 20
@@ -22,6 +24,12 @@
 static PGconn *control;
 static bool control_shared;
 
+PGconn *
+pg_control(void)
+{
+	return control;
+}
+
 static bool
 control_problem(PGconn *pg, const char *what, struct iris_error *error)
 {
@@ -29,6 +37,12 @@ control_problem(PGconn *pg, const char *what, struct iris_error *error)
 
 	error_set(error, "The database: %s", what);
 	return error_detail(error, "%.*s", (int)strcspn(message, "\n"), message);
+}
+
+bool
+pg_control_problem(const char *what, struct iris_error *error)
+{
+	return control_problem(control, what, error);
 }
 
 /* --- connecting --- */
@@ -191,9 +205,9 @@ pg_control_scrub(const char *table, struct iris_error *error)
 /* --- opening --- */
 
 /* Who has the lock, and is still at work. */
-#define LOCK_HOLDERS                                                                               \
-	"FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' "        \
-	"AND l.granted AND a.datname = current_database() "                                        \
+#define LOCK_HOLDERS                                                                         \
+	"FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' " \
+	"AND l.granted AND a.datname = current_database() "                                  \
 	"AND l.classid::bigint << 32 | l.objid::bigint = " PG_LOCK_KEY
 
 static bool
@@ -201,8 +215,8 @@ lock_refused(struct iris_error *error)
 {
 	static const char sql[] =
 		"SELECT coalesce(host(a.client_addr), 'this machine') || ' as ' || "
-		"a.application_name || ' since ' || to_char(a.backend_start, 'YYYY-MM-DD HH24:MI') "
-		LOCK_HOLDERS " ORDER BY a.backend_start LIMIT 1";
+		"a.application_name || ' since ' || to_char(a.backend_start, 'YYYY-MM-DD "
+		"HH24:MI') " LOCK_HOLDERS " ORDER BY a.backend_start LIMIT 1";
 	PGresult *result = PQexec(control, sql);
 	bool known = result_is_good(result) && PQntuples(result) == 1;
 

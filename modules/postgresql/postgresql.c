@@ -125,6 +125,7 @@ engine_submit(struct vault_group *group)
 const struct iris_vault_engine postgresql_engine = {
 	.name = "postgresql",
 	.dialect = &pg_dialect,
+	.transfer = &pg_transfer,
 	.open = engine_open,
 	.close = engine_close,
 	.script = pg_control_script,

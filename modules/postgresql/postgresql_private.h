@@ -94,6 +94,14 @@ bool pg_control_query(const char *sql, const struct iris_value *params, unsigned
 bool pg_control_scrub(const char *table, struct iris_error *error);
 bool pg_control_prepare(struct vault_statement *statement, struct iris_error *error);
 
+PGconn *pg_control(void);
+/* What the server said, as an operator's error. */
+bool pg_control_problem(const char *what, struct iris_error *error);
+
+/* --- transfer.c: a region that moves to or from another engine; main thread --- */
+
+extern const struct vault_transfer pg_transfer;
+
 /* --- connection.c: an asynchronous connection in pipeline mode; belongs to the thread of its loop
  * --- */
 

@@ -149,8 +149,8 @@ sqlite_connection_bind(struct sqlite_connection *connection,
 	return *stmt;
 }
 
-static void
-collect_row(sqlite3_stmt *stmt, struct vault_rows *rows)
+void
+statement_collect_row(sqlite3_stmt *stmt, struct vault_rows *rows)
 {
 	int columns = sqlite3_column_count(stmt);
 
@@ -175,7 +175,7 @@ statement_collect(sqlite3_stmt *stmt, struct vault_rows *rows)
 	while ((code = sqlite3_step(stmt)) == SQLITE_ROW) {
 		if (!rows)
 			continue;
-		collect_row(stmt, rows);
+		statement_collect_row(stmt, rows);
 		if (rows_are_full(rows)) {
 			code = SQLITE_TOOBIG;
 			break;

@@ -24,11 +24,11 @@ enum {
 };
 
 struct sqlite_options sqlite_settings;
+struct sqlite_connection sqlite_control;
 
 static struct iris_module_self self;
 static struct sqlite_options configured; /* by sqlite_configure(); no path: by the file */
 static char *settings_path;              /* what sqlite_settings.path points to */
-static struct sqlite_connection control; /* for the blocking calls, and to check statements */
 static int lock_fd = -1;
 
 const struct vault_dialect sqlite_dialect = {
@@ -112,7 +112,7 @@ file_lock(struct iris_error *error)
 static void
 engine_close(void)
 {
-	sqlite_connection_close(&control);
+	sqlite_connection_close(&sqlite_control);
 	if (lock_fd >= 0)
 		(void)close(lock_fd);
 	lock_fd = -1;
@@ -127,7 +127,7 @@ engine_open(bool create, struct iris_error *error)
 {
 	settings_load();
 	if (file_find(create, error) && file_lock(error) &&
-	    sqlite_connection_open(&control, sqlite_settings.reader_cache, true, error))
+	    sqlite_connection_open(&sqlite_control, sqlite_settings.reader_cache, true, error))
 		return true;
 	engine_close();
 	return false;
@@ -138,13 +138,13 @@ engine_open(bool create, struct iris_error *error)
 static bool
 engine_script(const char *sql, struct iris_error *error)
 {
-	if (sqlite3_exec(control.db, sql, NULL, NULL, NULL) == SQLITE_OK)
+	if (sqlite3_exec(sqlite_control.db, sql, NULL, NULL, NULL) == SQLITE_OK)
 		return true;
-	return sqlite_connection_error(&control, "a statement failed", error);
+	return sqlite_connection_error(&sqlite_control, "a statement failed", error);
 }
 
-static int
-bind_all(sqlite3_stmt *stmt, const struct iris_value *params, unsigned count)
+int
+statement_bind_all(sqlite3_stmt *stmt, const struct iris_value *params, unsigned count)
 {
 	int code = SQLITE_OK;
 
@@ -158,12 +158,12 @@ engine_query(const char *sql, const struct iris_value *params, unsigned count,
 	     struct vault_rows *rows, struct iris_error *error)
 {
 	sqlite3_stmt *stmt = NULL;
-	bool ok = sqlite3_prepare_v3(control.db, sql, -1, 0, &stmt, NULL) == SQLITE_OK &&
-		  bind_all(stmt, params, count) == SQLITE_OK &&
+	bool ok = sqlite3_prepare_v3(sqlite_control.db, sql, -1, 0, &stmt, NULL) == SQLITE_OK &&
+		  statement_bind_all(stmt, params, count) == SQLITE_OK &&
 		  statement_collect(stmt, rows) == SQLITE_DONE;
 
 	if (!ok)
-		sqlite_connection_error(&control, sql, error);
+		sqlite_connection_error(&sqlite_control, sql, error);
 	sqlite3_finalize(stmt);
 	return ok;
 }
@@ -171,7 +171,7 @@ engine_query(const char *sql, const struct iris_value *params, unsigned count,
 static bool
 engine_prepare(struct vault_statement *statement, struct iris_error *error)
 {
-	return statement_slots_check(&control, statement, error);
+	return statement_slots_check(&sqlite_control, statement, error);
 }
 
 /* --- threads --- */
@@ -203,6 +203,7 @@ engine_scrub(const char *table, struct iris_error *error)
 const struct iris_vault_engine sqlite_engine = {
 	.name = "sqlite",
 	.dialect = &sqlite_dialect,
+	.transfer = &sqlite_transfer,
 	.open = engine_open,
 	.close = engine_close,
 	.script = engine_script,

@@ -47,11 +47,19 @@ sqlite3_stmt *sqlite_connection_bind(struct sqlite_connection *connection,
 int bind_value(sqlite3_stmt *stmt, int ordinal, const struct iris_value *value,
 	       enum iris_type type);
 int param_ordinal(sqlite3_stmt *stmt, unsigned number); /* of $number; 0: not there */
+void statement_collect_row(sqlite3_stmt *stmt, struct vault_rows *rows);
 /* Steps to the end; rows may be NULL. A result code, SQLITE_DONE when it went well. */
 int statement_collect(sqlite3_stmt *stmt, struct vault_rows *rows);
 bool statement_slots_check(struct sqlite_connection *control, struct vault_statement *statement,
 			   struct iris_error *error);
 void statement_slots_free(void);
+
+/* --- transfer.c: a region that moves to or from another engine; main thread --- */
+
+extern const struct vault_transfer sqlite_transfer;
+/* for the blocking calls, and to check statements */
+extern struct sqlite_connection sqlite_control;
+int statement_bind_all(sqlite3_stmt *stmt, const struct iris_value *params, unsigned count);
 
 /* --- writer.c --- */
 

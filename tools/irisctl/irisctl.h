@@ -26,6 +26,16 @@ struct options {
 enum exit_code local_init(const struct options *options);
 enum exit_code local_config_check(const struct options *options);
 enum exit_code local_db_upgrade(const struct options *options);
+/* Like the server does, and as the user that serves; ends the process when the configuration is
+ * wrong. */
+IRIS_MUST_CHECK bool local_prepare(const struct options *options, struct iris_error *error);
+enum exit_code local_tell_error(const struct iris_error *error);
+void local_finish(void);
+
+/* --- copy.c --- */
+
+/* words: NOUN VERB --to ENGINE */
+enum exit_code local_db_copy(const struct options *options, int count, char **words);
 
 /* How to reach the server, from its configuration. Owned strings. */
 struct target {

@@ -23,8 +23,8 @@
 #define CREDENTIAL_MAX 4096
 #define CERTIFICATE_MAX 262144
 
-static enum exit_code
-tell_error(const struct iris_error *error)
+enum exit_code
+local_tell_error(const struct iris_error *error)
 {
 	fprintf(stderr, "irisctl: %s%s%s%s%s\n", error->message, error->detail[0] ? ": " : "",
 		error->detail, error->hint[0] ? "\n  " : "", error->hint);
@@ -89,8 +89,8 @@ first_host(const char *name)
 }
 
 /* Like the server: what is made belongs to the user that serves. */
-static bool
-prepare(const struct options *options, struct iris_error *error)
+bool
+local_prepare(const struct options *options, struct iris_error *error)
 {
 	struct iris_config *config;
 
@@ -104,6 +104,13 @@ prepare(const struct options *options, struct iris_error *error)
 	return modules_publish(error) && process_drop_privileges(error);
 }
 
+void
+local_finish(void)
+{
+	modules_stop();
+	worker_main_free();
+}
+
 enum exit_code
 local_db_upgrade(const struct options *options)
 {
@@ -111,12 +118,11 @@ local_db_upgrade(const struct options *options)
 	enum exit_code code = EXIT_DONE;
 	unsigned applied = 0;
 
-	if (!prepare(options, &error) || !vault_upgrade(&applied, &error))
-		code = tell_error(&error);
+	if (!local_prepare(options, &error) || !vault_upgrade(&applied, &error))
+		code = local_tell_error(&error);
 	else
 		printf("%u migrations were applied; the database is up to date\n", applied);
-	modules_stop();
-	worker_main_free();
+	local_finish();
 	return code;
 }
 
@@ -185,19 +191,18 @@ local_init(const struct options *options)
 	struct init init = { .done = false };
 	enum exit_code code = EXIT_DONE;
 
-	if (!prepare(options, &init.error) || !vault_init("default", &init.error))
-		code = tell_error(&init.error);
+	if (!local_prepare(options, &init.error) || !vault_init("default", &init.error))
+		code = local_tell_error(&init.error);
 	else {
 		init.host = first_host("name");
 		if (!init_account(&init))
-			code = tell_error(&init.error);
+			code = local_tell_error(&init.error);
 		else
 			printf("The region is ready. The operator's credential is in %s.\n",
 			       server_credential_path().base);
 	}
 	OPENSSL_cleanse(init.password, sizeof(init.password));
-	modules_stop();
-	worker_main_free();
+	local_finish();
 	return code;
 }
 

@@ -27,6 +27,7 @@ print_usage(FILE *out)
 	      "credential\n"
 	      "  config check       check the configuration completely\n"
 	      "  db upgrade         bring the database up to date\n"
+	      "  db copy --to ENGINE  move the region to the other engine (sqlite, postgresql)\n"
 	      "\n"
 	      "Passwords are read from a prompt, or from standard input; never from arguments.\n"
 	      "Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 server not reached, 78 "
@@ -234,6 +235,8 @@ main(int argc, char **argv)
 		return local_config_check(&options);
 	if (strcmp(noun, "db") == 0 && strcmp(verb, "upgrade") == 0)
 		return local_db_upgrade(&options);
+	if (strcmp(noun, "db") == 0 && strcmp(verb, "copy") == 0)
+		return local_db_copy(&options, words.count, words.words);
 	if (words.count < 2 && strcmp(noun, "help") != 0) {
 		print_usage(stderr);
 		return EXIT_USAGE;
