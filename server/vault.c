@@ -2,8 +2,8 @@
 /*
  * The vault as a whole: making a region, bringing its schema up to date, opening, closing.  Main
  * thread. Each part has a file of its own: vault_write.c, vault_read.c, vault_log.c, vault_index.c,
- * vault_ids.c, vault_statement.c, vault_seal.c, vault_keys.c, vault_schema.c; options are in
- * vault_module.c.
+ * vault_parts.c, vault_ids.c, vault_statement.c, vault_seal.c, vault_keys.c, vault_schema.c;
+ * options are in vault_module.c.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -44,6 +44,10 @@ struct iris_metric vault_metrics[VAULT_METRIC_COUNT + 1] = {
 	[VAULT_METRIC_RESEALED] = { .name = "iris_vault_resealed_total",
 				    .kind = IRIS_COUNTER,
 				    .help = "Values sealed anew after their key was rotated" },
+	[VAULT_METRIC_CLOCK_AHEAD] = { .name = "iris_vault_clock_ahead_seconds",
+				       .kind = IRIS_GAUGE,
+				       .help = "By how much the log's time is ahead of the clock, "
+					       "which was set back" },
 };
 
 static bool
@@ -81,6 +85,7 @@ vault_open_with(const struct vault_options *options, struct iris_error *error)
 	atomic_store(&vault_running, true);
 	if (vault_index_start(error)) {
 		usage_start();
+		ids_start();
 		return true;
 	}
 	vault_close();
@@ -92,7 +97,8 @@ vault_close(void)
 {
 	if (!vault_engine)
 		return;
-	atomic_store(&vault_running, false);
+	if (atomic_exchange(&vault_running, false))
+		ids_stop(vault_engine);
 	vault_index_stop();
 	vault_engine->stop();
 	writes_stop();

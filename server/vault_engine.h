@@ -155,10 +155,12 @@ struct iris_value rows_read(struct rows_reader *reader);
 /*
  * Words of the engine's dialect that the migrations need and the standard lacks: written in braces
  * there.  {id}: the type of an integer primary key that rises; {bytes}; {int}: 64 bits; {table}
- * behind a table's closing parenthesis; {narrow} there, for a table that is only its primary key.
+ * behind a table's closing parenthesis; {narrow} there, for a table that is only its primary key;
+ * {monthly} behind either, for a table whose rows lie in parts by the month of their `id`, an id of
+ * the log.
  */
 struct vault_dialect {
-	const char *id, *bytes, *integer, *table, *narrow;
+	const char *id, *bytes, *integer, *table, *narrow, *monthly;
 };
 
 struct iris_vault_engine {
@@ -191,6 +193,15 @@ struct iris_vault_engine {
 	 * more, its write-ahead log included.
 	 */
 	bool (*scrub)(const char *table, struct iris_error *error);
+
+	/*
+	 * Both NULL, or: makes the parts that the tables which are {monthly} lack to take rows with
+	 * ids from first_id to last_id; drops those that have only ids below horizon_id. Blocking;
+	 * main thread before start(), then one thread at a time, until stop(). False: not all of it
+	 * was done, and the call may be repeated.
+	 */
+	bool (*make_parts)(int64_t first_id, int64_t last_id, struct iris_error *error);
+	bool (*drop_parts)(int64_t horizon_id, struct iris_error *error);
 
 	bool (*is_ready)(char *why, size_t size);  /* any thread */
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The log's index: what is not in it yet (the tail, in memory), and the thread that fills it,
- * sorted, in slices between the commits.  After a crash the tail is read again from the log.
+ * sorted, in slices between the commits.  After a crash the tail is read again from the log.  The
+ * same thread makes and drops the log's parts (vault_parts.c).
  *
  * The tail is cut into shards with a lock each, held for a few instructions: an entry's reader is
  * a number, and where its home will be after a restart the number does not tell.
@@ -25,7 +26,7 @@
 #define INDEX_SLICE 500
 /* Handed over together, so that the engine has the next ones when it has time. */
 #define INDEX_SLICES 32
-/* Of 40 bytes each: a store so slow that the index never catches up must not eat all memory. */
+/* Of 24 bytes each: a store so slow that the index never catches up must not eat all memory. */
 #define TAIL_MAX (1 << 22)
 #define REBUILD_PAGE 50000
 
@@ -232,8 +233,7 @@ index_with(struct vault_unit *unit, int64_t reader, const struct tail_entry *ent
 static bool
 tail_matches(const struct iris_log_query *query, const struct tail_entry *entry)
 {
-	return (query->peer == 0 || entry->peer == query->peer) && entry->ts >= query->from_ms &&
-	       (query->until_ms == 0 || entry->ts <= query->until_ms) &&
+	return (query->peer == 0 || entry->peer == query->peer) &&
 	       (entry->flags & query->flags_all) == query->flags_all;
 }
 
@@ -242,8 +242,7 @@ tail_collect(const struct tail_reader *reader, const struct iris_log_query *quer
 	     size_t want)
 {
 	size_t first = tail_lower_bound(reader, query->after_id), count = 0;
-	size_t end = query->before_id ? tail_lower_bound(reader, query->before_id - 1)
-				      : reader->count;
+	size_t end = tail_lower_bound(reader, query->before_id - 1);
 
 	for (size_t i = first; i < end && count < want; i++) {
 		const struct tail_entry *entry =
@@ -295,10 +294,14 @@ compare_by_peer(const void *a, const void *b)
 	return (left->id > right->id) - (left->id < right->id);
 }
 
-/* What lies in the tail up to the cutoff; malloc'ed. */
+/*
+ * What lies in the tail up to the cutoff; malloc'ed. What is so old that its part is dropped goes
+ * with it: there is no room for its rows.
+ */
 static struct index_row *
 tail_copy(int64_t cutoff, size_t *count_r)
 {
+	int64_t first = parts_first();
 	size_t cap = atomic_load(&tail_count) + 1024, count = 0;
 	struct index_row *rows = iris_malloc(cap * sizeof(*rows));
 
@@ -307,8 +310,8 @@ tail_copy(int64_t cutoff, size_t *count_r)
 		HASH_FOREACH(node, &tail[s].readers) {
 			const struct tail_reader *reader =
 				IRIS_CONTAINER(node, struct tail_reader, node);
-			for (size_t i = 0; i < reader->count && reader->entries[i].id <= cutoff;
-			     i++) {
+			for (size_t i = tail_lower_bound(reader, first - 1);
+			     i < reader->count && reader->entries[i].id <= cutoff; i++) {
 				if (count == cap) {
 					cap *= 2;
 					rows = iris_realloc(rows, cap * sizeof(*rows));
@@ -448,13 +451,10 @@ index_fill(void)
 		qsort(rows, count, sizeof(*rows), compare_by_peer);
 		ok = ok && index_write(groups, rows, count, true) &&
 		     index_write_upto(groups, cutoff);
-		/*
-		 * Failed or stopped: they stay in the tail, and are written once more, which does
-		 * no harm.
-		 */
-		if (ok)
-			tail_trim(cutoff);
 	}
+	/* Failed or stopped: they stay in the tail, and are written once more: no harm in it. */
+	if (ok)
+		tail_trim(cutoff);
 	for (unsigned i = 0; i < INDEX_SLICES; i++)
 		group_free(&groups[i]);
 	free(rows);
@@ -466,12 +466,12 @@ indexer_wait(void)
 {
 	struct timespec until;
 
-	(void)clock_gettime(CLOCK_REALTIME, &until);
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += INDEX_SECONDS;
 	pthread_mutex_lock(&indexer.lock);
 	while (!indexer.stopping && !indexer.asked &&
 	       (indexer.failed || atomic_load(&tail_count) < INDEX_ENTRIES))
-		if (pthread_cond_timedwait(&indexer.wake, &indexer.lock, &until) != 0)
+		if (pthread_cond_clockwait(&indexer.wake, &indexer.lock, CLOCK_MONOTONIC, &until))
 			break;
 	indexer.asked = false;
 	bool go_on = !indexer.stopping;
@@ -484,6 +484,7 @@ indexer_main(void *arg)
 {
 	(void)pthread_setname_np(pthread_self(), "vault-index");
 	while (indexer_wait()) {
+		parts_tick();
 		indexer.failed = !index_fill();
 		pthread_mutex_lock(&indexer.lock);
 		indexer.fills++;
@@ -491,6 +492,15 @@ indexer_main(void *arg)
 		pthread_mutex_unlock(&indexer.lock);
 	}
 	return NULL;
+}
+
+void
+vault_index_wake(void)
+{
+	pthread_mutex_lock(&indexer.lock);
+	indexer.asked = true;
+	pthread_cond_signal(&indexer.wake);
+	pthread_mutex_unlock(&indexer.lock);
 }
 
 void
@@ -517,7 +527,7 @@ rebuild_page(const struct iris_vault_engine *engine, int64_t *last_r, size_t *co
 	struct vault_rows rows = { .base = NULL };
 	struct rows_reader reader;
 	bool ok = engine->query(
-		"SELECT id, reader, peer, ts, flags FROM log WHERE id > $1 ORDER BY id LIMIT $2",
+		"SELECT id, reader, peer, flags FROM log WHERE id > $1 ORDER BY id LIMIT $2",
 		VALUES(value_int(*last_r), value_int(REBUILD_PAGE)), 2, &rows, error);
 
 	rows_read_begin(&reader, &rows);
@@ -526,7 +536,6 @@ rebuild_page(const struct iris_vault_engine *engine, int64_t *last_r, size_t *co
 		struct tail_entry entry = { .id = rows_read(&reader).number };
 		int64_t reader_id = rows_read(&reader).number;
 		entry.peer = rows_read(&reader).number;
-		entry.ts = rows_read(&reader).number;
 		entry.flags = (uint32_t)rows_read(&reader).number;
 		IRIS_ASSERT(tail_add(reader_id, &entry));
 		*last_r = entry.id;

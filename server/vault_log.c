@@ -11,17 +11,15 @@
 
 #define FETCH_IDS 16
 
-#define LOG_SELECT "SELECT l.id, l.owner, l.reader, l.peer, l.ts, l.flags, l.body FROM "
-#define LOG_RANGE                                                                             \
-	"AND x.id > $2 AND x.id < $3 AND l.ts >= $4 AND l.ts <= $5 "                          \
-	"AND (l.flags & $6) = $6 ORDER BY x.id"
+#define LOG_SELECT "SELECT l.id, l.owner, l.reader, l.peer, l.flags, l.body FROM "
+#define LOG_RANGE "AND x.id > $2 AND x.id < $3 AND (l.flags & $4) = $4 ORDER BY x.id"
 /* CROSS JOIN: first the index, then the log by its key, whatever an optimiser thinks. */
 #define LOG_JOIN " x CROSS JOIN log l WHERE l.id = x.id AND "
 
 static struct iris_query log_insert = {
 	.name = "log.insert", .table = "log", .key = VAULT_LOG_KEY, .write = true,
-	.sql = "INSERT INTO log (id, owner, reader, peer, ts, flags, body) "
-	       "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+	.sql = "INSERT INTO log (id, owner, reader, peer, flags, body) "
+	       "VALUES ($1, $2, $3, $4, $5, $6)",
 	.params = VAULT_LOG_COLUMNS,
 };
 static struct iris_query log_fetch = {
@@ -54,19 +52,17 @@ static struct iris_query log_fetch = {
 		.name = name_,                                                      \
 		.table = "log",                                                     \
 		.key = VAULT_LOG_KEY,                                               \
-		.sql = LOG_SELECT index LOG_JOIN where LOG_RANGE order " LIMIT $7", \
+		.sql = LOG_SELECT index LOG_JOIN where LOG_RANGE order " LIMIT $5", \
 		.params = { { "asked", IRIS_INT },                                  \
 			    { "after", IRIS_INT },                                  \
 			    { "before", IRIS_INT },                                 \
-			    { "from", IRIS_INT },                                   \
-			    { "until", IRIS_INT },                                  \
 			    { "all", IRIS_INT },                                    \
 			    { "limit", IRIS_INT },                                  \
 			    __VA_ARGS__ },                                          \
 		.columns = VAULT_LOG_COLUMNS,                                       \
 	}
 #define BY_READER "log_reader", "x.reader = $1 "
-#define BY_PEER "log_peer", "x.reader = $1 AND x.peer = $8 "
+#define BY_PEER "log_peer", "x.reader = $1 AND x.peer = $6 "
 #define LOG_QUERY_(...) LOG_QUERY(__VA_ARGS__)
 LOG_QUERY_(log_reader_up, "log.reader_up", BY_READER, "");
 LOG_QUERY_(log_reader_down, "log.reader_down", BY_READER, " DESC");
@@ -92,12 +88,11 @@ log_append(const struct iris_log_entry *entry, struct iris_ticket *ticket)
 	enum iris_vault_result result = writes_post_log(
 		writes_are_refused() ? NULL : statement_of(&log_insert), entry,
 		VALUES(value_int(entry->id), value_int(entry->owner), value_int(entry->reader),
-		       value_int(entry->peer), value_int(entry->time_ms), value_int(entry->flags),
-		       value_str(entry->body)),
+		       value_int(entry->peer), value_int(entry->flags), value_str(entry->body)),
 		ticket, &unit);
 	if (result != IRIS_VAULT_OK)
 		return result;
-	const struct tail_entry in_tail = { entry->id, entry->peer, entry->time_ms, entry->flags };
+	const struct tail_entry in_tail = { entry->id, entry->peer, entry->flags };
 	if (tail_add(entry->reader, &in_tail)) {
 		unit->log_reader = entry->reader;
 		unit->log_id = entry->id;
@@ -117,8 +112,7 @@ vault_peer_id(struct iris_str bare_jid)
 
 /* A query with its bounds made plain, and the calls that answer it. */
 struct log_reading {
-	const struct iris_log_query *query;
-	int64_t before, until;
+	struct iris_log_query query; /* times have become ids, before_id is never 0 */
 	size_t want; /* one more than the limit tells whether there is more */
 	int64_t *tail_ids;
 	size_t tail_count;
@@ -137,17 +131,15 @@ index_statement(const struct iris_log_query *query)
 static void
 reading_add_index_call(struct log_reading *reading, struct iris_arena *arena)
 {
-	const struct iris_log_query *query = reading->query;
-	struct iris_value *values = arena_alloc(arena, 8 * sizeof(*values));
+	const struct iris_log_query *query = &reading->query;
+	struct iris_value *values = arena_alloc(arena, 6 * sizeof(*values));
 
 	values[0] = value_int(query->reader);
 	values[1] = value_int(query->after_id);
-	values[2] = value_int(reading->before);
-	values[3] = value_int(query->from_ms);
-	values[4] = value_int(reading->until);
-	values[5] = value_int(query->flags_all);
-	values[6] = value_int((int64_t)reading->want);
-	values[7] = value_int(query->peer);
+	values[2] = value_int(query->before_id);
+	values[3] = value_int(query->flags_all);
+	values[4] = value_int((int64_t)reading->want);
+	values[5] = value_int(query->peer);
 	reading->calls[reading->call_count++] =
 		(struct vault_read_call){ .statement = index_statement(query), .values = values };
 }
@@ -180,9 +172,8 @@ entry_from_row(struct iris_log_entry *entry, const struct iris_value *row)
 	entry->owner = (iris_owner)row[1].number;
 	entry->reader = row[2].number;
 	entry->peer = row[3].number;
-	entry->time_ms = row[4].number;
-	entry->flags = (unsigned)row[5].number;
-	entry->body = row[6].bytes;
+	entry->flags = (unsigned)row[4].number;
+	entry->body = row[5].bytes;
 }
 
 static enum iris_vault_result
@@ -223,22 +214,37 @@ page_finish(struct iris_log_page *page, const struct iris_log_query *query)
 		page->entries += kept - query->limit;
 }
 
+/* Times are ranges of ids: nothing is walked that is outside of them. */
+static struct iris_log_query
+query_with_bounds(const struct iris_log_query *query)
+{
+	struct iris_log_query bounds = *query;
+	int64_t from = log_id_first(query->from_ms);
+	int64_t oldest = query->with_expired ? 0 : log_horizon();
+	bool ends = query->until_ms != 0 && query->until_ms < LOG_TIME_MAX;
+	int64_t end = ends ? log_id_first(query->until_ms + 1) : INT64_MAX;
+
+	from = from > oldest ? from : oldest;
+	if (bounds.after_id < from - 1)
+		bounds.after_id = from - 1;
+	if (bounds.before_id == 0 || bounds.before_id > end)
+		bounds.before_id = end;
+	return bounds;
+}
+
 enum iris_vault_result
 log_read(const struct iris_log_query *query, iris_owner owner, struct iris_arena *arena,
 	 struct iris_log_page *page_r)
 {
-	struct log_reading reading = {
-		.query = query, .want = query->limit + 1,
-		.before = query->before_id ? query->before_id : INT64_MAX,
-		.until = query->until_ms ? query->until_ms : INT64_MAX,
-	};
+	struct log_reading reading = { .query = query_with_bounds(query),
+				       .want = query->limit + 1 };
 
 	*page_r = (struct iris_log_page){ .count = 0 };
 	if (writes_are_refused())
 		return IRIS_VAULT_REFUSED;
 	if (!keys_have_owner(owner))
 		return keys_refusal(owner);
-	reading.tail_ids = tail_find_ids(query, reading.want, arena, &reading.tail_count);
+	reading.tail_ids = tail_find_ids(&reading.query, reading.want, arena, &reading.tail_count);
 	size_t calls = 1 + (reading.tail_count + FETCH_IDS - 1) / FETCH_IDS;
 	reading.calls = arena_alloc(arena, calls * sizeof(reading.calls[0]));
 	reading_add_index_call(&reading, arena);

@@ -11,8 +11,8 @@
 
 static struct iris_query log_update = {
 	.name = "log.rewrite", .table = "log", .key = VAULT_LOG_KEY, .write = true,
-	.sql = "UPDATE log SET body = $7 WHERE id = $1 AND owner = $2 AND reader = $3 "
-	       "AND peer = $4 AND ts = $5 AND flags = $6",
+	.sql = "UPDATE log SET body = $6 WHERE id = $1 AND owner = $2 AND reader = $3 "
+	       "AND peer = $4 AND flags = $5",
 	.params = VAULT_LOG_COLUMNS,
 };
 static struct iris_query log_delete = {
@@ -32,12 +32,9 @@ static struct iris_query log_delete_peer = {
 };
 static struct iris_query log_oldest = {
 	.name = "log.oldest", .table = "log",
-	.sql = "SELECT id, reader, peer, ts FROM log ORDER BY id LIMIT $1",
-	.params = { { "limit", IRIS_INT } },
-	.columns = { { "id", IRIS_INT },
-		     { "reader", IRIS_INT },
-		     { "peer", IRIS_INT },
-		     { "ts", IRIS_INT } },
+	.sql = "SELECT id, reader, peer FROM log WHERE id < $1 ORDER BY id LIMIT $2",
+	.params = { { "before", IRIS_INT }, { "limit", IRIS_INT } },
+	.columns = { { "id", IRIS_INT }, { "reader", IRIS_INT }, { "peer", IRIS_INT } },
 };
 
 static struct iris_query *const change_queries[] = {
@@ -61,8 +58,7 @@ log_rewrite(const struct iris_log_entry *entry, struct iris_ticket *ticket)
 	return writes_post_log(
 		writes_are_refused() ? NULL : statement_of(&log_update), entry,
 		VALUES(value_int(entry->id), value_int(entry->owner), value_int(entry->reader),
-		       value_int(entry->peer), value_int(entry->time_ms), value_int(entry->flags),
-		       value_str(entry->body)),
+		       value_int(entry->peer), value_int(entry->flags), value_str(entry->body)),
 		ticket, &unit);
 }
 
@@ -91,56 +87,43 @@ log_remove(const struct iris_log_entry *entries, size_t count, struct iris_ticke
 	return result;
 }
 
-/*
- * Ids rise with time, so the oldest come first; what a clock that was set back left among them is
- * passed over.
- */
-static size_t
-batch_add_expired(struct iris_batch *batch, const struct iris_rows *rows, int64_t before_ms,
-		  struct iris_log_entry *expired)
+static enum iris_vault_result
+expire_rows(const struct iris_rows *rows)
 {
-	size_t count = 0;
+	struct iris_batch *batch = batch_new_own();
 
 	for (size_t i = 0; i < rows->count; i++) {
 		const struct iris_value *row = row_value(rows, i, 0);
-
-		if (row[3].number >= before_ms)
-			continue;
-		expired[count] = (struct iris_log_entry){
-			.id = row[0].number, .reader = row[1].number, .peer = row[2].number
-		};
-		batch_add_removal(batch, &expired[count++]);
+		batch_add_removal(batch,
+				  &(const struct iris_log_entry){ .id = row[0].number,
+								  .reader = row[1].number,
+								  .peer = row[2].number });
 	}
-	return count;
-}
-
-static enum iris_vault_result
-expire_rows(const struct iris_rows *rows, int64_t before_ms, struct iris_log_entry *expired,
-	    size_t *removed_r)
-{
-	struct iris_batch *batch = batch_new_own();
-	size_t count = batch_add_expired(batch, rows, before_ms, expired);
 	enum iris_vault_result result = batch_write(&batch);
-
-	for (size_t i = 0; i < count && result == IRIS_VAULT_OK; i++)
-		vault_index_forget(expired[i].reader, expired[i].id);
-	*removed_r = result == IRIS_VAULT_OK ? count : 0;
+	for (size_t i = 0; i < rows->count && result == IRIS_VAULT_OK; i++)
+		vault_index_forget(row_value(rows, i, 1)->number, row_value(rows, i, 0)->number);
 	return result;
 }
 
 enum iris_vault_result
-log_expire(int64_t before_ms, size_t limit, size_t *removed_r)
+log_expire(size_t limit, size_t *removed_r)
 {
-	struct iris_arena *arena = arena_new();
-	struct iris_rows rows;
-	enum iris_vault_result result = vault_read(&log_oldest, VAULT_OWNER_REGION,
-						   VALUES(value_int((int64_t)limit)), arena, &rows);
+	int64_t horizon = log_horizon();
+	struct iris_rows rows = { .count = 0 };
 
 	*removed_r = 0;
+	if (writes_are_refused())
+		return IRIS_VAULT_REFUSED;
+	if (horizon == 0 || parts_are_dropped())
+		return IRIS_VAULT_OK;
+	struct iris_arena *arena = arena_new();
+	enum iris_vault_result result =
+		vault_read(&log_oldest, VAULT_OWNER_REGION,
+			   VALUES(value_int(horizon), value_int((int64_t)limit)), arena, &rows);
 	if (result == IRIS_VAULT_OK)
-		result = expire_rows(&rows, before_ms,
-				     arena_alloc(arena, rows.count * sizeof(struct iris_log_entry)),
-				     removed_r);
+		result = expire_rows(&rows);
+	if (result == IRIS_VAULT_OK)
+		*removed_r = rows.count;
 	arena_unref(&arena);
 	return result;
 }

@@ -246,6 +246,7 @@ enum vault_metric {
 	VAULT_METRIC_READS_FAILED,
 	VAULT_METRIC_TAIL,
 	VAULT_METRIC_RESEALED,
+	VAULT_METRIC_CLOCK_AHEAD,
 	VAULT_METRIC_COUNT,
 };
 extern struct iris_metric vault_metrics[VAULT_METRIC_COUNT + 1];
@@ -289,16 +290,32 @@ enum iris_vault_result reads_decode(const struct vault_read_call *call, iris_own
 
 /* --- ids (vault_ids.c) --- */
 
+/* What is there already is read, and a window reserved; makes the log's parts, too. */
 bool ids_open(const struct iris_vault_engine *engine, struct iris_error *error);
+void ids_start(void); /* main thread: watches the clock from now on */
+void ids_stop(const struct iris_vault_engine *engine); /* main thread; before the engine stops */
+/* For tests: what Unix time in milliseconds is taken from; NULL: from the worker. */
+void ids_set_clock(int64_t (*now_ms)(void));
+int64_t ids_now(void);      /* the first id of this millisecond. Any thread */
+int64_t ids_position(void); /* the log's time: that, or the last id that was given */
+
+/* --- the log's age and its parts (vault_parts.c) --- */
+
+bool parts_open(const struct iris_vault_engine *engine, int64_t position, struct iris_error *error);
+int64_t parts_covered(void); /* ids below it may be given. Any thread */
+int64_t parts_first(void);   /* of ids below it nothing must be written. Any thread */
+bool parts_are_dropped(void); /* no entry need be removed for its age */
+void parts_tick(void);  /* on the index's thread: makes and drops what is due */
+void parts_watch(void); /* main thread: wakes that one when something is */
+int64_t log_horizon(void); /* entries with ids below it are not to be read; 0: none. Any thread */
 
 /* --- the log (vault_log.c, vault_log_change.c) --- */
 
 /* The columns of the table, and what an entry's body is bound to. */
-#define VAULT_LOG_KEY "id reader peer ts flags"
+#define VAULT_LOG_KEY "id reader peer flags"
 #define VAULT_LOG_COLUMNS                                                                     \
 	{ { "id", IRIS_INT },   { "owner", IRIS_INT }, { "reader", IRIS_INT },                \
-	  { "peer", IRIS_INT }, { "ts", IRIS_INT },    { "flags", IRIS_INT },                 \
-	  { "body", IRIS_SEALED } }
+	  { "peer", IRIS_INT }, { "flags", IRIS_INT }, { "body", IRIS_SEALED } }
 
 bool vault_log_open(struct iris_error *error);
 bool log_changes_open(struct iris_error *error);
@@ -306,7 +323,7 @@ bool log_changes_open(struct iris_error *error);
 /* --- its index (vault_index.c) --- */
 
 struct tail_entry {
-	int64_t id, peer, ts;
+	int64_t id, peer;
 	uint32_t flags;
 };
 
@@ -317,11 +334,15 @@ void vault_index_close(void);
 /* Its write failed, or it is removed. */
 void vault_index_forget(int64_t reader, int64_t id);
 void vault_log_index_now(void); /* fills the index and waits for it: for tests and tools */
+void vault_index_wake(void);    /* its thread looks at what is due. Any thread */
 /* False: the index has passed this id, its rows must be written along: index_with(). */
 bool tail_add(int64_t reader, const struct tail_entry *entry);
 void index_with(struct vault_unit *unit, int64_t reader, const struct tail_entry *entry);
 bool tail_is_full(void);
-/* The first `want` ids in the tail that match, in the direction of the query. */
+/*
+ * The first `want` ids in the tail that match, in the direction of the query, whose ids are its
+ * only bounds.
+ */
 int64_t *tail_find_ids(const struct iris_log_query *query, size_t want, struct iris_arena *arena,
 		       size_t *count_r);
 

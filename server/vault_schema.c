@@ -73,6 +73,8 @@ dialect_word(const struct vault_dialect *dialect, struct iris_str word)
 		return dialect->table;
 	if (str_is(word, "narrow"))
 		return dialect->narrow;
+	if (str_is(word, "monthly"))
+		return dialect->monthly;
 	return NULL;
 }
 

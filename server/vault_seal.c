@@ -44,13 +44,14 @@ struct seal_thread {
 	unsigned nonces_left;
 	unsigned char nonces[SEAL_NONCES * SEAL_NONCE];
 	EVP_MAC_CTX *mac; /* keyed with the region's secret */
+	EVP_CIPHER_CTX *id_seal, *id_open; /* with a key that is derived from it */
 	struct {
 		uint64_t hash;
 		int64_t peer; /* 0: empty */
 	} peers[PEER_SLOTS];
 };
 
-static EVP_CIPHER *seal_cipher;
+static EVP_CIPHER *seal_cipher, *seal_block_cipher;
 static EVP_MAC *seal_mac;
 static EVP_KDF *seal_kdf;
 static pthread_key_t seal_thread_key;
@@ -75,7 +76,10 @@ seal_thread_clear(struct seal_thread *self)
 	slots_clear(self->seal);
 	slots_clear(self->open);
 	EVP_MAC_CTX_free(self->mac);
+	EVP_CIPHER_CTX_free(self->id_seal);
+	EVP_CIPHER_CTX_free(self->id_open);
 	self->mac = NULL;
+	self->id_seal = self->id_open = NULL;
 	memset(self->peers, 0, sizeof(self->peers));
 }
 
@@ -502,21 +506,118 @@ seal_hash_peer(struct iris_str bare_jid)
 	return self->peers[slot].peer;
 }
 
+/* --- ids of the log, as others see them --- */
+
+#define ID_BLOCK 16
+#define ID_TEXT 22   /* base64 of a block, … */
+#define ID_PADDED 24 /* … and with its padding, as OpenSSL writes it */
+
+static EVP_CIPHER_CTX *
+id_cipher_new(const unsigned char key[VAULT_KEY_SIZE], bool encrypt)
+{
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+
+	IRIS_ASSERT(ctx &&
+		    EVP_CipherInit_ex2(ctx, seal_block_cipher, key, NULL, encrypt, NULL) == 1 &&
+		    EVP_CIPHER_CTX_set_padding(ctx, 0) == 1);
+	return ctx;
+}
+
+static struct seal_thread *
+id_thread(void)
+{
+	struct seal_thread *self = seal_thread();
+	unsigned char secret[VAULT_KEY_SIZE], key[VAULT_KEY_SIZE];
+
+	if (!self->id_seal) {
+		keys_peer_secret(secret);
+		IRIS_ASSERT(seal_derive_key(secret, "iris log id", key));
+		self->id_seal = id_cipher_new(key, true);
+		self->id_open = id_cipher_new(key, false);
+		OPENSSL_cleanse(secret, sizeof(secret));
+		OPENSSL_cleanse(key, sizeof(key));
+	}
+	return self;
+}
+
+/*
+ * SECURITY: one block of AES, and no two ids of one reader are the same: it shows nothing but that
+ * two texts are different. A text that somebody made up has the right reader once in 2^64 times.
+ */
+struct iris_str
+log_id_seal(struct iris_arena *arena, int64_t reader, int64_t id)
+{
+	unsigned char block[ID_BLOCK], sealed[ID_BLOCK];
+	int len = 0;
+
+	if (writes_are_refused())
+		return IRIS_STR_NONE;
+	put_be(block, (uint64_t)id, 8);
+	put_be(block + 8, (uint64_t)reader, 8);
+	IRIS_ASSERT(EVP_CipherUpdate(id_thread()->id_seal, sealed, &len, block, ID_BLOCK) == 1 &&
+		    len == ID_BLOCK);
+	char *text = arena_alloc(arena, ID_PADDED + 1);
+	(void)EVP_EncodeBlock((unsigned char *)text, sealed, ID_BLOCK);
+	return (struct iris_str){ text, ID_TEXT };
+}
+
+/* EVP_DecodeBlock() is lenient: only the text that would be written for this block is taken. */
+static bool
+id_decode(struct iris_str text, unsigned char block_r[ID_BLOCK])
+{
+	unsigned char padded[ID_PADDED], again[ID_PADDED + 1], out[18];
+
+	if (text.len != ID_TEXT)
+		return false;
+	memset(padded, '=', sizeof(padded));
+	memcpy(padded, text.base, ID_TEXT);
+	if (EVP_DecodeBlock(out, padded, ID_PADDED) != sizeof(out))
+		return false;
+	(void)EVP_EncodeBlock(again, out, ID_BLOCK);
+	memcpy(block_r, out, ID_BLOCK);
+	return memcmp(again, text.base, ID_TEXT) == 0;
+}
+
+static uint64_t
+get_be(const unsigned char *at)
+{
+	uint64_t number = 0;
+
+	for (unsigned i = 0; i < 8; i++)
+		number = number << 8 | at[i];
+	return number;
+}
+
+bool
+log_id_open(struct iris_str sealed, int64_t reader, int64_t *id_r)
+{
+	unsigned char block[ID_BLOCK], plain[ID_BLOCK];
+	int len = 0;
+
+	if (writes_are_refused() || !id_decode(sealed, block))
+		return false;
+	IRIS_ASSERT(EVP_CipherUpdate(id_thread()->id_open, plain, &len, block, ID_BLOCK) == 1 &&
+		    len == ID_BLOCK);
+	*id_r = (int64_t)get_be(plain);
+	return *id_r > 0 && get_be(plain + 8) == (uint64_t)reader;
+}
+
 /* --- start and stop --- */
 
 bool
 seal_start(struct iris_error *error)
 {
 	seal_cipher = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+	seal_block_cipher = EVP_CIPHER_fetch(NULL, "AES-256-ECB", NULL);
 	seal_mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
 	seal_kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
 	if (pthread_key_create(&seal_thread_key, seal_thread_free) != 0)
 		return error_set(error, "No thread-specific key is left");
 	seal_started = true;
-	if (seal_cipher && seal_mac && seal_kdf)
+	if (seal_cipher && seal_block_cipher && seal_mac && seal_kdf)
 		return true;
 	seal_stop();
-	return error_set(error, "The cryptographic library has no AES-256-GCM, HMAC or HKDF");
+	return error_set(error, "The cryptographic library has no AES-256, HMAC or HKDF");
 }
 
 void
@@ -528,6 +629,7 @@ seal_stop(void)
 		seal_thread_free(seal_self);
 	(void)pthread_key_delete(seal_thread_key);
 	EVP_CIPHER_free(seal_cipher);
+	EVP_CIPHER_free(seal_block_cipher);
 	EVP_MAC_free(seal_mac);
 	EVP_KDF_free(seal_kdf);
 	seal_started = false;

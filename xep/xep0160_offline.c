@@ -477,8 +477,8 @@ flush_deliver(struct offline *offline, const struct iris_log_entry *entry)
 	tracked->size = (uint32_t)entry->body.len;
 	flush->stanzas++;
 	flush->bytes += entry->body.len;
-	stanza_id_add(stanza->root, &offline->user->jid, entry->id);
-	delay_add(stanza->root, jid_domain(&session->jid), entry->time_ms);
+	stanza_id_add(stanza->root, offline->user, entry->id);
+	delay_add(stanza->root, jid_domain(&session->jid), log_id_time_ms(entry->id));
 	stanza_freeze(stanza);
 	flush->passing = true;
 	session_deliver(session, &delivery);

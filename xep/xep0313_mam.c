@@ -51,13 +51,6 @@ mam_refuse(struct iris_request *request, enum iris_condition condition)
 
 /* --- reading the query: §4 --- */
 
-/* An id of ours; false: it cannot be one. */
-static bool
-mam_parse_id(struct iris_str text, int64_t *id_r)
-{
-	return str_to_int(text, 1, INT64_MAX - 1, id_r);
-}
-
 /* COMPAT(clients that leave the zone out): the server's own, UTC, is meant. */
 static bool
 mam_parse_time(struct iris_arena *arena, struct iris_str text, int64_t *time_r)
@@ -78,13 +71,16 @@ mam_read_times(struct mam_query *query, const struct iris_element *form)
 	return IRIS_NO_ERROR;
 }
 
-/* The narrower of what the form and the page say. False: none of our ids, so not in the archive. */
+/*
+ * The narrower of what the form and the page say. False: no id of this archive.
+ * SECURITY: one of another archive is answered as one that was made up.
+ */
 static bool
 mam_name_after(struct mam_query *query, struct iris_str text, int64_t *named)
 {
 	if (str_is_empty(text))
 		return true;
-	if (!mam_parse_id(text, named))
+	if (!log_id_open(text, query->log.reader, named))
 		return false;
 	if (*named > query->log.after_id)
 		query->log.after_id = *named;
@@ -96,7 +92,7 @@ mam_name_before(struct mam_query *query, struct iris_str text, int64_t *named)
 {
 	if (str_is_empty(text))
 		return true;
-	if (!mam_parse_id(text, named))
+	if (!log_id_open(text, query->log.reader, named))
 		return false;
 	if (query->log.before_id == 0 || *named < query->log.before_id)
 		query->log.before_id = *named;
@@ -239,7 +235,7 @@ mam_read_ids(struct iris_request *request, struct mam_query *query, struct iris_
 		rest.len -= line.len + (end ? 1 : 0);
 		if (page_r->count == limit)
 			return IRIS_POLICY_VIOLATION;
-		if (!mam_parse_id(line, &id))
+		if (!log_id_open(line, query->log.reader, &id))
 			return IRIS_ITEM_NOT_FOUND;
 		condition = mam_read_one(request, id, &found);
 		if (condition != IRIS_NO_ERROR)
@@ -347,9 +343,9 @@ mam_read_archive(struct iris_request *request, struct mam_query *query,
 /* --- results: §4.2, §5 --- */
 
 static struct iris_str
-mam_id(struct iris_arena *arena, int64_t id)
+mam_id(const struct iris_request *request, int64_t id)
 {
-	return arena_printf(arena, "%lld", (long long)id);
+	return log_id_seal(request->arena, request->user->account.id, id);
 }
 
 static void
@@ -362,8 +358,9 @@ mam_send_result(struct iris_request *request, const struct iris_log_entry *entry
 	stanza_set_from(message, &request->user->jid);
 	stanza_set_to(message, &request->session->jid);
 	element_set(result, "queryid", element_get(request->payload, "queryid"));
-	element_set(result, "id", mam_id(message->arena, entry->id));
-	forwarded_add(result, stanza->root, entry->time_ms);
+	element_set(result, "id",
+		    log_id_seal(message->arena, request->user->account.id, entry->id));
+	forwarded_add(result, stanza->root, log_id_time_ms(entry->id));
 	session_send(request->session, &message);
 	metric_add(&mam_metrics[1], 1);
 }
@@ -393,8 +390,7 @@ mam_write_set(struct iris_request *request, const struct mam_query *query,
 	if (query->is_empty || first == 0)
 		rsm_write(request->reply, IRIS_STR_NONE, IRIS_STR_NONE);
 	else
-		rsm_write(request->reply, mam_id(request->arena, first),
-			  mam_id(request->arena, last));
+		rsm_write(request->reply, mam_id(request, first), mam_id(request, last));
 }
 
 static void
@@ -465,9 +461,10 @@ mam_metadata(struct iris_request *request)
 		if (page.count == 0)
 			break;
 		element = element_add(request->reply, end ? "end" : "start", NULL);
-		element_set(element, "id", mam_id(request->arena, page.entries[0].id));
+		element_set(element, "id", mam_id(request, page.entries[0].id));
 		element_set(element, "timestamp",
-			    datetime_format(request->arena, page.entries[0].time_ms));
+			    datetime_format(request->arena,
+					    log_id_time_ms(page.entries[0].id)));
 	}
 	return IRIS_DONE;
 }

@@ -8,7 +8,7 @@
 #include "iris/module.h"
 
 /* The id that a message has in the archive of `by`, as a child of it. */
-void stanza_id_add(struct iris_element *message, const struct iris_jid *by, int64_t log_id);
+void stanza_id_add(struct iris_element *message, const struct iris_user *by, int64_t log_id);
 /*
  * Takes out what claims to be an id of one of our accounts. The stanza is not frozen. Pure: for any
  * plug-in that lets stanzas in, whether XEP-0359 is loaded or not.

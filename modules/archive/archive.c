@@ -23,7 +23,8 @@ static struct iris_metric archive_metrics[] = {
 	  .help = "Messages refused because they could not be written" },
 	{ .name = "iris_archive_resent_total",
 	  .help = "Messages that a client sent once more, and that were kept already" },
-	{ .name = "iris_archive_expired_total", .help = "Messages removed for their age" },
+	{ .name = "iris_archive_expired_total",
+	  .help = "Messages removed for their age, one by one" },
 	{ .name = NULL },
 };
 enum { METRIC_ENTRIES, METRIC_REFUSED, METRIC_RESENT, METRIC_EXPIRED };
@@ -112,7 +113,6 @@ archive_append(const struct iris_user *user, const struct iris_delivery *deliver
 		.owner = user->account.owner,
 		.reader = user->account.id,
 		.peer = vault_peer_id(jid_bare(peer)),
-		.time_ms = stanza->received_ms,
 		.flags = flags,
 	};
 	enum iris_vault_result result;
@@ -149,7 +149,7 @@ archive_entry_stanza(const struct iris_log_entry *entry)
 	element_remove(root);
 	stanza = stanza_from_element(arena, root, &condition);
 	if (stanza)
-		stanza->received_ms = entry->time_ms;
+		stanza->received_ms = log_id_time_ms(entry->id);
 	return stanza;
 }
 
@@ -313,10 +313,17 @@ archive_account_removed(struct iris_account_removed *removed)
 		       IRIS_REFUSE;
 }
 
+static void
+archive_reload(void)
+{
+	log_keep_for(archive_keep_for_ms());
+}
+
 static bool
 archive_start(struct iris_error *error)
 {
 	archive_started_ms = worker_wall_ms();
+	archive_reload();
 	retention_start();
 	return true;
 }
@@ -337,8 +344,10 @@ static const struct iris_option archive_options[] = {
 			       "there to take." },
 	[OPT_KEEP_FOR] = { .name = "keep-for", .type = IRIS_OPT_DURATION, .fallback = "0",
 			   .max = INT64_C(1000) * 86400 * 36500, .reloadable = true,
-			   .help = "The age at which messages are removed, also those that still "
-				   "wait for who is away. 0 keeps them for good." },
+			   .help = "The age from which messages are not given out any more, also "
+				   "those that still wait for who is away, and are removed: one by "
+				   "one, or, in PostgreSQL, with all of their month. 0 keeps them "
+				   "for good." },
 	[OPT_SWEEP_EVERY] = { .name = "sweep-every", .type = IRIS_OPT_DURATION,
 			      .fallback = "1 minute", .min = 100, .max = 86400000,
 			      .reloadable = true,
@@ -366,5 +375,6 @@ const struct iris_module iris_module_archive = {
 	.metrics = archive_metrics,
 	.not_unloadable = true,
 	.start = archive_start,
+	.reload = archive_reload,
 	.stop = retention_stop,
 };

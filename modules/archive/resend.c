@@ -86,6 +86,7 @@ void
 resend_recall(struct iris_user *user, struct resend_window *window, int64_t since_ms)
 {
 	const struct iris_log_query query = { .reader = user->account.id,
+					      .from_ms = since_ms,
 					      .backwards = true,
 					      .limit = RECALL_ENTRIES };
 	struct iris_arena *arena = arena_new();
@@ -95,8 +96,7 @@ resend_recall(struct iris_user *user, struct resend_window *window, int64_t sinc
 		page.count = 0; /* the vault has logged it; at worst an entry is there twice */
 	for (size_t i = 0; i < page.count; i++) {
 		const struct iris_log_entry *entry = &page.entries[i];
-		struct iris_stanza *stanza =
-			entry->time_ms >= since_ms ? archive_entry_stanza(entry) : NULL;
+		struct iris_stanza *stanza = archive_entry_stanza(entry);
 
 		if (stanza)
 			resend_remember(window, stanza, entry->flags & ARCHIVE_SENT, entry->id);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What goes from the archives: entries that are older than `keep-for`, oldest first, and all of an
- * account that is removed.  Small transactions with pauses between them, so that nobody who writes
- * meanwhile waits for long.  The sweep runs on a fiber of the main thread, the other on the
- * caller's. It gives no file back to the file system: see README.md.
+ * What goes from the archives: entries that are older than `keep-for`, oldest first, where the
+ * engine does not drop whole months, and all of an account that is removed.  Small transactions
+ * with pauses between them, so that nobody who writes meanwhile waits for long.  The sweep runs on
+ * a fiber of the main thread, the other on the caller's.  It gives no file back to the file system:
+ * see README.md.
  */
 #include "iris/fiber.h"
 #include "modules/archive/archive_private.h"
@@ -22,10 +23,7 @@ sweep_run(void *arg)
 	size_t removed = 0, total = 0;
 
 	do {
-		int64_t keep = archive_keep_for_ms();
-
-		if (keep == 0 ||
-		    log_expire(worker_wall_ms() - keep, SWEEP_BATCH, &removed) != IRIS_VAULT_OK)
+		if (log_expire(SWEEP_BATCH, &removed) != IRIS_VAULT_OK)
 			break; /* logged by the vault; the next sweep tries again */
 		total += removed;
 	} while (removed > 0 && fiber_sleep(SWEEP_PAUSE_MS));
@@ -64,7 +62,9 @@ retention_stop(void)
 bool
 retention_erase_account(const struct iris_account *account)
 {
-	struct iris_log_query query = { .reader = account->id, .limit = ERASE_BATCH };
+	struct iris_log_query query = { .reader = account->id,
+					.limit = ERASE_BATCH,
+					.with_expired = true };
 	enum iris_vault_result result;
 	struct iris_log_page page;
 

@@ -59,10 +59,10 @@ wait_socket(PGconn *pg, PostgresPollingStatusType wanted, int64_t until_us)
 }
 
 static PGconn *
-connect_once(unsigned attempt, const char **problem_r)
+connect_once(const char *application, unsigned attempt, const char **problem_r)
 {
 	int64_t until = pg_now_us() + pg_settings.connect_timeout_ms * 1000;
-	PGconn *pg = pg_address_connect(attempt, APPLICATION);
+	PGconn *pg = pg_address_connect(attempt, application);
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 
 	*problem_r = "cannot be reached";
@@ -78,8 +78,8 @@ connect_once(unsigned attempt, const char **problem_r)
 	return pg;
 }
 
-static PGconn *
-connect_any(struct iris_error *error)
+PGconn *
+pg_control_connect_new(const char *application, struct iris_error *error)
 {
 	const char *problem = "";
 	unsigned count = pg_address_count();
@@ -87,7 +87,7 @@ connect_any(struct iris_error *error)
 
 	for (unsigned attempt = 0; attempt < count; attempt++) {
 		PQfinish(pg);
-		pg = connect_once(attempt, &problem);
+		pg = connect_once(application, attempt, &problem);
 		if (pg && PQstatus(pg) == CONNECTION_OK)
 			return pg;
 	}
@@ -103,7 +103,7 @@ static bool
 control_connect(struct iris_error *error)
 {
 	PQfinish(control);
-	control = connect_any(error);
+	control = pg_control_connect_new(APPLICATION, error);
 	return control != NULL;
 }
 
@@ -186,7 +186,7 @@ control_read(const char *sql, int64_t *number_r, struct iris_error *error)
 bool
 pg_control_scrub(const char *table, struct iris_error *error)
 {
-	PGconn *pg = connect_any(error);
+	PGconn *pg = pg_control_connect_new(APPLICATION, error);
 	char sql[96];
 
 	if (!pg)

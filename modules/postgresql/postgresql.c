@@ -136,6 +136,8 @@ const struct iris_vault_engine postgresql_engine = {
 	.submit = engine_submit,
 	.read = pg_pool_read,
 	.scrub = pg_control_scrub,
+	.make_parts = pg_parts_make,
+	.drop_parts = pg_parts_drop,
 	.is_ready = pg_writers_are_ready,
 };
 
@@ -219,6 +221,13 @@ struct iris_metric pg_metrics[PG_METRIC_COUNT + 1] = {
 				  .kind = IRIS_COUNTER,
 				  .help = "Commits that were told by their mark, after their "
 					  "connection was lost" },
+	[PG_METRIC_PARTS_MADE] = { .name = "iris_postgresql_log_parts_made_total",
+				   .kind = IRIS_COUNTER,
+				   .help = "Parts of the log's tables, one each month, that were "
+					   "made" },
+	[PG_METRIC_PARTS_DROPPED] = { .name = "iris_postgresql_log_parts_dropped_total",
+				      .kind = IRIS_COUNTER,
+				      .help = "Parts that were dropped for their age" },
 };
 
 const struct iris_module iris_module_postgresql = {

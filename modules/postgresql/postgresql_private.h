@@ -30,6 +30,8 @@ enum pg_metric {
 	PG_METRIC_READ_RETRIES,
 	PG_METRIC_READ_TIMEOUTS,
 	PG_METRIC_RECOVERED,
+	PG_METRIC_PARTS_MADE,
+	PG_METRIC_PARTS_DROPPED,
 	PG_METRIC_COUNT,
 };
 extern struct iris_metric pg_metrics[PG_METRIC_COUNT + 1];
@@ -93,6 +95,13 @@ bool pg_control_query(const char *sql, const struct iris_value *params, unsigned
 /* With a connection of its own; any thread. */
 bool pg_control_scrub(const char *table, struct iris_error *error);
 bool pg_control_prepare(struct vault_statement *statement, struct iris_error *error);
+/* Another connection, for the caller; blocks, any thread. NULL: none. */
+PGconn *pg_control_connect_new(const char *application, struct iris_error *error);
+
+/* --- parts.c: the log's parts by month; blocking, one thread at a time --- */
+
+bool pg_parts_make(int64_t first_id, int64_t last_id, struct iris_error *error);
+bool pg_parts_drop(int64_t horizon_id, struct iris_error *error);
 
 PGconn *pg_control(void);
 /* What the server said, as an operator's error. */

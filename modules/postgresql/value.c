@@ -28,6 +28,7 @@ const struct vault_dialect pg_dialect = {
 	.integer = "BIGINT",
 	.table = "",
 	.narrow = "",
+	.monthly = "PARTITION BY RANGE (id)",
 };
 
 static _Atomic(struct pg_slot *) slots[PG_SLOTS_MAX];

@@ -33,7 +33,7 @@ static int lock_fd = -1;
 
 const struct vault_dialect sqlite_dialect = {
 	.id = "INTEGER PRIMARY KEY", .bytes = "BLOB", .integer = "INTEGER", .table = "STRICT",
-	.narrow = "STRICT, WITHOUT ROWID",
+	.narrow = "STRICT, WITHOUT ROWID", .monthly = "",
 };
 
 void

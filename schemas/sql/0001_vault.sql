@@ -30,7 +30,7 @@ CREATE TABLE vault_keys (
 ) {table};
 CREATE INDEX vault_keys_owner ON vault_keys (owner);
 
--- The first number that was not reserved yet.
+-- The first number that was not reserved yet. Those of the log are times, see below.
 CREATE TABLE vault_sequences (
 	name TEXT NOT NULL PRIMARY KEY,
 	next {int} NOT NULL
@@ -39,16 +39,16 @@ INSERT INTO vault_sequences (name, next) VALUES ('log', 1);
 INSERT INTO vault_sequences (name, next) VALUES ('account', 1);
 
 -- Entries in the order of their arrival, and nothing else: an index entry per insert costs ten
--- times as much once there are many readers.
+-- times as much once there are many readers. An id is Unix milliseconds, shifted by 21 bits, and a
+-- count: it is the entry's time, too.
 CREATE TABLE log (
 	id {id},
 	owner {int} NOT NULL,
 	reader {int} NOT NULL,
 	peer {int} NOT NULL,
-	ts {int} NOT NULL,
 	flags {int} NOT NULL,
 	body {bytes} NOT NULL
-) {table};
+) {table} {monthly};
 
 -- The log's index, filled in sorted slices long after the insert. What is younger than
 -- indexed_upto is in the server's memory, and read from the log again after a crash.
@@ -56,13 +56,13 @@ CREATE TABLE log_reader (
 	reader {int} NOT NULL,
 	id {int} NOT NULL,
 	PRIMARY KEY (reader, id)
-) {narrow};
+) {narrow} {monthly};
 CREATE TABLE log_peer (
 	reader {int} NOT NULL,
 	peer {int} NOT NULL,
 	id {int} NOT NULL,
 	PRIMARY KEY (reader, peer, id)
-) {narrow};
+) {narrow} {monthly};
 CREATE TABLE log_state (
 	id {id},
 	indexed_upto {int} NOT NULL

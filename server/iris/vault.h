@@ -141,11 +141,34 @@ IRIS_MUST_CHECK enum iris_vault_result batch_write(struct iris_batch **batch_p);
 void batch_drop(struct iris_batch **batch_p);
 
 /*
- * The next id of a named 64-bit sequence of this region; strictly rising, gaps are possible. Any
- * worker, no wait.
+ * The next id of a named 64-bit sequence of this region; strictly rising, gaps are possible, none
+ * is given twice. Those of the log tell the time, see below. Any worker, no wait.
  */
 enum iris_sequence { IRIS_SEQ_LOG, IRIS_SEQ_ACCOUNT, IRIS_SEQ_COUNT };
 int64_t vault_next_id(enum iris_sequence sequence);
+
+/*
+ * An id of the log is the time when it was taken, in Unix milliseconds, and a count behind it. Ids
+ * are in order, and so is time: where a clock was set back, the log's time stands still until the
+ * clock is there again.
+ */
+#define LOG_ID_COUNT_BITS 21
+#define LOG_TIME_MAX ((INT64_C(1) << (63 - LOG_ID_COUNT_BITS)) - 1) /* in the year 2109 */
+
+static inline int64_t
+log_id_time_ms(int64_t id)
+{
+	return id >> LOG_ID_COUNT_BITS;
+}
+
+/* No id of this millisecond or a later one is below it. Any time will do. */
+static inline int64_t
+log_id_first(int64_t time_ms)
+{
+	if (time_ms > LOG_TIME_MAX)
+		return INT64_MAX;
+	return time_ms < 0 ? 0 : time_ms << LOG_ID_COUNT_BITS;
+}
 
 /*
  * The log (probes: layout X): entries in arrival order, found by reader, or by reader and peer.
@@ -153,10 +176,9 @@ int64_t vault_next_id(enum iris_sequence sequence);
  * vault_peer_id(). The body is sealed under the owner's key.
  */
 struct iris_log_entry {
-	int64_t id; /* from vault_next_id(IRIS_SEQ_LOG) */
+	int64_t id; /* from vault_next_id(IRIS_SEQ_LOG); its time is the entry's */
 	iris_owner owner;
 	int64_t reader, peer;
-	int64_t time_ms;
 	unsigned flags; /* the writer's; kept as they are */
 	struct iris_str body;
 };
@@ -170,10 +192,11 @@ struct iris_log_query {
 	int64_t reader;
 	int64_t peer;              /* 0: any */
 	int64_t after_id, before_id; /* exclusive; before_id 0: no end */
-	int64_t from_ms, until_ms; /* both inclusive; 0: no bound */
+	int64_t from_ms, until_ms; /* both inclusive; 0: no bound. Only ids are looked at. */
 	unsigned flags_all;        /* entries that have all of these */
 	size_t limit;
 	bool backwards;            /* the last `limit` ones; still returned in ascending order */
+	bool with_expired;         /* those of log_keep_for() too, as long as they are there */
 };
 
 struct iris_log_page {
@@ -193,11 +216,25 @@ IRIS_MUST_CHECK enum iris_vault_result log_rewrite(const struct iris_log_entry *
 IRIS_MUST_CHECK enum iris_vault_result log_remove(const struct iris_log_entry *entries,
 						  size_t count, struct iris_ticket *ticket);
 /*
- * Removes up to `limit` of the oldest entries of the region that are older than before_ms, of all
+ * From now on no entry is read that is older than this (0: there is no such age), and what keeps
+ * them goes: with an engine that keeps each month for itself, when a month is over that old; else
+ * with log_expire(). Main thread.
+ */
+void log_keep_for(int64_t milliseconds);
+/*
+ * Removes up to `limit` of the oldest entries of the region that are too old to be read, of all
  * owners (fiber; waits for the commit). removed_r: how many; 0: there are none left.
  */
-IRIS_MUST_CHECK enum iris_vault_result log_expire(int64_t before_ms, size_t limit,
-						  size_t *removed_r);
+IRIS_MUST_CHECK enum iris_vault_result log_expire(size_t limit, size_t *removed_r);
+
+/*
+ * An id of the log as it is shown to others: encrypted, together with its reader, so that it tells
+ * nothing of time and volume, cannot be guessed, and is good for that reader's log only. The same
+ * for the life of the region. Any thread.
+ */
+struct iris_str log_id_seal(struct iris_arena *arena, int64_t reader, int64_t id);
+/* False: it is no id of this reader's log. */
+bool log_id_open(struct iris_str sealed, int64_t reader, int64_t *id_r);
 
 #pragma GCC visibility pop
 #endif

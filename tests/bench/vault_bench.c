@@ -75,7 +75,6 @@ message_post(void)
 			.owner = 1,
 			.reader = side ? to : from,
 			.peer = 1 + draw() % 20,
-			.time_ms = worker_wall_ms(),
 			.body = { body, sizeof(body) },
 		};
 		result = log_append(&entry, ticket);

@@ -79,7 +79,6 @@ child_post(void)
 					      .owner = 1,
 					      .reader = READER,
 					      .peer = 1 + number % 3,
-					      .time_ms = number,
 					      .body = IRIS_STR("body") };
 
 	message->report = (struct report){ number, entry.id };

@@ -89,7 +89,6 @@ write_rows(iris_owner owner)
 						      .owner = owner,
 						      .reader = owner,
 						      .peer = 1,
-						      .time_ms = i,
 						      .body = body_of(i, buf, sizeof(buf)) };
 		CHECK(log_append(&entry, NULL) == IRIS_VAULT_OK);
 		CHECK(vault_post(&row_write, owner,

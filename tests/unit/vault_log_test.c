@@ -2,7 +2,8 @@
 /*
  * The log against a model: random appends, late ones too, random questions, with the index filled
  * at random moments and the vault closed and opened in between; entries are rewritten, removed,
- * and expire.  IRIS_TEST_SEED repeats a run.
+ * and grow too old, while a clock of the test's own runs through the months.  IRIS_TEST_SEED
+ * repeats a run.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,9 +15,11 @@
 #define PEERS 4
 #define ENTRIES_MAX 20000
 #define HELD 8
+#define DAY_MS INT64_C(86400000)
+#define KEEP_MS (40 * DAY_MS)
 
 struct model_entry {
-	int64_t id, reader, peer, ts;
+	int64_t id, reader, peer;
 	unsigned flags, body;
 };
 
@@ -25,6 +28,13 @@ static struct model_entry model[ENTRIES_MAX]; /* ascending by id */
 static size_t model_count;
 static struct model_entry held[HELD];         /* have an id, and are not appended yet */
 static uint64_t seed;
+static _Atomic int64_t clock_ms = 1793491200000; /* the first of November 2026 */
+
+static int64_t
+clock_read(void)
+{
+	return atomic_load(&clock_ms);
+}
 
 static uint32_t
 draw(uint32_t below)
@@ -52,14 +62,27 @@ model_insert(const struct model_entry *entry)
 	model[at] = *entry;
 }
 
+/* Mostly within a second, seldom by days; sometimes back. */
+static void
+clock_move(void)
+{
+	int64_t step = draw(1000);
+
+	if (draw(150) == 0)
+		step = draw(6) * DAY_MS;
+	else if (draw(20) == 0)
+		step = -step;
+	atomic_fetch_add(&clock_ms, step);
+}
+
 static struct model_entry
 entry_draw(void)
 {
+	clock_move();
 	return (struct model_entry){
 		.id = vault_next_id(IRIS_SEQ_LOG),
 		.reader = 1 + draw(READERS),
 		.peer = 1 + draw(PEERS),
-		.ts = 1000 + draw(500),
 		.flags = draw(8),
 		.body = draw(100000),
 	};
@@ -73,7 +96,6 @@ log_entry_of(const struct model_entry *entry, char *buf, size_t size)
 		.owner = 1,
 		.reader = entry->reader,
 		.peer = entry->peer,
-		.time_ms = entry->ts,
 		.flags = entry->flags,
 		.body = body_of(entry->body, buf, size),
 	};
@@ -124,21 +146,19 @@ remove_some(void)
 	CHECK(log_remove(logs, count, NULL) == IRIS_VAULT_OK);
 }
 
+/* With parts they stay, unseen, until all of their month may go. */
 static void
 expire_some(void)
 {
-	size_t limit = 1 + draw(40), at = 0, expected = 0, removed;
-	int64_t before = 1000 + draw(500);
+	size_t limit = 1 + draw(40), expected = 0, removed;
+	int64_t horizon = log_horizon();
 
-	for (size_t seen = 0; at < model_count && seen < limit; seen++) {
-		if (model[at].ts >= before) {
-			at++;
-			continue;
-		}
-		model_remove(at);
+	while (!parts_are_dropped() && model_count > 0 && model[0].id < horizon &&
+	       expected < limit) {
+		model_remove(0);
 		expected++;
 	}
-	CHECK(log_expire(before, limit, &removed) == IRIS_VAULT_OK);
+	CHECK(log_expire(limit, &removed) == IRIS_VAULT_OK);
 	CHECK(removed == expected);
 }
 
@@ -175,7 +195,8 @@ model_matches(const struct iris_log_query *query, const struct model_entry *entr
 {
 	return entry->reader == query->reader && (!query->peer || entry->peer == query->peer) &&
 	       entry->id > query->after_id && (!query->before_id || entry->id < query->before_id) &&
-	       entry->ts >= query->from_ms && (!query->until_ms || entry->ts <= query->until_ms) &&
+	       entry->id >= log_horizon() && log_id_time_ms(entry->id) >= query->from_ms &&
+	       (!query->until_ms || log_id_time_ms(entry->id) <= query->until_ms) &&
 	       (entry->flags & query->flags_all) == query->flags_all;
 }
 
@@ -197,8 +218,7 @@ compare_page(const struct iris_log_query *query, const struct iris_log_page *pag
 		const struct model_entry *expected = found[first + i];
 		char buf[128];
 		CHECK(page->entries[i].id == expected->id);
-		CHECK(page->entries[i].peer == expected->peer &&
-		      page->entries[i].time_ms == expected->ts);
+		CHECK(page->entries[i].peer == expected->peer);
 		CHECK(page->entries[i].flags == expected->flags && page->entries[i].owner == 1);
 		CHECK(str_equal(page->entries[i].body, body_of(expected->body, buf, sizeof(buf))));
 	}
@@ -210,6 +230,14 @@ draw_bound_id(void)
 	return model_count == 0 || draw(2) ? 0 : model[draw((uint32_t)model_count)].id;
 }
 
+static int64_t
+draw_time(void)
+{
+	return model_count == 0 || draw(3) ?
+		       0 :
+		       log_id_time_ms(model[draw((uint32_t)model_count)].id) + draw(3) - 1;
+}
+
 static void
 ask(void)
 {
@@ -219,8 +247,8 @@ ask(void)
 		.peer = draw(2) ? 1 + draw(PEERS) : 0,
 		.after_id = draw_bound_id(),
 		.before_id = draw_bound_id(),
-		.from_ms = draw(3) ? 0 : 1000 + draw(500),
-		.until_ms = draw(3) ? 0 : 1000 + draw(500),
+		.from_ms = draw_time(),
+		.until_ms = draw_time(),
 		.flags_all = draw(3) ? 0 : draw(8),
 		.limit = draw(40),
 		.backwards = draw(2),
@@ -235,6 +263,7 @@ ask(void)
 static void
 run_rounds(void *arg)
 {
+	log_keep_for(KEEP_MS);
 	for (int round = 0; round < 150 && check_failures == 0; round++) {
 		append_some();
 		change_some();
@@ -284,6 +313,7 @@ test_index_is_filled_meanwhile(void **state)
 static void
 run_check_all(void *arg)
 {
+	log_keep_for(KEEP_MS);
 	for (int64_t reader = 1; reader <= READERS; reader++) {
 		struct iris_arena *arena = arena_new();
 		const struct iris_log_query query = { .reader = reader, .limit = ENTRIES_MAX };
@@ -320,7 +350,6 @@ run_failed_append(void *arg)
 					.owner = 1,
 					.reader = 777,
 					.peer = 1,
-					.time_ms = 1,
 					.body = IRIS_STR("first") };
 	const struct iris_log_query query = { .reader = 777, .limit = 10 };
 	struct iris_log_page page;
@@ -353,6 +382,7 @@ group_setup(void **state)
 	fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
 	worker_main_init();
 	metrics_register(vault_metrics, VAULT_METRIC_COUNT);
+	ids_set_clock(clock_read);
 	fixture_make(&fixture);
 	return 0;
 }

@@ -53,7 +53,6 @@ run_plant(void *arg)
 					.owner = 1,
 					.reader = 7,
 					.peer = vault_peer_id(IRIS_STR(PLANTED "@example.org")),
-					.time_ms = 1,
 					.body = IRIS_STR("<body>" PLANTED ", Romeo?</body>") };
 
 	for (const struct iris_module *const *module = modules_linked; *module; module++)

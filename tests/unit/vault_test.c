@@ -632,7 +632,6 @@ run_plant(void *arg)
 					      .owner = 1,
 					      .reader = 1,
 					      .peer = 2,
-					      .time_ms = 3,
 					      .body = str_from(planted) };
 
 	for (int i = 0; i < 50; i++)

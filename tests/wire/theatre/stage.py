@@ -328,6 +328,23 @@ class Stage:
         if client.connection.inbox:
             raise wrong('nothing', client.connection.inbox[0])
 
+    @verb('asks until[ XML…]', 'sends the request of the block, until it is answered like the pattern behind it')
+    async def asks_until(self, client, block, xml=None):
+        request, wanted = self.patterns(self.fill(xml or block), client)
+        shown = pattern.show(tidy(copy.deepcopy(wanted)))
+        late = asyncio.get_running_loop().time() + SECONDS
+        while True:
+            self.ids += 1
+            request.set('id', 'play-%d' % self.ids)
+            client.send_stanza(pattern.show(tidy(copy.deepcopy(request)), client.ns, whole=True))
+            element = await client.next(shown)
+            why, captured = pattern.match(wanted, element, self.names())
+            if not why:
+                self.captured.update(captured)
+                return
+            if asyncio.get_running_loop().time() > late:
+                raise wrong(shown, element)
+
     @verb('receives in any order[ XML…]', 'as many elements as the block has patterns, each of them once')
     async def receives_any(self, client, block, xml=None):
         left = self.patterns(xml or block, client)
