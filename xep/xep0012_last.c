@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * XEP-0012 2.0: Last Activity of the server (its uptime) and of an account's network (P5.5):
- * seconds since the last session went, with the status it left with.
+ * seconds since the last session went, with the status it left with.  How long a client is idle it
+ * says itself, and only its network reaches it with the question.
  */
 #include "iris/module.h"
 
@@ -52,6 +53,24 @@ last_of_account(struct iris_request *request)
 	return IRIS_DONE;
 }
 
+/*
+ * §4: a client tells how long nobody touched it, so only who may see its presence reaches it.
+ * SECURITY: others get what a client that is not there gives (P5.7).
+ */
+static enum iris_verdict
+last_stanza_in(struct iris_incoming *incoming)
+{
+	struct iris_stanza *iq = incoming->delivery.stanza;
+
+	if (iq->kind != IRIS_IQ || iq->type != IRIS_GET || !incoming->session ||
+	    !element_child(iq->root, "query", NS_LAST) ||
+	    jid_bare_equal(&iq->from, &incoming->user->jid) ||
+	    contact_sees_us(roster_find(incoming->user, jid_bare(&iq->from))))
+		return IRIS_PASS;
+	incoming->request->refusal.condition = IRIS_SERVICE_UNAVAILABLE;
+	return IRIS_REFUSE;
+}
+
 static bool
 last_start(struct iris_error *error)
 {
@@ -71,6 +90,11 @@ static const struct iris_iq last_iq[] = {
 	{ .name = NULL },
 };
 
+static const struct iris_hook_handler last_hooks[] = {
+	HOOK(stanza_in, IRIS_FILTER, last_stanza_in),
+	HOOKS_END,
+};
+
 const struct iris_module iris_module_xep0012 = {
 	IRIS_MODULE_HEAD,
 	.name = "xep0012",
@@ -79,5 +103,6 @@ const struct iris_module iris_module_xep0012 = {
 	.self = &last_self,
 	.features = last_features,
 	.iq = last_iq,
+	.hooks = last_hooks,
 	.start = last_start,
 };
