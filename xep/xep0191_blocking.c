@@ -8,7 +8,7 @@
  */
 #include <stdlib.h>
 
-#include "iris/module.h"
+#include "xep/xep0377_reporting.h"
 
 #define NS_BLOCKING "urn:xmpp:blocking"
 #define NS_BLOCKING_ERRORS "urn:xmpp:blocking:errors"
@@ -357,6 +357,8 @@ block_set(struct iris_request *request)
 			block_notify(request->user, jid, false);
 		block_list_add(request->user, jid);
 	}
+	ELEMENT_FOREACH(item, request->payload)
+		report_take(request->user, item);
 	block_push(request);
 	return IRIS_DONE;
 }
@@ -449,6 +451,7 @@ const struct iris_module iris_module_xep0191 = {
 	.name = "xep0191",
 	.summary = "Blocking Command",
 	.xep = "XEP-0191 1.3",
+	.needs = IRIS_NAMES("xep0377"),
 	.self = &blocking_self,
 	.options = blocking_options,
 	.user_rows = (const struct iris_user_rows[]){ { &block_load, blocking_take }, { NULL } },
