@@ -49,16 +49,15 @@ struct proxy_input {
 
 /* Owned by its owner (a stream) until connection_free(). */
 struct connection {
+	struct iris_carrier carrier;
 	enum connection_state state;
 	int fd;
 	SSL *ssl;
 	struct event *reader, *writer; /* writer: only while the socket takes no more */
 	struct evbuffer *output; /* NULL: nothing queued */
-	const struct connection_handler *handler;
-	void *owner;
 	struct admission *admission; /* while it has proven nothing */
 	struct proxy_input *proxy; /* while in PROXY */
-	const char *alpn;
+	const char *const *alpn;
 	const char *end_reason;
 	struct iris_turn turn; /* writes, ends */
 	struct iris_timer again; /* reads what no event announces */
@@ -74,6 +73,13 @@ static struct {
 } options = { 8u << 20, 90000, 240 };
 
 static void connection_on_event(int fd, short what, void *arg);
+static const struct iris_carrier_ops connection_ops;
+
+static struct connection *
+connection_of(const struct iris_carrier *carrier)
+{
+	return IRIS_CONTAINER(carrier, struct connection, carrier);
+}
 
 /* --- the end --- */
 
@@ -144,6 +150,12 @@ connection_want_write(struct connection *connection, bool wanted)
 }
 
 /* --- reading and writing, in the clear or not --- */
+
+static size_t
+connection_pending(const struct connection *connection)
+{
+	return connection->output ? evbuffer_get_length(connection->output) : 0;
+}
 
 enum { IO_AGAIN = 0, IO_ENDED = -1 }; /* above zero: bytes */
 
@@ -216,6 +228,7 @@ static bool
 connection_read_rounds(struct connection *connection)
 {
 	static _Thread_local char buffer[RECORD_MAX];
+	const struct iris_carrier *carrier = &connection->carrier;
 
 	for (int rounds = 0; rounds < READ_ROUNDS_MAX; rounds++) {
 		int received = connection_receive(connection, buffer, sizeof(buffer));
@@ -223,7 +236,7 @@ connection_read_rounds(struct connection *connection)
 		if (received <= 0)
 			return false;
 		if (connection->state == CONNECTION_OPEN)
-			connection->handler->input(connection->owner, buffer, (size_t)received);
+			carrier->handler->input(carrier->owner, buffer, (size_t)received);
 		if (connection->freed || connection->paused ||
 		    (connection->state != CONNECTION_OPEN &&
 		     connection->state != CONNECTION_DRAINING))
@@ -249,17 +262,16 @@ connection_read(struct connection *connection)
 		timer_start(&connection->again, 0, connection_again, connection);
 }
 
+/* Some of what is queued; the rest when the socket takes more. */
 static void
-connection_write(struct connection *connection)
+connection_write_rounds(struct connection *connection)
 {
 	for (int rounds = 0; rounds < WRITE_ROUNDS_MAX; rounds++) {
 		size_t len = connection_pending(connection);
 		int sent;
 
-		if (len == 0) {
-			connection_want_write(connection, false);
-			return;
-		}
+		if (len == 0)
+			break;
 		if (len > RECORD_MAX)
 			len = RECORD_MAX;
 		sent = connection_transmit(connection,
@@ -269,6 +281,17 @@ connection_write(struct connection *connection)
 		evbuffer_drain(connection->output, (size_t)sent);
 	}
 	connection_want_write(connection, connection_pending(connection) > 0);
+}
+
+static void
+connection_write(struct connection *connection)
+{
+	const struct iris_carrier *carrier = &connection->carrier;
+
+	connection_write_rounds(connection);
+	if (carrier->handler->drained && connection->state == CONNECTION_OPEN &&
+	    connection_pending(connection) == 0)
+		carrier->handler->drained(carrier->owner);
 }
 
 /* --- states --- */
@@ -286,7 +309,7 @@ connection_handshake(struct connection *connection)
 	}
 	connection_want_write(connection, false);
 	connection->state = CONNECTION_OPEN;
-	connection->handler->secured(connection->owner);
+	connection->carrier.handler->secured(connection->carrier.owner);
 	if (!connection->freed && connection->state == CONNECTION_OPEN)
 		connection_read(connection); /* the first bytes may have come with the last of the
 						handshake */
@@ -430,7 +453,7 @@ connection_on_turn(struct iris_turn *turn)
 		const char *reason = connection->end_reason;
 
 		connection->end_reason = NULL;
-		connection->handler->ended(connection->owner, reason);
+		connection->carrier.handler->ended(connection->carrier.owner, reason);
 	}
 	(void)connection_leave(connection);
 }
@@ -450,39 +473,13 @@ connection_tune(int fd)
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
 }
 
-struct connection *
-connection_open(const struct connection_setup *setup)
+/* --- what a carrier does --- */
+
+static void
+connection_free(struct iris_carrier *carrier)
 {
-	struct connection *connection = iris_calloc(1, sizeof(*connection));
+	struct connection *connection = connection_of(carrier);
 
-	*connection = (struct connection){
-		.fd = setup->fd,
-		.handler = setup->handler,
-		.owner = setup->owner,
-		.direct_tls = setup->direct_tls,
-		.alpn = setup->alpn,
-		.turn = { .late = true, .fn = connection_on_turn },
-	};
-	connection_tune(setup->fd);
-	if (setup->proxy) {
-		connection_name_peer(connection, setup->peer);
-		connection->proxy = iris_calloc(1, sizeof(*connection->proxy));
-	} else if (!connection_come_in(connection, setup->peer)) {
-		connection_release(connection);
-		return NULL;
-	}
-	connection_attach(connection);
-	return connection;
-}
-
-void
-connection_free(struct connection **connection_p)
-{
-	struct connection *connection = *connection_p;
-
-	if (!connection)
-		return;
-	*connection_p = NULL;
 	connection->freed = true;
 	connection->state = CONNECTION_ENDED;
 	connection->end_reason = NULL;
@@ -490,33 +487,37 @@ connection_free(struct connection **connection_p)
 		connection_release(connection);
 }
 
-const char *
-connection_peer(const struct connection *connection)
+static const char *
+connection_peer(const struct iris_carrier *carrier)
 {
-	return connection->peer;
+	return connection_of(carrier)->peer;
 }
 
-SSL *
-connection_ssl(const struct connection *connection)
+static SSL *
+connection_ssl(const struct iris_carrier *carrier)
 {
-	return connection->ssl;
+	return connection_of(carrier)->ssl;
 }
 
-bool
-connection_is_secure(const struct connection *connection)
+static bool
+connection_is_secure(const struct iris_carrier *carrier)
 {
+	const struct connection *connection = connection_of(carrier);
+
 	return connection->ssl && SSL_is_init_finished(connection->ssl);
 }
 
-void
-connection_admit(struct connection *connection)
+static void
+connection_admit(struct iris_carrier *carrier)
 {
-	admission_leave(&connection->admission);
+	admission_leave(&connection_of(carrier)->admission);
 }
 
-bool
-connection_start_tls(struct connection *connection, SSL_CTX *context)
+static bool
+connection_start_tls(struct iris_carrier *carrier, SSL_CTX *context)
 {
+	struct connection *connection = connection_of(carrier);
+
 	IRIS_ASSERT(!connection->ssl);
 	if (connection->state != CONNECTION_OPEN)
 		return false;
@@ -530,9 +531,11 @@ connection_start_tls(struct connection *connection, SSL_CTX *context)
 	return true;
 }
 
-void
-connection_send(struct connection *connection, struct iris_str bytes)
+static void
+connection_send(struct iris_carrier *carrier, enum iris_unit unit, struct iris_str bytes)
 {
+	struct connection *connection = connection_of(carrier);
+
 	if (connection->state != CONNECTION_OPEN || connection->overflow)
 		return;
 	if (!connection->output)
@@ -545,15 +548,17 @@ connection_send(struct connection *connection, struct iris_str bytes)
 	worker_at_turn_end(&connection->turn);
 }
 
-size_t
-connection_pending(const struct connection *connection)
+static size_t
+connection_count_pending(const struct iris_carrier *carrier)
 {
-	return connection->output ? evbuffer_get_length(connection->output) : 0;
+	return connection_pending(connection_of(carrier));
 }
 
-void
-connection_pause(struct connection *connection, bool paused)
+static void
+connection_pause(struct iris_carrier *carrier, bool paused)
 {
+	struct connection *connection = connection_of(carrier);
+
 	if (connection->paused == paused || connection->state != CONNECTION_OPEN)
 		return;
 	connection->paused = paused;
@@ -568,9 +573,11 @@ connection_pause(struct connection *connection, bool paused)
 		timer_start(&connection->again, 0, connection_again, connection);
 }
 
-void
-connection_finish(struct connection *connection)
+static void
+connection_finish(struct iris_carrier *carrier)
 {
+	struct connection *connection = connection_of(carrier);
+
 	if (connection->state != CONNECTION_OPEN) {
 		if (connection->state < CONNECTION_OPEN)
 			connection_end(connection, "finished");
@@ -582,9 +589,11 @@ connection_finish(struct connection *connection)
 	worker_at_turn_end(&connection->turn);
 }
 
-void
-connection_detach(struct connection *connection)
+static void
+connection_detach(struct iris_carrier *carrier)
 {
+	struct connection *connection = connection_of(carrier);
+
 	IRIS_ASSERT(connection->busy == 0 && connection->state != CONNECTION_HANDSHAKE);
 	event_free(connection->reader);
 	connection->reader = NULL;
@@ -593,9 +602,11 @@ connection_detach(struct connection *connection)
 	worker_turn_cancel(&connection->turn);
 }
 
-void
-connection_attach(struct connection *connection)
+static void
+connection_attach(struct iris_carrier *carrier)
 {
+	struct connection *connection = connection_of(carrier);
+
 	connection->reader = event_new(worker_base(), connection->fd, EV_READ | EV_PERSIST,
 				       connection_on_event, connection);
 	IRIS_ASSERT(connection->reader);
@@ -607,6 +618,46 @@ connection_attach(struct connection *connection)
 	IRIS_ASSERT(event_add(connection->reader, NULL) == 0);
 	if (connection->ssl && SSL_has_pending(connection->ssl))
 		timer_start(&connection->again, 0, connection_again, connection);
+}
+
+static const struct iris_carrier_ops connection_ops = {
+	.name = "tcp",
+	.send = connection_send,
+	.pending = connection_count_pending,
+	.pause = connection_pause,
+	.finish = connection_finish,
+	.free = connection_free,
+	.admit = connection_admit,
+	.start_tls = connection_start_tls,
+	.ssl = connection_ssl,
+	.is_secure = connection_is_secure,
+	.peer = connection_peer,
+	.detach = connection_detach,
+	.attach = connection_attach,
+};
+
+struct iris_carrier *
+connection_open(const struct connection_setup *setup)
+{
+	struct connection *connection = iris_calloc(1, sizeof(*connection));
+
+	*connection = (struct connection){
+		.carrier = { &connection_ops, setup->handler, setup->owner },
+		.fd = setup->fd,
+		.direct_tls = setup->direct_tls,
+		.alpn = setup->alpn,
+		.turn = { .late = true, .fn = connection_on_turn },
+	};
+	connection_tune(setup->fd);
+	if (setup->proxy) {
+		connection_name_peer(connection, setup->peer);
+		connection->proxy = iris_calloc(1, sizeof(*connection->proxy));
+	} else if (!connection_come_in(connection, setup->peer)) {
+		connection_release(connection);
+		return NULL;
+	}
+	connection_attach(&connection->carrier);
+	return &connection->carrier;
 }
 
 void

@@ -51,6 +51,9 @@ void module_each(bool (*fn)(const struct iris_module *module, void *arg), void *
 const struct iris_module *module_find(struct iris_str name);
 unsigned module_slot_count(void); /* indices given out so far: how long an array of slots must be */
 const struct iris_stream_role *stream_role_find(struct iris_str name);
+const struct iris_protocol *protocol_find(struct iris_str name);
+/* Calls `close` of every protocol; the sum of what they return. */
+size_t protocols_close(bool now);
 const struct iris_vault_engine *module_engine(struct iris_str name); /* of the module so named */
 
 /* Who handles this? NULL: nobody. Any worker; call it by iq_run(), stream_handler_run(). */

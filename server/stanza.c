@@ -272,8 +272,8 @@ stanza_type_name(enum iris_stanza_type type)
 	return type == IRIS_AVAILABLE ? "available" : "unknown";
 }
 
-void
-delivery_write(struct iris_strbuf *buf, const struct iris_delivery *delivery)
+static void
+delivery_write_as(struct iris_strbuf *buf, const struct iris_delivery *delivery, bool alone)
 {
 	const struct iris_stanza *stanza = delivery->stanza;
 	const struct iris_element *root = stanza->root;
@@ -282,6 +282,8 @@ delivery_write(struct iris_strbuf *buf, const struct iris_delivery *delivery)
 	IRIS_ASSERT(stanza->frozen);
 	strbuf_add_char(buf, '<');
 	strbuf_add(buf, root->name);
+	if (alone)
+		strbuf_add(buf, IRIS_STR(" xmlns='" NS_CLIENT "'"));
 	if (override)
 		element_write_attribute(buf, IRIS_STR("to"), jid_full(&delivery->to));
 	element_write_attributes(buf, root, override ? "to" : NULL);
@@ -295,6 +297,18 @@ delivery_write(struct iris_strbuf *buf, const struct iris_delivery *delivery)
 	strbuf_add(buf, IRIS_STR("</"));
 	strbuf_add(buf, root->name);
 	strbuf_add_char(buf, '>');
+}
+
+void
+delivery_write(struct iris_strbuf *buf, const struct iris_delivery *delivery)
+{
+	delivery_write_as(buf, delivery, false);
+}
+
+void
+delivery_write_alone(struct iris_strbuf *buf, const struct iris_delivery *delivery)
+{
+	delivery_write_as(buf, delivery, true);
 }
 
 const char *

@@ -133,12 +133,24 @@ stream_buffer(void)
 	return STRBUF_INIT(here->scratch);
 }
 
+bool
+stream_is_framed(const struct iris_stream *stream)
+{
+	return stream->carrier->ops->framed;
+}
+
+struct iris_str
+stream_outer_ns(const struct iris_stream *stream)
+{
+	return stream_is_framed(stream) ? IRIS_STR_NONE : str_from(stream->role->ns);
+}
+
 void
-stream_send_text(struct iris_stream *stream, struct iris_strbuf *buf)
+stream_send_text(struct iris_stream *stream, enum iris_unit unit, struct iris_strbuf *buf)
 {
 	struct iris_str text = strbuf_str(buf);
 
-	connection_send(stream->connection, text);
+	carrier_send(stream->carrier, unit, text);
 	stream_count_metric(STREAM_METRIC_BYTES_OUT, (int64_t)text.len);
 }
 
@@ -157,8 +169,8 @@ stream_send(struct iris_stream *stream, const struct iris_element *element)
 	if (!stream_takes_output(stream))
 		return;
 	buf = stream_buffer();
-	element_write(&buf, element, str_from(stream->role->ns));
-	stream_send_text(stream, &buf);
+	element_write(&buf, element, stream_outer_ns(stream));
+	stream_send_text(stream, IRIS_UNIT_ELEMENT, &buf);
 }
 
 void
@@ -169,15 +181,18 @@ stream_send_delivery(struct iris_stream *stream, const struct iris_delivery *del
 	if (!stream_takes_output(stream))
 		return;
 	buf = stream_buffer();
-	delivery_write(&buf, delivery);
-	stream_send_text(stream, &buf);
+	if (stream_is_framed(stream))
+		delivery_write_alone(&buf, delivery);
+	else
+		delivery_write(&buf, delivery);
+	stream_send_text(stream, IRIS_UNIT_ELEMENT, &buf);
 	stream_count_metric(STREAM_METRIC_STANZAS_OUT, 1);
 }
 
 size_t
 stream_output_pending(const struct iris_stream *stream)
 {
-	return stream->connection ? connection_pending(stream->connection) : 0;
+	return stream->carrier ? carrier_pending(stream->carrier) : 0;
 }
 
 /* --- stanzas --- */
@@ -292,6 +307,19 @@ stream_handle_element(struct iris_stream *stream, struct iris_arena **arena_p,
 		stream_error(stream, "unsupported-stanza-type", NULL);
 }
 
+/* RFC 7395 §3.3.3: one element in each frame, no part of one and not two. */
+static void
+stream_check_frame(struct iris_stream *stream, enum xml_event event)
+{
+	bool whole = event != XML_EVENT_NONE || xml_parser_wants_tick(stream->parser) ||
+		     xml_parser_is_at_boundary(stream->parser);
+
+	if (event == XML_EVENT_ELEMENT)
+		stream->elements++;
+	if (!whole || stream->elements > 1)
+		stream_error(stream, "bad-format", "a frame holds one element");
+}
+
 /* False: nothing is there to be handled. */
 static bool
 stream_handle_next(struct iris_stream *stream)
@@ -299,8 +327,11 @@ stream_handle_next(struct iris_stream *stream)
 	struct iris_element *element;
 	struct iris_arena *arena;
 	struct xml_error error;
+	enum xml_event event = xml_parser_next(stream->parser, &arena, &element);
 
-	switch (xml_parser_next(stream->parser, &arena, &element)) {
+	if (stream_is_framed(stream))
+		stream_check_frame(stream, event);
+	switch (event) {
 	case XML_EVENT_NONE: return false;
 	case XML_EVENT_HEADER: stream_handle_header(stream, element); break;
 	case XML_EVENT_ELEMENT: stream_handle_element(stream, &arena, element); break;
@@ -308,8 +339,8 @@ stream_handle_next(struct iris_stream *stream)
 	case XML_EVENT_ERROR:
 		error = xml_parser_error(stream->parser);
 		stream_error(stream, error.condition, error.text);
-		connection_finish(
-			stream->connection); /* also when our closing tag was out already */
+		carrier_finish(
+			stream->carrier); /* also when our closing tag was out already */
 		return false;
 	}
 	arena_unref(&arena);
@@ -393,7 +424,7 @@ stream_run_end(struct iris_stream *stream, bool deferred)
 	else if (xml_parser_wants_tick(stream->parser) && !timer_is_running(&stream->again))
 		timer_start(&stream->again, PARSER_TICK_MS, stream_on_again, stream);
 	if (!stream->arrival)
-		connection_pause(stream->connection, deferred);
+		carrier_pause(stream->carrier, deferred);
 	stream_touch(stream);
 }
 
@@ -435,10 +466,10 @@ stream_pump(struct iris_stream *stream)
 		struct iris_stream *ref = stream;
 
 		stream_unref(&ref);
-		connection_pause(stream->connection, true);
+		carrier_pause(stream->carrier, true);
 		stream_go_on_later(stream, FIBER_RETRY_MS);
 	} else if (stream->runner) {
-		connection_pause(stream->connection, true);
+		carrier_pause(stream->carrier, true);
 	}
 }
 
@@ -455,6 +486,7 @@ stream_on_input(void *owner, const char *bytes, size_t len)
 	else if (stream->bustle < BUSTLE_WARM)
 		stream->bustle++;
 	stream->input_ms = now;
+	stream->elements = 0;
 	if (stream->list == STREAMS_LIVE && stream->since_ms != now)
 		stream_set_list(stream, STREAMS_LIVE);
 	stream_count_metric(STREAM_METRIC_BYTES_IN, (int64_t)len);
@@ -479,7 +511,7 @@ stream_on_ended(void *owner, const char *reason)
 	stream_pump(stream);
 }
 
-static const struct connection_handler stream_connection_handler = {
+static const struct iris_carrier_handler stream_handler = {
 	.secured = stream_on_secured,
 	.input = stream_on_input,
 	.ended = stream_on_ended,
@@ -534,7 +566,7 @@ stream_arrive(struct iris_mail *mail)
 	struct iris_stream *stream = arrival->stream;
 
 	stream_come_in(stream);
-	connection_attach(stream->connection);
+	stream->carrier->ops->attach(stream->carrier);
 	stream_be_home(stream);
 }
 
@@ -559,7 +591,7 @@ stream_depart(struct iris_stream *stream)
 	IRIS_ASSERT(stream->refs == 1);
 	stream_count_metric(STREAM_METRIC_MOVES, 1);
 	stream_go_out(stream);
-	connection_detach(stream->connection);
+	stream->carrier->ops->detach(stream->carrier);
 	stream->home = worker_index_of(home);
 	stream->arrival->stream = stream;
 	stream->arrival->mail.fn = stream_arrive;
@@ -573,7 +605,7 @@ stream_finish(struct iris_stream *stream)
 	hook_run_stream_close(stream);
 	slots_free(&stream->slots);
 	stream_go_out(stream);
-	connection_free(&stream->connection);
+	carrier_free(&stream->carrier);
 	stream->finished = true;
 	stream_count_metric(STREAM_METRIC_OPEN, -1);
 	stream_unref(&stream);
@@ -620,33 +652,74 @@ stream_on_turn(struct iris_turn *turn)
 		stream_rest_parser(stream);
 }
 
+static struct iris_stream *
+stream_new(const struct iris_stream_role *role, enum listener_tls tls)
+{
+	struct iris_stream *stream = iris_calloc(1, sizeof(*stream));
+
+	stream->role = role;
+	stream->tls = (uint8_t)tls;
+	stream->refs = 1;
+	stream->turn.fn = stream_on_turn;
+	stream_set_limits(stream);
+	return stream;
+}
+
+static void
+stream_enter(struct iris_stream *stream, enum iris_stream_state state)
+{
+	stream->state = state;
+	stream_come_in(stream);
+	stream_count_metric(STREAM_METRIC_OPEN, 1);
+}
+
 bool
 stream_accept(const struct listener *listener, int fd, const struct sockaddr *peer)
 {
-	struct iris_stream *stream = iris_calloc(1, sizeof(*stream));
+	static const char *const alpn[] = { "xmpp-client", NULL };
+	struct iris_stream *stream = stream_new(listener->role, listener->tls);
 	bool direct = listener->tls == LISTENER_DIRECT;
 
-	stream->role = listener->role;
-	stream->tls = (uint8_t)listener->tls;
-	stream->state = direct ? IRIS_STREAM_HANDSHAKE : IRIS_STREAM_HEADER;
-	stream->refs = 1;
-	stream->turn.fn = stream_on_turn;
-	stream->connection = connection_open(&(struct connection_setup){
+	stream->carrier = connection_open(&(struct connection_setup){
 		.fd = fd,
 		.peer = peer,
 		.proxy = listener->proxy,
 		.direct_tls = direct,
-		.alpn = strcmp(stream->role->ns, NS_CLIENT) == 0 ? "xmpp-client" : NULL,
-		.handler = &stream_connection_handler,
+		.alpn = strcmp(stream->role->ns, NS_CLIENT) == 0 ? alpn : NULL,
+		.handler = &stream_handler,
 		.owner = stream });
-	if (!stream->connection) {
+	if (!stream->carrier) {
+		xml_parser_free(&stream->parser);
 		free(stream);
 		return false;
 	}
-	stream_set_limits(stream);
-	stream_come_in(stream);
-	stream_count_metric(STREAM_METRIC_OPEN, 1);
+	stream_enter(stream, direct ? IRIS_STREAM_HANDSHAKE : IRIS_STREAM_HEADER);
 	return true;
+}
+
+struct iris_stream *
+stream_take(const struct iris_stream_role *role, struct iris_carrier *carrier)
+{
+	bool secure = carrier_is_secure(carrier);
+	struct iris_stream *stream = stream_new(role, secure ? LISTENER_DIRECT : LISTENER_NONE);
+
+	stream->carrier = carrier;
+	carrier->handler = &stream_handler;
+	carrier->owner = stream;
+	stream_enter(stream, IRIS_STREAM_HEADER);
+	return stream;
+}
+
+struct iris_stream *
+stream_begin(struct iris_carrier *carrier)
+{
+	return stream_take(&stream_role_c2s, carrier);
+}
+
+bool
+stream_expects_header(const struct iris_stream *stream)
+{
+	return stream->state == IRIS_STREAM_HEADER && !stream->arrival && !stream->runner;
 }
 
 /* --- time --- */
@@ -686,7 +759,7 @@ stream_stir(struct iris_stream *stream, int64_t now)
 	if (idle > 0 && now - stream->input_ms > idle) /* §4.6 */
 		stream_error(stream, "connection-timeout", NULL);
 	else if (stream_option(STREAM_OPT_WHITESPACE) > 0)
-		connection_send(stream->connection, IRIS_STR(" "));
+		carrier_send(stream->carrier, IRIS_UNIT_SPACE, IRIS_STR(" "));
 }
 
 static void

@@ -47,13 +47,13 @@ stream_id(const struct iris_stream *stream)
 struct iris_str
 stream_peer_address(const struct iris_stream *stream)
 {
-	return stream->connection ? str_from(connection_peer(stream->connection)) : IRIS_STR_NONE;
+	return stream->carrier ? str_from(carrier_peer(stream->carrier)) : IRIS_STR_NONE;
 }
 
 bool
 stream_is_secure(const struct iris_stream *stream)
 {
-	return stream->connection && connection_is_secure(stream->connection);
+	return stream->carrier && carrier_is_secure(stream->carrier);
 }
 
 const struct iris_jid *
@@ -83,7 +83,7 @@ stream_claimed_jid(const struct iris_stream *stream)
 void *
 stream_peer_certificate(const struct iris_stream *stream)
 {
-	return stream_is_secure(stream) ? tls_peer_certificate(connection_ssl(stream->connection)) :
+	return stream_is_secure(stream) ? tls_peer_certificate(carrier_ssl(stream->carrier)) :
 					  NULL;
 }
 
@@ -98,7 +98,7 @@ stream_channel_binding(struct iris_stream *stream, const char *type, struct iris
 		       struct iris_str *data_r)
 {
 	return stream_is_secure(stream) &&
-	       tls_channel_binding(connection_ssl(stream->connection), type, arena, data_r);
+	       tls_channel_binding(carrier_ssl(stream->carrier), type, arena, data_r);
 }
 
 const char *const *
@@ -106,7 +106,7 @@ stream_channel_bindings(struct iris_stream *stream)
 {
 	static const char *const none[] = { NULL };
 
-	return stream_is_secure(stream) ? tls_channel_bindings(connection_ssl(stream->connection)) :
+	return stream_is_secure(stream) ? tls_channel_bindings(carrier_ssl(stream->carrier)) :
 					  none;
 }
 
@@ -130,7 +130,7 @@ stream_unref(struct iris_stream **stream_p)
 	IRIS_ASSERT(stream->home == worker_index() && stream->refs > 0);
 	if (--stream->refs > 0)
 		return;
-	IRIS_ASSERT(stream->finished && !stream->arrival && !stream->connection);
+	IRIS_ASSERT(stream->finished && !stream->arrival && !stream->carrier);
 	xml_parser_free(&stream->parser);
 	free((char *)(uintptr_t)stream->jid.base);
 	free(stream->claimed);
@@ -167,8 +167,8 @@ stream_authenticated(struct iris_stream *stream, const struct iris_jid *jid, boo
 		return;
 	}
 	stream_set_jid(stream, jid);
-	connection_admit(stream->connection);
-	connection_pause(stream->connection, true);
+	carrier_admit(stream->carrier);
+	carrier_pause(stream->carrier, true);
 	if (restart) {
 		xml_parser_restart(stream->parser);
 		stream->header_sent = false;
@@ -197,7 +197,7 @@ stream_set_bound(struct iris_stream *stream)
 	if (stream->state >= IRIS_STREAM_BOUND)
 		return;
 	stream_move_to_state(stream, IRIS_STREAM_BOUND);
-	connection_admit(stream->connection);
+	carrier_admit(stream->carrier);
 	stream_set_limits(stream);
 }
 

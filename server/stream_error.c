@@ -52,10 +52,11 @@ stream_can_speak(const struct iris_stream *stream)
 }
 
 static void
-stream_write_error(struct iris_strbuf *buf, const char *condition, const char *text,
+stream_write_error(struct iris_strbuf *buf, bool alone, const char *condition, const char *text,
 		   const struct iris_element *app)
 {
-	strbuf_printf(buf, "<stream:error><%s xmlns='" NS_STREAMS "'/>", condition);
+	strbuf_printf(buf, "<stream:error%s><%s xmlns='" NS_STREAMS "'/>",
+		      alone ? " xmlns:stream='" NS_STREAM "'" : "", condition);
 	if (text) {
 		strbuf_add(buf, IRIS_STR("<text xmlns='" NS_STREAMS "' xml:lang='en'>"));
 		xml_escape(buf, str_from(text));
@@ -63,7 +64,22 @@ stream_write_error(struct iris_strbuf *buf, const char *condition, const char *t
 	}
 	if (app)
 		element_write(buf, app, IRIS_STR_NONE);
-	strbuf_add(buf, IRIS_STR("</stream:error></stream:stream>"));
+	strbuf_add(buf, IRIS_STR("</stream:error>"));
+}
+
+static void
+stream_send_closing_tag(struct iris_stream *stream)
+{
+	struct iris_strbuf buf;
+
+	if (!stream->header_sent)
+		stream_send_header(stream, NULL);
+	buf = stream_buffer();
+	strbuf_add(&buf, stream_is_framed(stream) ? IRIS_STR("<close xmlns='" NS_FRAMING "'/>") :
+						    IRIS_STR("</stream:stream>"));
+	stream_send_text(stream, IRIS_UNIT_CLOSE, &buf);
+	stream->orderly = true;
+	stream_move_to_state(stream, IRIS_STREAM_CLOSING);
 }
 
 void
@@ -81,35 +97,20 @@ stream_error_app(struct iris_stream *stream, const char *condition, const char *
 	if (!stream->header_sent)
 		stream_send_header(stream, NULL);
 	buf = stream_buffer();
-	stream_write_error(&buf, condition, text, app);
-	stream_send_text(stream, &buf);
+	stream_write_error(&buf, stream_is_framed(stream), condition, text, app);
+	stream_send_text(stream, IRIS_UNIT_ERROR, &buf);
+	stream_send_closing_tag(stream);
 	stream_count_metric(STREAM_METRIC_ERRORS, 1);
 	LOG(IRIS_LOG_INFO, "stream", "error", LOG_CSTR("condition", condition),
 	    LOG_CSTR("text", text), LOG_STR("address", stream_peer_address(stream)),
 	    LOG_JID("jid", jid_full(&stream->jid)));
-	stream->orderly = true;
-	stream_move_to_state(stream, IRIS_STREAM_CLOSING);
-	connection_finish(stream->connection);
+	carrier_finish(stream->carrier);
 }
 
 void
 stream_error(struct iris_stream *stream, const char *condition, const char *text)
 {
 	stream_error_app(stream, condition, text, NULL);
-}
-
-static void
-stream_send_closing_tag(struct iris_stream *stream)
-{
-	struct iris_strbuf buf;
-
-	if (!stream->header_sent)
-		stream_send_header(stream, NULL);
-	buf = stream_buffer();
-	strbuf_add(&buf, IRIS_STR("</stream:stream>"));
-	stream_send_text(stream, &buf);
-	stream->orderly = true;
-	stream_move_to_state(stream, IRIS_STREAM_CLOSING);
 }
 
 /* §4.4: our tag, then the peer's, within the time of STREAMS_CLOSING. */
@@ -129,7 +130,7 @@ stream_handle_closing_tag(struct iris_stream *stream)
 	if (stream_can_speak(stream))
 		stream_send_closing_tag(stream);
 	stream->orderly = true;
-	connection_finish(stream->connection);
+	carrier_finish(stream->carrier);
 }
 
 void

@@ -48,18 +48,22 @@ stream_send_header(struct iris_stream *stream, const struct iris_element *header
 {
 	struct iris_strbuf buf = stream_buffer();
 
-	strbuf_printf(&buf,
-		      "<?xml version='1.0'?><stream:stream xmlns='%s' xmlns:stream='" NS_STREAM "'",
-		      stream->role->ns);
+	if (stream_is_framed(stream)) /* RFC 7395 §3.4 */
+		strbuf_add(&buf, IRIS_STR("<open xmlns='" NS_FRAMING "'"));
+	else
+		strbuf_printf(&buf,
+			      "<?xml version='1.0'?><stream:stream xmlns='%s' "
+			      "xmlns:stream='" NS_STREAM "'",
+			      stream->role->ns);
 	stream_write_attr(&buf, "id", stream_make_id(stream));
 	stream_write_attr(&buf, "from", stream_own_name(stream, header));
 	stream_write_attr(&buf, "to", str_from(stream->claimed));
 	if (!header || stream->has_version) /* §4.7.5: none is answered by none */
 		strbuf_add(&buf, IRIS_STR(" version='1.0'"));
 	stream_write_attr(&buf, "xml:lang", stream->lang[0] ? stream_lang(stream) : IRIS_STR("en"));
-	strbuf_add_char(&buf, '>');
+	strbuf_add(&buf, stream_is_framed(stream) ? IRIS_STR("/>") : IRIS_STR(">"));
 	stream->header_sent = true;
-	stream_send_text(stream, &buf);
+	stream_send_text(stream, IRIS_UNIT_OPEN, &buf);
 }
 
 /* --- the peer's header --- */
@@ -173,7 +177,7 @@ stream_state_after_header(const struct iris_stream *stream)
 {
 	if (!jid_is_none(&stream->jid))
 		return IRIS_STREAM_AUTHENTICATED;
-	if (connection_is_secure(stream->connection) || stream->tls == LISTENER_NONE)
+	if (carrier_is_secure(stream->carrier) || stream->tls == LISTENER_NONE)
 		return IRIS_STREAM_UNAUTHENTICATED;
 	return IRIS_STREAM_PLAIN;
 }
@@ -186,7 +190,8 @@ stream_state_after_header(const struct iris_stream *stream)
 static bool
 stream_let_listen(const struct iris_stream *stream)
 {
-	return stream->tls != LISTENER_DIRECT || fiber_sleep(DIRECT_HEADER_MS);
+	return stream->tls != LISTENER_DIRECT || stream_is_framed(stream) ||
+	       fiber_sleep(DIRECT_HEADER_MS);
 }
 
 void
@@ -234,11 +239,14 @@ stream_send_features(struct iris_stream *stream)
 
 	stream_add_features(stream, features);
 	buf = stream_buffer();
-	strbuf_add(&buf, IRIS_STR("<stream:features>"));
+	if (stream_is_framed(stream))
+		strbuf_add(&buf, IRIS_STR("<stream:features xmlns:stream='" NS_STREAM "'>"));
+	else
+		strbuf_add(&buf, IRIS_STR("<stream:features>"));
 	ELEMENT_FOREACH (feature, features)
-		element_write(&buf, feature, str_from(stream->role->ns));
+		element_write(&buf, feature, stream_outer_ns(stream));
 	strbuf_add(&buf, IRIS_STR("</stream:features>"));
-	stream_send_text(stream, &buf);
+	stream_send_text(stream, IRIS_UNIT_ELEMENT, &buf);
 	arena_unref(&arena);
 }
 
@@ -277,7 +285,7 @@ stream_handle_starttls(struct iris_stream *stream, struct iris_element *element)
 	arena_unref(&arena);
 	if (!context) { /* §5.4.2.2 */
 		stream_close(stream);
-		connection_finish(stream->connection);
+		carrier_finish(stream->carrier);
 		return;
 	}
 	/*
@@ -288,6 +296,6 @@ stream_handle_starttls(struct iris_stream *stream, struct iris_element *element)
 	xml_parser_restart(stream->parser);
 	stream->header_sent = false;
 	stream_move_to_state(stream, IRIS_STREAM_HANDSHAKE);
-	if (!connection_start_tls(stream->connection, context))
+	if (!stream->carrier->ops->start_tls(stream->carrier, context))
 		stream_cut(stream, "TLS could not be started");
 }

@@ -22,6 +22,8 @@
 /* A connection was accepted; takes over fd. False: not let in, closed. The worker that accepts. */
 IRIS_MUST_CHECK bool stream_accept(const struct listener *listener, int fd,
 				   const struct sockaddr *peer);
+/* The same for a connection that is there already: its handshake, if any, is over. */
+struct iris_stream *stream_take(const struct iris_stream_role *role, struct iris_carrier *carrier);
 /* Links a session (session_create, session_attach): the stream is BOUND; NULL: detached. */
 void stream_set_session(struct iris_stream *stream, struct iris_session *session);
 /*
@@ -55,7 +57,7 @@ struct stream_arrival {
 enum stream_list_id { STREAMS_YOUNG, STREAMS_LIVE, STREAMS_CLOSING, STREAM_LISTS };
 
 struct iris_stream {
-	struct connection *connection;   /* NULL once finished */
+	struct iris_carrier *carrier;    /* NULL once finished */
 	const char *lost;                /* why the connection has ended; NULL: it has not */
 	const struct iris_stream_role *role;
 	struct xml_parser *parser;
@@ -63,6 +65,7 @@ struct iris_stream {
 	uint8_t tls;                     /* enum listener_tls */
 	uint8_t list;                    /* enum stream_list_id */
 	bool header_sent;
+	uint8_t elements;                /* of the frame that is being handled */
 	bool has_version;                /* the peer's header told one */
 	bool was_bound, end_told;        /* role->ended is owed, has been called */
 	bool orderly;                    /* it ends by a closing tag */
@@ -117,7 +120,10 @@ void stream_set_list(struct iris_stream *stream, enum stream_list_id list);
 void stream_touch(struct iris_stream *stream);
 /* A buffer for output, good until the end of the turn. */
 struct iris_strbuf stream_buffer(void);
-void stream_send_text(struct iris_stream *stream, struct iris_strbuf *buf);
+void stream_send_text(struct iris_stream *stream, enum iris_unit unit, struct iris_strbuf *buf);
+/* The namespace in force around what is sent: the header's, none where units stand alone. */
+struct iris_str stream_outer_ns(const struct iris_stream *stream);
+bool stream_is_framed(const struct iris_stream *stream);
 
 /* --- stream_negotiation.c --- */
 

@@ -123,20 +123,32 @@ tls_on_verify(X509_STORE_CTX *store, void *arg)
 	return 1;
 }
 
+/* Where this one is among what the client offers, or NULL. */
+static const unsigned char *
+tls_alpn_find(const unsigned char *in, unsigned in_len, const char *wanted)
+{
+	size_t len = strlen(wanted);
+
+	for (unsigned at = 0; at < in_len && in[at] <= in_len - at - 1; at += 1u + in[at])
+		if (in[at] == len && memcmp(in + at + 1, wanted, len) == 0)
+			return in + at;
+	return NULL;
+}
+
 static int
 tls_on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
 	    unsigned in_len, void *arg)
 {
-	const char *wanted = SSL_get_app_data(ssl);
-	size_t len;
+	const char *const *wanted = SSL_get_app_data(ssl);
 
 	if (!wanted)
 		return SSL_TLSEXT_ERR_NOACK;
-	len = strlen(wanted);
-	for (unsigned at = 0; at < in_len && in[at] <= in_len - at - 1; at += 1u + in[at]) {
-		if (in[at] == len && memcmp(in + at + 1, wanted, len) == 0) {
-			*out = in + at + 1;
-			*out_len = in[at];
+	for (; *wanted; wanted++) {
+		const unsigned char *found = tls_alpn_find(in, in_len, *wanted);
+
+		if (found) {
+			*out = found + 1;
+			*out_len = found[0];
 			return SSL_TLSEXT_ERR_OK;
 		}
 	}
@@ -434,7 +446,7 @@ tls_context_new(struct iris_str certificate, struct iris_str key, struct iris_er
 }
 
 SSL *
-tls_accept_new(SSL_CTX *context, int fd, const char *alpn)
+tls_accept_new(SSL_CTX *context, int fd, const char *const *alpn)
 {
 	SSL *ssl = SSL_new(context);
 

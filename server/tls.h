@@ -19,10 +19,11 @@ SSL_CTX *tls_context_new(struct iris_str certificate, struct iris_str key,
 			 struct iris_error *error);
 
 /*
- * A connection's TLS, server side, ready for SSL_accept. alpn: the one protocol spoken here, which
- * a client that offers any must offer (direct TLS); NULL: whatever it offers is ignored (STARTTLS).
+ * A connection's TLS, server side, ready for SSL_accept. alpn: what is spoken here, the preferred
+ * one first, ending with NULL, kept until the handshake is over; a client that offers any must
+ * offer one of them (direct TLS). NULL: whatever it offers is ignored (STARTTLS).
  */
-SSL *tls_accept_new(SSL_CTX *context, int fd, const char *alpn);
+SSL *tls_accept_new(SSL_CTX *context, int fd, const char *const *alpn);
 
 /* The client's, when its chain leads to an authority of client-ca; else NULL. Borrowed. */
 X509 *tls_peer_certificate(SSL *ssl);

@@ -7,6 +7,7 @@
 #ifndef IRIS_MODULE_H
 #define IRIS_MODULE_H
 
+#include "iris/carrier.h"
 #include "iris/command.h"
 #include "iris/config.h"
 #include "iris/fiber.h"
@@ -116,6 +117,7 @@ struct iris_module {
 	/* Registers SASL mechanisms beyond libsasl2's; see iris/sasl.h. NULL for nearly all. */
 	const struct iris_sasl_mechanism *mechanisms;
 	const struct iris_stream_role *const *roles; /* NULL-terminated */
+	const struct iris_protocol *const *protocols; /* NULL-terminated */
 	const struct iris_web_route *web; /* ends with a NULL path */
 	/* of a module that keeps the vault: modules/sqlite */
 	const struct iris_vault_engine *engine;

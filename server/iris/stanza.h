@@ -17,6 +17,7 @@
 #define NS_CLIENT "jabber:client"
 #define NS_COMPONENT "jabber:component:accept"
 #define NS_STREAM "http://etherx.jabber.org/streams"
+#define NS_FRAMING "urn:ietf:params:xml:ns:xmpp-framing"
 #define NS_STREAMS "urn:ietf:params:xml:ns:xmpp-streams"
 #define NS_STANZAS "urn:ietf:params:xml:ns:xmpp-stanzas"
 #define NS_TLS "urn:ietf:params:xml:ns:xmpp-tls"
@@ -151,6 +152,8 @@ struct iris_delivery {
 
 /* The delivery as text on a stream whose default namespace is jabber:client. */
 void delivery_write(struct iris_strbuf *buf, const struct iris_delivery *delivery);
+/* The same outside any stream: its namespace is declared. */
+void delivery_write_alone(struct iris_strbuf *buf, const struct iris_delivery *delivery);
 
 /*
  * Keeping a delivery beyond the call: references the stanza, copies the rest into `text`, which
