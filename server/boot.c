@@ -11,6 +11,7 @@
 #include <signal.h>
 
 #include "admin_http.h"
+#include "door.h"
 #include "im_private.h"
 #include "listener.h"
 #include "log_private.h"
@@ -110,9 +111,10 @@ boot_say_goodbye(void)
 {
 	atomic_store(&boot.ready_ms, 0);
 	process_notify("STOPPING=1");
-	listen_close();
+	listen_stop();
 	streams_close_all("system-shutdown", FAREWELL_MS);
 	im_close_all("system-shutdown");
+	doors_close_all(FAREWELL_MS);
 }
 
 static bool

@@ -2,7 +2,7 @@
 /*
  * Listeners: configuration, binding, and accepting within a budget for each turn.  The main thread
  * opens and closes; each worker accepts from a socket of its own.  What is accepted goes to
- * stream_accept().
+ * stream_accept(), or to door_accept() where more than XMPP is spoken.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -15,6 +15,7 @@
 #include <event2/event.h>
 
 #include "admission.h"
+#include "door.h"
 #include "iris/module.h"
 #include "listener.h"
 #include "module_private.h"
@@ -26,6 +27,7 @@ enum {
 	FIELD_ADDRESS,
 	FIELD_PORT,
 	FIELD_ROLE,
+	FIELD_ALSO,
 	FIELD_TLS,
 	FIELD_PROXY,
 	FIELD_TRUSTED,
@@ -75,14 +77,17 @@ listener_trusts(const struct listener *listener, const struct sockaddr *peer)
 static void
 listener_take(const struct listener *listener, int fd, const struct sockaddr *peer)
 {
+	bool taken;
+
 	if (listener->proxy && !listener_trusts(listener, peer)) {
 		close(fd);
-		metric_add(&listen_metrics[METRIC_REFUSED], 1);
-	} else if (stream_accept(listener, fd, peer)) {
-		metric_add(&listen_metrics[METRIC_ACCEPTED], 1);
+		taken = false;
+	} else if (listener->role && listener->voice_count <= 1) {
+		taken = stream_accept(listener, fd, peer);
 	} else {
-		metric_add(&listen_metrics[METRIC_REFUSED], 1);
+		taken = door_accept(listener, fd, peer);
 	}
+	metric_add(&listen_metrics[taken ? METRIC_ACCEPTED : METRIC_REFUSED], 1);
 }
 
 static void
@@ -234,26 +239,90 @@ listener_read_trusted(struct listener *listener, const struct iris_settings *rec
 	return true;
 }
 
+/* What a client would offer by ALPN; NULL: it is not chosen in that way. */
+static const char *
+listener_voice_alpn(const struct listener_voice *voice)
+{
+	if (voice->protocol)
+		return voice->protocol->alpn;
+	return strcmp(voice->role->ns, NS_CLIENT) == 0 ? "xmpp-client" : NULL;
+}
+
+static bool
+listener_add_voice(struct listener *listener, struct iris_str name, struct iris_error *error)
+{
+	struct listener_voice voice = { stream_role_find(name), protocol_find(name) };
+	const char *alpn;
+	size_t names = 0;
+
+	if (!voice.role && !voice.protocol)
+		return error_set(error, "no module offers the role \"%.*s\"", IRIS_STR_FMT(name));
+	if (listener->voice_count == LISTENER_VOICES_MAX)
+		return error_set(error, "one listener speaks at most %d things",
+				 LISTENER_VOICES_MAX);
+	alpn = listener_voice_alpn(&voice);
+	if (listener->voice_count > 0 && !alpn)
+		return error_set(error, "the role \"%.*s\" cannot share a listener",
+				 IRIS_STR_FMT(name));
+	while (listener->alpn[names])
+		names++;
+	listener->alpn[names] = alpn;
+	listener->voices[listener->voice_count++] = voice;
+	return true;
+}
+
+static bool
+listener_read_voices(struct listener *listener, const struct iris_settings *record,
+		     struct iris_error *error)
+{
+	size_t others = settings_count(record, FIELD_ALSO);
+
+	if (!listener_add_voice(listener, settings_str(record, FIELD_ROLE), error))
+		return false;
+	for (size_t i = 0; i < others; i++)
+		if (!listener_add_voice(listener, settings_item(record, FIELD_ALSO, i), error))
+			return false;
+	listener->role = listener->voices[0].role;
+	listener->speaks = listener->role ? listener->role->name :
+					    listener->voices[0].protocol->name;
+	if (others > 0 && listener->tls != LISTENER_DIRECT)
+		return error_set(error, "`also` needs tls: direct: what is spoken is told apart "
+					"inside of TLS");
+	if (!listener->role && listener->tls == LISTENER_STARTTLS)
+		return error_set(error, "the role \"%s\" has no STARTTLS", listener->speaks);
+	return true;
+}
+
+/* P1.2: in the clear only what carries nothing, or what does not leave the machine. */
+static bool
+listener_may_be_plain(const struct listener *listener, const struct sockaddr_storage *address)
+{
+	const struct iris_protocol *protocol = listener->voices[0].protocol;
+	bool on_loopback = listener_is_loopback(address);
+
+	if (listener->role)
+		return listener->role->plain_on_loopback && on_loopback;
+	return protocol->plain || (protocol->plain_on_loopback && on_loopback);
+}
+
 static bool
 listener_read(struct listener *listener, const struct iris_settings *record,
 	      struct iris_error *error)
 {
-	struct iris_str role = settings_str(record, FIELD_ROLE);
 	struct sockaddr_storage address;
 	socklen_t len;
 
 	listener->tls = (enum listener_tls)settings_int(record, FIELD_TLS);
 	listener->proxy = settings_bool(record, FIELD_PROXY);
 	listener->backlog = (int)settings_int(record, FIELD_BACKLOG);
-	listener->role = stream_role_find(role);
-	if (!listener->role)
-		return error_set(error, "no module offers the role \"%.*s\"", IRIS_STR_FMT(role));
+	if (!listener_read_voices(listener, record, error))
+		return false;
 	if (!listener_parse_address(record, &address, &len))
 		return error_set(error, "\"%.*s\" is not an IPv4 or IPv6 address",
 				 IRIS_STR_FMT(settings_str(record, FIELD_ADDRESS)));
-	if (listener->tls == LISTENER_NONE &&
-	    !(listener->role->plain_on_loopback && listener_is_loopback(&address)))
-		return error_set(error, "tls: none is for components on a loopback address only");
+	if (listener->tls == LISTENER_NONE && !listener_may_be_plain(listener, &address))
+		return error_set(error, "tls: none is for components and the web, on a loopback "
+					"address only");
 	return listener_read_trusted(listener, record, error);
 }
 
@@ -405,7 +474,7 @@ listen_start(void)
 				log_error(IRIS_LOG_ERROR, "listen", "listen", &error);
 			}
 		LOG(IRIS_LOG_NOTICE, "listen", "listening", LOG_CSTR("address", listener->name),
-		    LOG_CSTR("role", listener->role->name));
+		    LOG_CSTR("role", listener->speaks));
 	}
 	workers_each(listener_start_here, NULL);
 }
@@ -413,13 +482,29 @@ listen_start(void)
 static void
 listener_free(struct listener *listener)
 {
+	free(listener->sockets);
+	free(listener->trusted);
+}
+
+static void
+listener_close_sockets(struct listener *listener)
+{
 	for (size_t i = 0; i < listener->socket_count; i++) {
 		IRIS_ASSERT(!listener->sockets[i].event);
 		if (listener->sockets[i].fd >= 0)
 			close(listener->sockets[i].fd);
+		listener->sockets[i].fd = -1;
 	}
-	free(listener->sockets);
-	free(listener->trusted);
+}
+
+void
+listen_stop(void)
+{
+	if (!listeners)
+		return;
+	workers_each(listener_stop_here, NULL);
+	for (size_t i = 0; i < listener_count; i++)
+		listener_close_sockets(&listeners[i]);
 }
 
 void
@@ -427,7 +512,7 @@ listen_close(void)
 {
 	if (!listeners)
 		return;
-	workers_each(listener_stop_here, NULL);
+	listen_stop();
 	for (size_t i = 0; i < listener_count; i++)
 		listener_free(&listeners[i]);
 	free(listeners);
@@ -450,10 +535,14 @@ static const struct iris_option listener_fields[] = {
 	[FIELD_PORT] = { "port", IRIS_OPT_INT, NULL, .min = 0, .max = 65535,
 			 .help = "0: any that is free." },
 	[FIELD_ROLE] = { "role", IRIS_OPT_STRING, "c2s", .min = 1, .max = 32,
-			 .help = "For whom: c2s, component." },
+			 .help = "For whom: c2s, component, web; web-redirect sends everybody to "
+				 "https." },
+	[FIELD_ALSO] = { "also", IRIS_OPT_STRINGS, .optional = true,
+			 .help = "What else is spoken here, told apart by ALPN or by the first "
+				 "bytes (web); with direct TLS only." },
 	[FIELD_TLS] = { "tls", IRIS_OPT_CHOICE, "starttls", .choices = tls_choices,
 			.help = "starttls: XMPP asks for it; direct: from the first byte; none: "
-				"for components, loopback only." },
+				"for components and the web on loopback, and for web-redirect." },
 	[FIELD_PROXY] = { "proxy-protocol", IRIS_OPT_BOOL, "false",
 			  .help = "Whether a load balancer sends a PROXY header, version 2, "
 				  "first." },

@@ -78,6 +78,17 @@ role_find(const struct iris_module *module, struct iris_str name)
 	return NULL;
 }
 
+static const struct iris_protocol *
+module_protocol(const struct iris_module *module, struct iris_str name)
+{
+	const struct iris_protocol *const *protocol = module->protocols;
+
+	for (; protocol && *protocol; protocol++)
+		if (str_is(name, (*protocol)->name))
+			return *protocol;
+	return NULL;
+}
+
 /* The same thing from two modules: which one would be asked? */
 static bool
 check_pair(const struct iris_module *a, const struct iris_module *b, struct iris_error *error)
@@ -616,6 +627,32 @@ stream_role_find(struct iris_str name)
 	for (size_t i = 0; i < set->count && role == NULL; i++)
 		role = role_find(set->modules[i], name);
 	return role;
+}
+
+const struct iris_protocol *
+protocol_find(struct iris_str name)
+{
+	const struct module_set *set = loaded_set();
+	const struct iris_protocol *protocol = NULL;
+
+	for (size_t i = 0; i < set->count && protocol == NULL; i++)
+		protocol = module_protocol(set->modules[i], name);
+	return protocol;
+}
+
+size_t
+protocols_close(bool now)
+{
+	const struct module_set *set = loaded_set();
+	size_t left = 0;
+
+	for (size_t i = 0; i < set->count; i++) {
+		const struct iris_protocol *const *protocol = set->modules[i]->protocols;
+
+		for (; protocol && *protocol; protocol++)
+			left += (*protocol)->close ? (*protocol)->close(now) : 0;
+	}
+	return left;
 }
 
 const struct iris_vault_engine *
