@@ -101,6 +101,9 @@ enum iris_discovered { IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT };
 	X(session_available, struct iris_session) \
 	/* It becomes unavailable or changes presence: before the broadcast · home · no wait */ \
 	X(session_presence, struct iris_session) \
+	/* What its client can do has become known, or is known to be other than before \
+	   (XEP-0115 fires it) · home · no wait */ \
+	X(session_caps, struct iris_session) \
 	/* It ends: free the slots, hand on what was not acknowledged · home · no wait */ \
 	X(session_close, struct iris_session) \
 	/* The connection under a bound session is gone without a closing tag: DONE keeps the \
