@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0115 1.6: Entity Capabilities.  The hash of a host in its stream features, and what the
- * clients of sessions can do: an unknown hash is asked about once, checked, and remembered,
- * bounded, per worker.
- *
- * It does not do: the capabilities of remote contacts.
+ * XEP-0115 1.6: Entity Capabilities.  The hash of a host in its stream features, and what clients
+ * can do: an unknown hash is asked about, the answer is checked and remembered, bounded, per
+ * worker.  It follows the sessions itself; whoever sees other presence has a struct caps_watch.
  */
-#include <openssl/evp.h>
 #include <stdlib.h>
 
-#include "xep/xep0004_forms.h"
 #include "xep/xep0030_disco.h"
 #include "xep/xep0115_caps.h"
 
 #define NS_CAPS "http://jabber.org/protocol/caps"
-#define CAPS_VER_MAX 256
+#define CAPS_KEY_MAX 320
 #define CAPS_FRESH_MS 1000
+/* SECURITY: each contact's nodes are looked at for each of them. */
+#define CAPS_NOTIFY_MAX 256
 #define CAPS_ASKING_MAX 4 /* questions to one session that wait for an answer */
 
 enum { OPT_CACHE, OPT_TIMEOUT, OPT_NODE };
@@ -25,33 +23,36 @@ enum { OPT_CACHE, OPT_TIMEOUT, OPT_NODE };
  */
 struct caps {
 	TAILQ_ENTRY(caps) link;
-	struct iris_hash_node node;     /* by ver */
-	unsigned sessions;              /* that point here: not dropped while there are any */
+	struct iris_hash_node node;     /* by key */
+	const struct caps_dialect *dialect;
+	LIST_HEAD(, caps_watch) watches; /* not dropped while there are any */
 	struct iris_arena *arena;       /* NULL while it is asked about */
 	struct iris_hash features;
-	char ver[];
+	struct iris_str *notify;        /* the nodes of features that end in "+notify" */
+	size_t notify_count;
+	char key[];
 };
 
 struct caps_feature {
 	struct iris_hash_node node;
 };
 
-/* Of a session that has told a hash. */
-struct caps_client {
-	struct caps *caps; /* NULL: its last presence had none */
-	unsigned asking;
+/* What somebody is asked. Outlives the watch it was asked for. */
+struct caps_question {
+	LIST_ENTRY(caps_question) link;
+	struct caps_watch *watch; /* NULL: it has ended */
+	size_t key_len;
+	char key[];
 };
 
-/* What a session is asked; the text of `full` lies behind that of `ver`. */
-struct caps_question {
-	struct iris_str ver, full;
-	char text[];
-};
+#define DIALECTS_MAX 4
 
 TAILQ_HEAD(caps_list, caps);
 static struct iris_module_self caps_self;
+static const struct caps_dialect *caps_dialects[DIALECTS_MAX];
+static size_t caps_dialect_count;
 static struct caps_home {
-	struct iris_hash by_ver;
+	struct iris_hash by_key;
 	struct caps_list used;
 	struct iris_hash hosts;         /* struct caps_host by name */
 } caps_homes[WORKER_LIMIT];
@@ -62,157 +63,6 @@ struct caps_host {
 	int64_t made_ms;
 	char ver[40];
 };
-
-/* --- §5.1: the verification string --- */
-
-static int
-caps_compare(const void *a, const void *b)
-{
-	const struct iris_str *x = a, *y = b;
-	size_t len = x->len < y->len ? x->len : y->len;
-	int order = len ? memcmp(x->base, y->base, len) : 0;
-
-	return order ? order : (x->len > y->len) - (x->len < y->len);
-}
-
-/* A list of strings in the arena, to be sorted and written with '<' behind each. */
-struct caps_strings {
-	struct iris_arena *arena;
-	struct iris_str *items;
-	size_t count, cap;
-	bool twice; /* the same item came again: §5.4 3.2 and 3.3 */
-};
-
-static void
-caps_strings_add(struct caps_strings *strings, struct iris_str item)
-{
-	if (strings->count == strings->cap) {
-		struct iris_str *larger;
-
-		strings->cap = strings->cap ? strings->cap * 2 : 16;
-		larger = arena_alloc(strings->arena, strings->cap * sizeof(*larger));
-		if (strings->count)
-			memcpy(larger, strings->items, strings->count * sizeof(*larger));
-		strings->items = larger;
-	}
-	strings->items[strings->count++] = item;
-}
-
-static void
-caps_strings_write(struct caps_strings *strings, struct iris_strbuf *text, bool with_separator)
-{
-	if (strings->count > 1)
-		qsort(strings->items, strings->count, sizeof(*strings->items), caps_compare);
-	for (size_t i = 0; i < strings->count; i++) {
-		if (i > 0 && str_equal(strings->items[i], strings->items[i - 1]))
-			strings->twice = true;
-		strbuf_add(text, strings->items[i]);
-		if (with_separator)
-			strbuf_add_char(text, '<');
-	}
-}
-
-static bool
-caps_write_identities(struct iris_strbuf *text, const struct iris_element *query)
-{
-	struct caps_strings strings = { .arena = text->arena };
-	struct iris_element *child = element_child(query, "identity", NS_INFO);
-
-	for (; child; child = element_next(child, "identity", NS_INFO))
-		caps_strings_add(&strings,
-				 arena_printf(text->arena, "%.*s/%.*s/%.*s/%.*s",
-					      IRIS_STR_FMT(element_get(child, "category")),
-					      IRIS_STR_FMT(element_get(child, "type")),
-					      IRIS_STR_FMT(element_lang(child)),
-					      IRIS_STR_FMT(element_get(child, "name"))));
-	caps_strings_write(&strings, text, true);
-	return !strings.twice;
-}
-
-static bool
-caps_write_features(struct iris_strbuf *text, const struct iris_element *query)
-{
-	struct caps_strings strings = { .arena = text->arena };
-	struct iris_element *child = element_child(query, "feature", NS_INFO);
-
-	for (; child; child = element_next(child, "feature", NS_INFO))
-		caps_strings_add(&strings, element_get(child, "var"));
-	caps_strings_write(&strings, text, true);
-	return !strings.twice;
-}
-
-static struct iris_str
-caps_field_text(struct iris_arena *arena, const struct iris_element *field)
-{
-	struct caps_strings values = { .arena = arena };
-	struct iris_strbuf text = STRBUF_INIT(arena);
-	struct iris_element *value = element_child(field, "value", NULL);
-
-	strbuf_add(&text, element_get(field, "var"));
-	strbuf_add_char(&text, '<');
-	for (; value; value = element_next(value, "value", NULL))
-		caps_strings_add(&values, element_get_text(value));
-	caps_strings_write(&values, &text, true);
-	return strbuf_str(&text);
-}
-
-/*
- * §5.1 7: FORM_TYPE's value first, then the fields by var. None: a form without a hidden
- * FORM_TYPE, not counted.
- */
-static struct iris_str
-caps_form_text(struct iris_arena *arena, const struct iris_element *form)
-{
-	struct caps_strings fields = { .arena = arena };
-	struct iris_strbuf text = STRBUF_INIT(arena);
-	struct iris_str form_type = IRIS_STR_NONE;
-	struct iris_element *field = element_child(form, "field", NULL);
-
-	for (; field; field = element_next(field, "field", NULL)) {
-		if (!str_is(element_get(field, "var"), "FORM_TYPE"))
-			caps_strings_add(&fields, caps_field_text(arena, field));
-		else if (str_is(element_get(field, "type"), "hidden"))
-			form_type = element_child_text(field, "value", NULL);
-	}
-	if (str_is_none(form_type))
-		return IRIS_STR_NONE;
-	strbuf_add(&text, form_type);
-	strbuf_add_char(&text, '<');
-	caps_strings_write(&fields, &text, false);
-	return strbuf_str(&text);
-}
-
-static void
-caps_write_forms(struct iris_strbuf *text, const struct iris_element *query)
-{
-	struct caps_strings strings = { .arena = text->arena };
-	struct iris_element *form = element_child(query, "x", NS_DATA);
-
-	for (; form; form = element_next(form, "x", NS_DATA)) {
-		struct iris_str form_text = caps_form_text(text->arena, form);
-
-		if (!str_is_none(form_text))
-			caps_strings_add(&strings, form_text);
-	}
-	caps_strings_write(&strings, text, false);
-}
-
-struct iris_str
-caps_hash(struct iris_arena *arena, const struct iris_element *query)
-{
-	struct iris_strbuf text = STRBUF_INIT(arena);
-	struct iris_strbuf *written = &text;
-	unsigned char digest[EVP_MAX_MD_SIZE];
-	unsigned length = 0;
-	bool well_formed = caps_write_identities(written, query);
-
-	well_formed = caps_write_features(written, query) && well_formed;
-	caps_write_forms(written, query);
-	if (!well_formed ||
-	    EVP_Digest(text.len ? text.base : "", text.len, digest, &length, EVP_sha1(), NULL) != 1)
-		return IRIS_STR_NONE;
-	return base64_encode(arena, (struct iris_str){ (const char *)digest, length });
-}
 
 /* --- our hosts: §6 --- */
 
@@ -282,13 +132,13 @@ caps_disco_info(struct iris_discovery *discovery)
 	return IRIS_PASS;
 }
 
-/* --- the clients: §5, §7 --- */
+/* --- what is known: §5, §7 --- */
 
 static void
 caps_free(struct caps_home *home, struct caps *caps)
 {
 	TAILQ_REMOVE(&home->used, caps, link);
-	hash_remove(&home->by_ver, &caps->node);
+	hash_remove(&home->by_key, &caps->node);
 	HASH_FOREACH(node, &caps->features)
 		hash_remove(&caps->features, node);
 	hash_free(&caps->features);
@@ -304,18 +154,25 @@ caps_trim(struct caps_home *home)
 
 	for (caps = TAILQ_FIRST(&home->used); caps; caps = next) {
 		next = TAILQ_NEXT(caps, link);
-		if (home->by_ver.count < (size_t)option_int(&caps_self, OPT_CACHE))
+		if (home->by_key.count < (size_t)option_int(&caps_self, OPT_CACHE))
 			return;
-		if (caps->sessions == 0)
+		if (LIST_EMPTY(&caps->watches))
 			caps_free(home, caps);
 	}
 }
 
 static struct caps *
-caps_get(struct caps_home *home, struct iris_str ver)
+caps_find(struct caps_home *home, struct iris_str key)
 {
-	struct iris_hash_node *node = hash_find(&home->by_ver, ver);
-	struct caps *caps = node ? IRIS_CONTAINER(node, struct caps, node) : NULL;
+	struct iris_hash_node *node = hash_find(&home->by_key, key);
+
+	return node ? IRIS_CONTAINER(node, struct caps, node) : NULL;
+}
+
+static struct caps *
+caps_get(struct caps_home *home, const struct caps_dialect *dialect, struct iris_str key)
+{
+	struct caps *caps = caps_find(home, key);
 
 	if (!home->used.tqh_last)
 		TAILQ_INIT(&home->used);
@@ -323,39 +180,71 @@ caps_get(struct caps_home *home, struct iris_str ver)
 		TAILQ_REMOVE(&home->used, caps, link);
 	} else {
 		caps_trim(home);
-		caps = iris_calloc(1, sizeof(*caps) + ver.len + 1);
-		memcpy(caps->ver, ver.base, ver.len);
-		hash_insert(&home->by_ver, &caps->node, (struct iris_str){ caps->ver, ver.len });
+		caps = iris_calloc(1, sizeof(*caps) + key.len + 1);
+		caps->dialect = dialect;
+		memcpy(caps->key, key.base, key.len);
+		hash_insert(&home->by_key, &caps->node, (struct iris_str){ caps->key, key.len });
 	}
 	TAILQ_INSERT_TAIL(&home->used, caps, link);
 	return caps;
 }
 
 static void
+caps_add_notify(struct caps *caps, struct iris_str var)
+{
+	static const struct iris_str suffix = { "+notify", 7 };
+
+	if (var.len <= suffix.len || caps->notify_count == CAPS_NOTIFY_MAX ||
+	    memcmp(var.base + var.len - suffix.len, suffix.base, suffix.len) != 0)
+		return;
+	caps->notify[caps->notify_count++] = (struct iris_str){ var.base, var.len - suffix.len };
+}
+
+static void
 caps_remember(struct caps *caps, const struct iris_element *query)
 {
-	struct iris_element *child;
+	struct iris_element *child = element_child(query, "feature", NS_INFO);
+	size_t count = 0;
 
+	for (; child; child = element_next(child, "feature", NS_INFO))
+		count++;
 	caps->arena = arena_new();
+	caps->notify = arena_alloc(caps->arena, count * sizeof(*caps->notify));
 	for (child = element_child(query, "feature", NS_INFO); child;
 	     child = element_next(child, "feature", NS_INFO)) {
 		struct iris_str var = arena_copy_str(caps->arena, element_get(child, "var"));
 		struct caps_feature *feature = ARENA_NEW(caps->arena, struct caps_feature);
 
-		if (!hash_find(&caps->features, var))
-			hash_insert(&caps->features, &feature->node, var);
+		if (hash_find(&caps->features, var))
+			continue;
+		hash_insert(&caps->features, &feature->node, var);
+		caps_add_notify(caps, var);
 	}
 }
 
-/* The session that was asked may have gone, and another one may have its address. */
+/* Whoever is told may watch others or nothing now. */
 static void
-caps_question_done(const struct caps_question *question)
+caps_tell(struct caps *caps)
 {
-	struct iris_session *session = session_find(question->full);
-	struct caps_client *client = session ? *session_slot(session, &caps_self) : NULL;
+	struct caps_watch *watch, *next;
 
-	if (client && client->asking > 0)
-		client->asking--;
+	for (watch = LIST_FIRST(&caps->watches); watch; watch = next) {
+		next = LIST_NEXT(watch, link);
+		if (watch->known)
+			watch->known(watch);
+	}
+}
+
+/* --- questions --- */
+
+static void
+question_end(struct caps_question *question)
+{
+	if (question->watch) {
+		LIST_REMOVE(question, link);
+		question->watch->asking--;
+	}
+	free(question);
 }
 
 /* The answer to what caps_ask asked; `arg` is the question, ours to free. */
@@ -363,107 +252,164 @@ static void
 caps_answered(const struct iris_stanza *reply, void *arg)
 {
 	struct caps_question *question = arg;
-	struct iris_hash_node *node = hash_find(&caps_homes[worker_index()].by_ver, question->ver);
-	struct caps *caps = node ? IRIS_CONTAINER(node, struct caps, node) : NULL;
+	struct caps *caps = caps_find(&caps_homes[worker_index()],
+				      (struct iris_str){ question->key, question->key_len });
 	struct iris_element *query = reply && reply->type == IRIS_RESULT ?
 			element_child(reply->root, "query", NS_INFO) : NULL;
 	struct iris_arena *arena = arena_new();
 
-	caps_question_done(question);
+	question_end(question);
 	/*
 	 * SECURITY: only an answer that has this hash, or one client could speak for all others
 	 * of its kind (§8).
 	 */
-	if (caps && !caps->arena && query && str_equal(caps_hash(arena, query), caps->node.key))
+	if (caps && !caps->arena && query && caps->dialect->fits(arena, caps->node.key, query)) {
 		caps_remember(caps, query);
+		caps_tell(caps);
+	}
 	arena_unref(&arena);
-	free(question);
 }
 
-static struct caps_question *
-caps_question_new(const struct iris_session *session, struct iris_str ver)
+/*
+ * SECURITY: a client that invents hashes and answers nothing must not fill the table of requests.
+ */
+static void
+caps_ask(struct caps_watch *watch, const struct iris_stanza *presence, struct iris_str node)
 {
-	struct iris_str full = jid_full(&session->jid);
-	struct caps_question *question = iris_malloc(sizeof(*question) + ver.len + full.len);
+	struct iris_str key = watch->caps->node.key;
+	struct caps_question *question;
+	struct iris_stanza *request;
 
-	memcpy(question->text, ver.base, ver.len);
-	memcpy(question->text + ver.len, full.base, full.len);
-	question->ver = (struct iris_str){ question->text, ver.len };
-	question->full = (struct iris_str){ question->text + ver.len, full.len };
-	return question;
+	if (watch->asking >= CAPS_ASKING_MAX)
+		return;
+	question = iris_malloc(sizeof(*question) + key.len);
+	question->watch = watch;
+	question->key_len = key.len;
+	memcpy(question->key, key.base, key.len);
+	LIST_INSERT_HEAD(&watch->questions, question, link);
+	watch->asking++;
+	request = stanza_new(IRIS_IQ, IRIS_GET);
+	element_set(element_add(request->root, "query", NS_INFO), "node", node);
+	stanza_set_from(request, watch->asker);
+	stanza_set_to(request, &presence->from);
+	route_iq(&request, (unsigned)option_int(&caps_self, OPT_TIMEOUT), caps_answered, question);
 }
+
+/* --- who is followed --- */
 
 static void
-caps_ask(struct iris_session *session, struct iris_str node, struct iris_str ver)
+watch_set(struct caps_watch *watch, struct caps *caps)
 {
-	struct iris_stanza *request = stanza_new(IRIS_IQ, IRIS_GET);
-	struct iris_element *query = element_add(request->root, "query", NS_INFO);
+	if (watch->caps == caps)
+		return;
+	if (watch->caps)
+		LIST_REMOVE(watch, link);
+	watch->caps = caps;
+	if (caps)
+		LIST_INSERT_HEAD(&caps->watches, watch, link);
+}
 
-	element_set(
-		query, "node",
-		arena_printf(request->arena, "%.*s#%.*s", IRIS_STR_FMT(node), IRIS_STR_FMT(ver)));
-	stanza_set_from(request, &session->user->jid);
-	stanza_set_to(request, &session->jid);
-	route_iq(&request, (unsigned)option_int(&caps_self, OPT_TIMEOUT), caps_answered,
-		 caps_question_new(session, ver));
+bool
+caps_follow(struct caps_watch *watch, const struct iris_stanza *presence)
+{
+	struct iris_arena *arena = arena_new();
+	const struct caps *before = watch->caps;
+	struct iris_str key = IRIS_STR_NONE, node = IRIS_STR_NONE;
+	size_t i = caps_dialect_count;
+
+	while (i > 0 && str_is_none(key))
+		key = caps_dialects[--i]->told(arena, presence->root, &node);
+	if (str_is_none(key) || key.len > CAPS_KEY_MAX) {
+		watch_set(watch, NULL);
+	} else {
+		watch_set(watch, caps_get(&caps_homes[worker_index()], caps_dialects[i], key));
+		if (!watch->caps->arena)
+			caps_ask(watch, presence, node);
+	}
+	arena_unref(&arena);
+	return watch->caps != before;
+}
+
+void
+caps_unfollow(struct caps_watch *watch)
+{
+	struct caps_question *question;
+
+	while ((question = LIST_FIRST(&watch->questions)) != NULL) {
+		LIST_REMOVE(question, link);
+		question->watch = NULL;
+	}
+	watch->asking = 0;
+	watch_set(watch, NULL);
+}
+
+const void *
+caps_known(const struct caps_watch *watch)
+{
+	return watch->caps && watch->caps->arena ? watch->caps : NULL;
+}
+
+bool
+caps_has(const struct caps_watch *watch, struct iris_str feature)
+{
+	return watch->caps && hash_find(&watch->caps->features, feature);
+}
+
+size_t
+caps_notify(const struct caps_watch *watch, const struct iris_str **nodes_r)
+{
+	*nodes_r = watch->caps ? watch->caps->notify : NULL;
+	return watch->caps ? watch->caps->notify_count : 0;
+}
+
+void
+caps_add_dialect(const struct caps_dialect *dialect)
+{
+	IRIS_ASSERT(caps_dialect_count < DIALECTS_MAX);
+	caps_dialects[caps_dialect_count++] = dialect;
+}
+
+/* --- the clients of sessions --- */
+
+struct caps_client {
+	struct caps_watch watch;
+	struct iris_session *session;
+};
+
+static void
+caps_client_known(struct caps_watch *watch)
+{
+	hook_run_session_caps(IRIS_CONTAINER(watch, struct caps_client, watch)->session);
 }
 
 static struct caps_client *
 caps_client_of(struct iris_session *session)
 {
 	void **slot = session_slot(session, &caps_self);
+	struct caps_client *client = *slot;
 
-	if (!*slot)
-		*slot = iris_calloc(1, sizeof(struct caps_client));
-	return *slot;
-}
-
-static void
-caps_set(struct caps_client *client, struct caps *caps)
-{
-	if (caps)
-		caps->sessions++;
-	if (client->caps)
-		client->caps->sessions--;
-	client->caps = caps;
-}
-
-/* What its presence tells; none: it tells nothing that we understand. */
-static struct iris_str
-caps_told(const struct iris_element *c)
-{
-	struct iris_str ver = c ? element_get(c, "ver") : IRIS_STR_NONE;
-
-	return str_is_empty(ver) || ver.len > CAPS_VER_MAX ||
-			       !str_is(element_get(c, "hash"), "sha-1") ?
-		       IRIS_STR_NONE :
-		       ver;
+	if (!client) {
+		client = *slot = iris_calloc(1, sizeof(*client));
+		client->session = session;
+		client->watch.asker = &session->user->jid;
+		client->watch.known = caps_client_known;
+	}
+	return client;
 }
 
 static enum iris_verdict
 caps_stanza_out(struct iris_request *request)
 {
 	struct iris_stanza *stanza = request->stanza;
+	struct iris_session *session = request->session;
 	struct caps_client *client;
-	struct iris_element *c;
-	struct iris_str ver;
 
-	if (stanza->kind != IRIS_PRESENCE || stanza->type != IRIS_AVAILABLE ||
-	    request->session->closing || !str_is_none(element_get(stanza->root, "to")))
+	if (stanza->kind != IRIS_PRESENCE || stanza->type != IRIS_AVAILABLE || session->closing ||
+	    !str_is_none(element_get(stanza->root, "to")))
 		return IRIS_PASS;
-	c = element_child(stanza->root, "c", NS_CAPS);
-	ver = caps_told(c);
-	client = caps_client_of(request->session);
-	caps_set(client, str_is_none(ver) ? NULL :
-					    caps_get(&caps_homes[worker_index()], ver));
-	/*
-	 * SECURITY: a client that invents hashes and answers nothing must not fill the table of
-	 * requests.
-	 */
-	if (!client->caps || client->caps->arena || client->asking >= CAPS_ASKING_MAX)
-		return IRIS_PASS;
-	client->asking++;
-	caps_ask(request->session, element_get(c, "node"), ver);
+	client = caps_client_of(session);
+	if (caps_follow(&client->watch, stanza) && caps_known(&client->watch))
+		hook_run_session_caps(session);
 	return IRIS_PASS;
 }
 
@@ -474,18 +420,49 @@ caps_session_close(struct iris_session *session)
 
 	if (!*slot)
 		return IRIS_PASS;
-	caps_set(*slot, NULL);
+	caps_unfollow(&((struct caps_client *)*slot)->watch);
 	free(*slot);
 	*slot = NULL;
 	return IRIS_PASS;
 }
 
-bool
-caps_session_has(struct iris_session *session, struct iris_str feature)
+const struct caps_watch *
+caps_of_session(struct iris_session *session)
 {
 	const struct caps_client *client = *session_slot(session, &caps_self);
 
-	return client && client->caps && hash_find(&client->caps->features, feature);
+	return client ? &client->watch : NULL;
+}
+
+/* --- XEP-0115's own way of telling --- */
+
+static struct iris_str
+caps_told(struct iris_arena *arena, const struct iris_element *presence, struct iris_str *node_r)
+{
+	const struct iris_element *c = element_child(presence, "c", NS_CAPS);
+	struct iris_str ver = c ? element_get(c, "ver") : IRIS_STR_NONE;
+
+	if (str_is_empty(ver) || !str_is(element_get(c, "hash"), "sha-1"))
+		return IRIS_STR_NONE;
+	*node_r = arena_printf(arena, "%.*s#%.*s", IRIS_STR_FMT(element_get(c, "node")),
+			       IRIS_STR_FMT(ver));
+	return ver;
+}
+
+static bool
+caps_fits(struct iris_arena *arena, struct iris_str key, const struct iris_element *query)
+{
+	return str_equal(caps_hash(arena, query), key);
+}
+
+static const struct caps_dialect caps_own_dialect = { caps_told, caps_fits };
+
+static bool
+caps_start(struct iris_error *error)
+{
+	caps_dialect_count = 0;
+	caps_add_dialect(&caps_own_dialect);
+	return true;
 }
 
 static void
@@ -496,7 +473,7 @@ caps_stop(void)
 
 		while (home->used.tqh_last && !TAILQ_EMPTY(&home->used))
 			caps_free(home, TAILQ_FIRST(&home->used));
-		hash_free(&home->by_ver);
+		hash_free(&home->by_key);
 		HASH_FOREACH(node, &home->hosts) {
 			hash_remove(&home->hosts, node);
 			free(IRIS_CONTAINER(node, struct caps_host, node));
@@ -540,5 +517,6 @@ const struct iris_module iris_module_xep0115 = {
 	.features = caps_features,
 	.hooks = caps_hooks,
 	.not_unloadable = true,
+	.start = caps_start,
 	.stop = caps_stop,
 };
