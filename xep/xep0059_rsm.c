@@ -16,7 +16,7 @@ rsm_read(const struct iris_element *parent, size_t limit, struct rsm_request *re
 	struct iris_element *set = element_child(parent, "set", NS_RSM), *child;
 	int64_t max;
 
-	*request_r = (struct rsm_request){ .max = limit };
+	*request_r = (struct rsm_request){ .max = limit, .asked = set != NULL };
 	if (!set)
 		return IRIS_NO_ERROR;
 	if ((child = element_child(set, "max", NS_RSM)) != NULL) {

@@ -13,6 +13,7 @@ struct rsm_request {
 	size_t max;
 	struct iris_str after;       /* none: from the start */
 	struct iris_str before;      /* none: not asked for; empty: the last page */
+	bool asked;                  /* there was a <set/> */
 };
 
 /*
