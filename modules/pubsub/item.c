@@ -5,7 +5,6 @@
  * (request_items.c).
  */
 #include "modules/pubsub/pubsub_private.h"
-#include "xep/payloads.h"
 
 #define CHUNK 32 /* rows that one read fetches */
 

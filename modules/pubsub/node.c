@@ -291,34 +291,41 @@ load_subscriptions(struct pubsub_node *node, struct iris_arena *arena)
 	return true;
 }
 
-static bool
-load_node(struct pubsub_service *service, const struct iris_rows *rows, size_t row,
-	  struct iris_arena *arena)
+void
+service_take(struct pubsub_service *service, const struct iris_rows *rows)
 {
-	struct iris_str name = row_value(rows, row, 1)->bytes;
-	struct pubsub_node *node;
+	for (size_t i = 0; i < rows->count; i++) {
+		struct iris_str name = row_value(rows, i, 2)->bytes;
+		struct pubsub_node *node;
 
-	if (service_find(service, name))
-		return true;
-	node = node_make(service, name, row_value(rows, row, 0)->number);
-	node_config_init(&node->config, service->user != NULL, row_value(rows, row, 2)->bytes);
-	node->created_ms = row_value(rows, row, 3)->number;
-	node->last_item = row_value(rows, row, 4)->number;
-	return (row_value(rows, row, 5)->number == 0 || load_affiliations(node, arena)) &&
-	       (row_value(rows, row, 6)->number == 0 || load_subscriptions(node, arena));
+		/* Nodes that the account has made at a host are its own, too. */
+		if (row_value(rows, i, 1)->number != service->key || service_find(service, name))
+			continue;
+		node = node_make(service, name, row_value(rows, i, 0)->number);
+		node_config_init(&node->config, service->user != NULL,
+				 row_value(rows, i, 3)->bytes);
+		node->created_ms = row_value(rows, i, 4)->number;
+		node->last_item = row_value(rows, i, 5)->number;
+		node->unread_affiliations = row_value(rows, i, 6)->number > 0;
+		node->unread_subscriptions = row_value(rows, i, 7)->number > 0;
+	}
 }
 
 bool
-service_load(struct pubsub_service *service)
+service_complete(struct pubsub_service *service)
 {
 	struct iris_arena *arena = arena_new();
-	struct iris_rows rows;
-	bool loaded = vault_read(&store_node_load, service->owner,
-				 VALUES(value_int(service->key), value_int(INT32_MAX)), arena,
-				 &rows) == IRIS_VAULT_OK;
+	bool loaded = true;
 
-	for (size_t i = 0; loaded && i < rows.count; i++)
-		loaded = load_node(service, &rows, i, arena);
+	HASH_FOREACH(found, &service->nodes) {
+		struct pubsub_node *node = IRIS_CONTAINER(found, struct pubsub_node, by_name);
+
+		if (loaded && node->unread_affiliations)
+			loaded = load_affiliations(node, arena);
+		if (loaded && node->unread_subscriptions)
+			loaded = load_subscriptions(node, arena);
+		node->unread_affiliations = node->unread_subscriptions = false;
+	}
 	arena_unref(&arena);
 	return loaded;
 }

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 
 #include "modules/pubsub/pubsub_private.h"
-#include "xep/payloads.h"
 
 /* How an address is told: X(NAME, what) */
 #define TARGET_KINDS(X)                                                               \

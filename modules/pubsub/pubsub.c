@@ -33,8 +33,8 @@ pubsub_count(enum pubsub_metric metric, int64_t amount)
 
 /* --- a service comes and goes with its user --- */
 
-static enum iris_verdict
-pubsub_user_load(struct iris_user *user)
+static bool
+pubsub_take_nodes(struct iris_user *user, const struct iris_rows *rows)
 {
 	struct pubsub_service *service = iris_calloc(1, sizeof(*service));
 
@@ -44,8 +44,15 @@ pubsub_user_load(struct iris_user *user)
 	service->account = user->account.id;
 	service->key = vault_peer_id(jid_bare(&user->jid));
 	*user_slot(user, &pubsub_self) = service;
+	service_take(service, rows);
+	return true;
+}
+
+static enum iris_verdict
+pubsub_user_load(struct iris_user *user)
+{
 	/* SECURITY: who may read a node must be known before anybody asks. */
-	return service_load(service) ? IRIS_PASS : IRIS_REFUSE;
+	return service_complete(service_of(user)) ? IRIS_PASS : IRIS_REFUSE;
 }
 
 static enum iris_verdict
@@ -294,6 +301,11 @@ pubsub_may_read(struct iris_user *user, const char *name, const struct iris_jid 
 	return node && access_read(node, jid) == PUBSUB_NONE;
 }
 
+static const struct iris_user_rows pubsub_user_rows[] = {
+	{ &store_node_load, pubsub_take_nodes },
+	{ .query = NULL },
+};
+
 static const struct iris_hook_handler pubsub_hooks[] = {
 	HOOK(user_load, IRIS_NEUTRAL, pubsub_user_load),
 	HOOK(user_unload, IRIS_NEUTRAL, pubsub_user_unload),
@@ -345,6 +357,7 @@ const struct iris_module iris_module_pubsub = {
 	.self = &pubsub_self,
 	.options = pubsub_options,
 	.queries = store_queries,
+	.user_rows = pubsub_user_rows,
 	.hooks = pubsub_hooks,
 	.metrics = pubsub_metrics,
 	.not_unloadable = true,

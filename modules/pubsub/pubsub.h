@@ -8,8 +8,8 @@
 #define IRIS_PUBSUB_H
 
 #include "iris/module.h"
+#include "xep/payloads.h" /* NS_PUBSUB */
 
-#define NS_PUBSUB "http://jabber.org/protocol/pubsub"
 #define NS_PUBSUB_OWNER NS_PUBSUB "#owner"
 
 struct pubsub_publication {

@@ -133,6 +133,7 @@ struct pubsub_node {
 	struct pubsub_service *service;
 	unsigned refs;       /* node_ref(); the service has one */
 	bool gone;           /* deleted: whoever waited meanwhile looks here */
+	bool unread_affiliations, unread_subscriptions; /* while it is loaded */
 	int64_t id, created_ms;
 	int64_t last_item;   /* id of the row; 0: none */
 	struct pubsub_config config;
@@ -162,8 +163,12 @@ node_name(const struct pubsub_node *node)
 struct pubsub_service *service_of(const struct iris_user *user); /* of a loaded user */
 /* The node of an account's service, or NULL. */
 struct pubsub_node *service_find(const struct pubsub_service *service, struct iris_str name);
-/* Loads all nodes of the service (fiber; waits). False: the vault failed. */
-bool service_load(struct pubsub_service *service);
+/*
+ * The nodes of the service among these rows of store_node_load; then what else there is of them
+ * (fiber; may wait). False: the vault failed.
+ */
+void service_take(struct pubsub_service *service, const struct iris_rows *rows);
+bool service_complete(struct pubsub_service *service);
 void service_free(struct pubsub_service *service);
 
 struct pubsub_node *node_ref(struct pubsub_node *node);

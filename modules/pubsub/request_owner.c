@@ -3,7 +3,6 @@
  * XEP-0060 §8: creating, configuring, emptying and deleting nodes; who may what, who is subscribed.
  */
 #include "modules/pubsub/pubsub_private.h"
-#include "xep/payloads.h"
 #include "xep/xep0004_forms.h"
 
 static const char *const affiliation_names[AFFILIATION_COUNT] = {

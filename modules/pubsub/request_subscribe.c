@@ -4,7 +4,6 @@
  * follow from presence (XEP-0163) are nowhere written down.
  */
 #include "modules/pubsub/pubsub_private.h"
-#include "xep/payloads.h"
 #include "xep/xep0004_forms.h"
 
 #define NS_SUBSCRIBE_OPTIONS NS_PUBSUB "#subscribe_options"

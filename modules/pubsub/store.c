@@ -3,18 +3,21 @@
 #include "modules/pubsub/pubsub_private.h"
 
 #define NODE_COLUMNS                                                                         \
-	"n.id, n.name, n.config, n.created, "                                                \
+	"n.id, n.service, n.name, n.config, n.created, "                                     \
 	"(SELECT MAX(i.id) FROM pubsub_item i WHERE i.node = n.id), "                        \
 	"(SELECT COUNT(*) FROM pubsub_affiliation a WHERE a.node = n.id), "                  \
 	"(SELECT COUNT(*) FROM pubsub_subscription s WHERE s.node = n.id) "
 
+#define NODE_COLUMN_TYPES                                                                    \
+	{ { "id", IRIS_INT }, { "service", IRIS_INT }, { "name", IRIS_SEALED },              \
+	  { "config", IRIS_SEALED }, { "created", IRIS_INT }, { "last", IRIS_INT },          \
+	  { "affiliations", IRIS_INT }, { "subscriptions", IRIS_INT } }
+
 struct iris_query store_node_load = {
 	.name = "pubsub.nodes", .table = "pubsub_node", .key = "id",
-	.sql = "SELECT " NODE_COLUMNS "FROM pubsub_node n WHERE n.service = $1 LIMIT $2",
-	.params = { { "service", IRIS_INT }, { "limit", IRIS_INT } },
-	.columns = { { "id", IRIS_INT }, { "name", IRIS_SEALED }, { "config", IRIS_SEALED },
-		     { "created", IRIS_INT }, { "last", IRIS_INT }, { "affiliations", IRIS_INT },
-		     { "subscriptions", IRIS_INT } },
+	.sql = "SELECT " NODE_COLUMNS "FROM pubsub_node n WHERE n.account = $1",
+	.params = { { "account", IRIS_INT } },
+	.columns = NODE_COLUMN_TYPES,
 };
 
 struct iris_query store_node_any = {
