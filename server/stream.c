@@ -339,8 +339,7 @@ stream_handle_next(struct iris_stream *stream)
 	case XML_EVENT_ERROR:
 		error = xml_parser_error(stream->parser);
 		stream_error(stream, error.condition, error.text);
-		carrier_finish(
-			stream->carrier); /* also when our closing tag was out already */
+		carrier_finish(stream->carrier); /* also when our closing tag was out already */
 		return false;
 	}
 	arena_unref(&arena);
@@ -428,8 +427,7 @@ stream_run_end(struct iris_stream *stream, bool deferred)
 	stream_touch(stream);
 }
 
-/* Handles what the parser has, in order. Usually it never waits, and is over when stream_pump()
- * goes on. */
+/* Handles what the parser has, in order. Mostly it never waits, and ends before stream_pump(). */
 static void
 stream_run(void *arg)
 {
@@ -707,6 +705,8 @@ stream_take(const struct iris_stream_role *role, struct iris_carrier *carrier)
 	carrier->handler = &stream_handler;
 	carrier->owner = stream;
 	stream_enter(stream, IRIS_STREAM_HEADER);
+	if (streams_here()->closing)
+		stream_error(stream, streams_here()->closing, NULL);
 	return stream;
 }
 

@@ -139,7 +139,7 @@ web_route_find(struct iris_str path, enum iris_web_method method, struct iris_we
 		return false;
 	match_r->methods = web_place_methods(place);
 	for (size_t i = 0; i < place->count; i++)
-		if (place->entries[i].route->methods & method) {
+		if (method == 0 || place->entries[i].route->methods & method) {
 			match_r->route = place->entries[i].route;
 			match_r->module = place->entries[i].module;
 		}

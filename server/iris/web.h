@@ -62,6 +62,9 @@ struct iris_str web_query(struct iris_web_request *request, const char *name);
 /* The value of a field, several of one name joined with ", "; none: it is not there. */
 struct iris_str web_header(struct iris_web_request *request, const char *name);
 struct iris_host *web_host(const struct iris_web_request *request); /* NULL: none of ours */
+/* Host and port as the client names them, fit for a URL; none: it does not (HTTP/1.0). */
+struct iris_str web_authority(const struct iris_web_request *request);
+bool web_is_secure(const struct iris_web_request *request); /* over TLS */
 struct iris_str web_peer_address(const struct iris_web_request *request);
 /* For what the answer needs until it is written. */
 struct iris_arena *web_arena(struct iris_web_request *request);
@@ -107,8 +110,8 @@ struct iris_web_match {
 };
 
 /*
- * The route for a decoded path; false: nobody's. With route NULL: not for this method. The pointers
- * are good for this turn.
+ * The route for a decoded path, method 0: any of its routes; false: nobody's. With route NULL: not
+ * for this method. The pointers are good for this turn.
  */
 IRIS_MUST_CHECK bool web_route_find(struct iris_str path, enum iris_web_method method,
 				    struct iris_web_match *match_r);

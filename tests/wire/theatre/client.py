@@ -5,7 +5,7 @@ import base64
 import xml.etree.ElementTree as ET
 from xml.sax.saxutils import quoteattr
 
-from . import pattern, sasl
+from . import pattern, sasl, web
 from .stream import CLOSED, GONE, Connection
 
 NS_TLS = 'urn:ietf:params:xml:ns:xmpp-tls'
@@ -117,10 +117,22 @@ class Client:
             self._arrived, tls, self.host)
         self.sm_on = False
 
+    async def open_web(self, kind=web.WebConnection, port='web', tls=True):
+        """A connection of HTTP; of a kind that carries XMPP, ready for its header."""
+        context = self.place.tls() if tls else None
+        if tls:
+            context.set_alpn_protocols(['http/1.1'])
+        self.connection = None
+        self.connection = await kind.open(self.place.address, self.place.ports[port], self._arrived, context, self.host)
+        self.sm_on = False
+
+    async def open_websocket(self, port='web'):
+        await self.open_web(web.WebSocketConnection, port)
+        async with asyncio.timeout(SECONDS):
+            await self.connection.upgrade(self.host, loop=asyncio.get_running_loop())
+
     def send_header(self, to=None, attributes='', ns=pattern.CLIENT):
-        self.connection.restart()
-        self.write("<?xml version='1.0'?><stream:stream to=%s version='1.0' xmlns='%s' xmlns:stream='%s' %s>" % (
-            quoteattr(to or self.host), ns, pattern.STREAMS, attributes))
+        self.connection.header(to or self.host, attributes, ns)
 
     async def open_stream(self, attributes=''):
         self.send_header(attributes=attributes)
@@ -216,10 +228,10 @@ class Client:
 
     async def resume(self):
         """On an authenticated stream; sends again what was not acknowledged."""
+        self.sm_on = True     # what comes in one piece with <resumed/> counts
         self.write("<resume xmlns='%s' previd=%s h='%d'/>" % (NS_SM, quoteattr(self.previd or ''), self.seen))
         resumed = await self.expect('{%s}resumed' % NS_SM, '<resumed/>')
         self.acknowledged(int(resumed.get('h')))
-        self.sm_on = True
         for text in self.unacked:
             self.write(text)
 
@@ -254,7 +266,7 @@ class Client:
         self.silent = []
 
     async def disconnect(self):
-        self.write('</stream:stream>')
+        self.write(self.connection.closing)
         while True:
             element = await self.next('the closing tag of the stream')
             if element.tag in (CLOSED, GONE):

@@ -28,7 +28,7 @@ class Iris:
         self.store = store or stores.Sqlite()
         self.hosts, self.workers = hosts, workers
         self.extra = config or {}
-        self.ports = {'c2s': free_port(), 'direct': free_port(), 'admin': free_port()}
+        self.ports = {name: free_port() for name in ('c2s', 'direct', 'web', 'admin')}
         self.environment = {}    # more of it for irisd
         self.process = None
         self.holder = None       # of the database's lock
@@ -54,8 +54,9 @@ class Iris:
             'hosts': {'domains': domains},
             'listen': {'listeners':
                        '\n      - {address: 127.0.0.1, port: %d, role: c2s, tls: starttls}'
-                       '\n      - {address: 127.0.0.1, port: %d, role: c2s, tls: direct}' % (
-                           self.ports['c2s'], self.ports['direct'])},
+                       '\n      - {address: 127.0.0.1, port: %d, role: c2s, tls: direct}'
+                       '\n      - {address: 127.0.0.1, port: %d, role: web, tls: direct, also: [c2s]}' % (
+                           self.ports['c2s'], self.ports['direct'], self.ports['web'])},
             # Every play knocks from one address, some with wrong passwords.
             'accounts': {'password-min-length': ' 8', 'password-classes': ' 1', 'address-tries': ' 0',
                          'throttle-delay': ' 0 ms', 'scram-iterations': ' 4096'},

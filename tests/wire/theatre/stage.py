@@ -48,7 +48,7 @@ def read_options(text):
             name, _, value = item.strip().partition(' ')
             if word == 'without':
                 refused.add(item.strip())
-            elif item.strip() in ('direct tls', 'sm by hand'):
+            elif item.strip() in ('direct tls', 'sm by hand', 'websocket', 'bosh'):
                 given[item.strip()] = ''
             else:
                 given[name] = value
@@ -147,8 +147,12 @@ class Stage:
         certificate = self.fill(certificate) if certificate else None
         attributes = "xml:lang='%s'" % given['lang'] if 'lang' in given else ''
         direct = 'direct tls' in given
-        await client.open(direct, certificate=certificate)
+        if 'websocket' in given:
+            await client.open_websocket()
+        else:
+            await client.open(direct, certificate=certificate)
         await client.open_stream(attributes)
+        direct |= 'websocket' in given
         if not direct and 'tls' not in refused:
             await client.negotiate_tls(certificate)
             await client.open_stream(attributes)
@@ -421,7 +425,7 @@ class Stage:
     @verb('expects close', 'the closing tag, the end of the connection')
     async def expects_close(self, client, block):
         await client.expect(CLOSED, 'the closing tag of the stream')
-        client.write('</stream:stream>')
+        client.write(client.connection.closing)
         await client.expect(GONE, 'the end of the connection')
         client.jid = None
 

@@ -6,6 +6,7 @@ import socket
 import struct
 import xml.etree.ElementTree as ET
 from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
 
 from . import pattern
 
@@ -81,6 +82,13 @@ class Connection(asyncio.Protocol):
         self.parser = Parser(self._deliver)
         self.bytes = 0            # that came, as the client reads them
         self.raw = bytearray()    # everything that came, for the report of a failure
+
+    closing = '</stream:stream>'
+
+    def header(self, to, attributes, ns):
+        self.restart()
+        self.write(("<?xml version='1.0'?><stream:stream to=%s version='1.0' xmlns='%s' xmlns:stream='%s' %s>" % (
+            quoteattr(to), ns, pattern.STREAMS, attributes)).encode())
 
     @classmethod
     async def open(cls, address, port, arrived=None, tls=None, name=None):
