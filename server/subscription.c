@@ -190,18 +190,15 @@ outbound_effects(struct iris_user *user, struct iris_stanza **stanza_p,
 	stanza_unref(&held);
 }
 
-void
-subscription_send(struct iris_session *session, struct iris_stanza **stanza_p,
-		  struct iris_ticket *ticket)
+/* The stanza is from the user, to a bare address; its reference is taken on success. */
+static enum iris_condition
+outbound(struct iris_user *user, struct iris_stanza **stanza_p, struct iris_ticket *ticket)
 {
-	struct iris_user *user = session->user;
 	struct iris_stanza *stanza = *stanza_p;
 	struct roster_change before, change;
 	struct sub_outcome outcome;
 	enum iris_condition condition;
 
-	if (!is_addressed(session, stanza))
-		return;
 	before = change = roster_change_of(roster_find(user, jid_bare(&stanza->to)), &stanza->to);
 	outcome = subscription_judge(SUB_OUTBOUND, stanza->type, subscription_state(&before),
 				     before.approved);
@@ -209,13 +206,42 @@ subscription_send(struct iris_session *session, struct iris_stanza **stanza_p,
 	if (stanza->type == IRIS_SUBSCRIBE ||
 	    (stanza->type == IRIS_SUBSCRIBED && (outcome.pass || outcome.approved)))
 		change.in_roster = true;
-	if (!roster_apply(user, &change, ticket, &condition)) {
-		session_refuse(session, stanza, &(struct iris_refusal){ .condition = condition });
-		return;
-	}
+	if (!roster_apply(user, &change, ticket, &condition))
+		return condition;
 	if (change.visible)
 		roster_push(user, &stanza->to);
 	outbound_effects(user, stanza_p, &before, &outcome, ticket);
+	return IRIS_NO_ERROR;
+}
+
+void
+subscription_send(struct iris_session *session, struct iris_stanza **stanza_p,
+		  struct iris_ticket *ticket)
+{
+	enum iris_condition condition;
+
+	if (!is_addressed(session, *stanza_p))
+		return;
+	condition = outbound(session->user, stanza_p, ticket);
+	if (condition != IRIS_NO_ERROR)
+		session_refuse(session, *stanza_p,
+			       &(struct iris_refusal){ .condition = condition });
+}
+
+enum iris_condition
+user_subscribe(struct iris_user *user, const struct iris_jid *to, enum iris_stanza_type type,
+	       struct iris_ticket *ticket)
+{
+	struct iris_stanza *stanza = stanza_new(IRIS_PRESENCE, type);
+	enum iris_condition condition = IRIS_NOT_ALLOWED;
+
+	IRIS_ASSERT(subscription_is_type(type) && jid_is_bare(to));
+	stanza_set_from(stanza, &user->jid);
+	stanza_set_to(stanza, to);
+	if (!jid_equal(to, &user->jid))
+		condition = outbound(user, &stanza, ticket);
+	stanza_unref(&stanza);
+	return condition;
 }
 
 void

@@ -46,10 +46,29 @@ adhoc_role(const struct iris_request *request)
 	return account.role;
 }
 
+/* irisctl knows nouns and verbs. */
 static struct iris_str
-adhoc_node(struct iris_arena *arena, const struct iris_command *command)
+adhoc_node(struct iris_arena *arena, const struct iris_command *command, enum iris_role role)
 {
+	if (command->node && role != IRIS_ROLE_OPERATOR)
+		return str_from(command->node);
 	return arena_printf(arena, "%s/%s", command->noun, command->verb);
+}
+
+/* A command by the node that a XEP gave it */
+struct adhoc_search {
+	struct iris_str node;
+	const struct iris_command *found;
+};
+
+static bool
+adhoc_match_node(const struct iris_command *command, void *arg)
+{
+	struct adhoc_search *search = arg;
+
+	if (command->node && str_is(search->node, command->node))
+		search->found = command;
+	return !search->found;
 }
 
 static const struct iris_command *
@@ -57,11 +76,14 @@ adhoc_find(const struct iris_request *request, struct iris_str node)
 {
 	const char *slash = node.len ? memchr(node.base, '/', node.len) : NULL;
 	size_t noun = slash ? (size_t)(slash - node.base) : 0;
+	enum iris_role role = adhoc_role(request);
+	struct adhoc_search search = { .node = node };
 
-	if (!slash)
-		return NULL;
-	return command_find(adhoc_role(request), (struct iris_str){ node.base, noun },
-			    (struct iris_str){ slash + 1, node.len - noun - 1 });
+	if (slash)
+		return command_find(role, (struct iris_str){ node.base, noun },
+				    (struct iris_str){ slash + 1, node.len - noun - 1 });
+	command_each(role, adhoc_match_node, &search);
+	return search.found;
 }
 
 /* --- commands under way --- */
@@ -218,6 +240,14 @@ adhoc_add_result(struct iris_element *reply, const struct iris_command_call *cal
 	}
 	if (!call->columns)
 		return;
+	if (call->command->form_type && call->role != IRIS_ROLE_OPERATOR && call->row_count == 1) {
+		form = form_add(reply, "result", call->command->form_type);
+		for (; call->columns[width]; width++)
+			if (!str_is_none(call->cells[width]))
+				form_add_field(form, "text-single", call->columns[width],
+					       call->cells[width]);
+		return;
+	}
 	while (call->columns[width])
 		width++;
 	form = form_add(reply, "result", NULL);
@@ -306,6 +336,7 @@ adhoc_command(struct iris_request *request)
 struct adhoc_listing {
 	struct iris_element *query;
 	struct iris_str host;
+	enum iris_role role;
 };
 
 static bool
@@ -315,7 +346,7 @@ adhoc_list_command(const struct iris_command *command, void *arg)
 	struct iris_element *item = element_add(listing->query, "item", NULL);
 
 	element_set(item, "jid", listing->host);
-	element_set(item, "node", adhoc_node(item->arena, command));
+	element_set(item, "node", adhoc_node(item->arena, command, listing->role));
 	element_set(item, "name", str_from(command->summary));
 	return true;
 }
@@ -329,7 +360,8 @@ adhoc_disco_items(struct iris_discovery *discovery)
 		return IRIS_PASS;
 	discovery->known_node = true;
 	listing.host = discovery->request->host->name;
-	command_each(adhoc_role(discovery->request), adhoc_list_command, &listing);
+	listing.role = adhoc_role(discovery->request);
+	command_each(listing.role, adhoc_list_command, &listing);
 	return IRIS_PASS;
 }
 

@@ -55,6 +55,9 @@ struct iris_command {
 	enum iris_role role;       /* the least that may; others cannot even see it */
 	bool second_factor;        /* P3.7: without it, not-authorized */
 	bool dangerous;            /* clients and irisctl ask again */
+	/* a XEP's own names, for clients: of the ad-hoc node, and of the form that a result of one
+	   row is (its columns are fields); NULL: noun/verb, and a table */
+	const char *node, *form_type;
 	const struct iris_command_field *fields; /* ends with a NULL name; NULL: none */
 	/* On a fiber of the worker where the request came in. */
 	void (*run)(struct iris_command_call *call);

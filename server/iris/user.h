@@ -140,6 +140,13 @@ struct iris_contact *roster_find(const struct iris_user *user, struct iris_str b
 /* Walks the contacts of a ready user. */
 void roster_each(const struct iris_user *user,
 		 void (*fn)(const struct iris_contact *contact, void *arg), void *arg);
+/*
+ * As if a client of the user had sent this presence (§3: subscribe, subscribed, unsubscribe,
+ * unsubscribed) to a bare address: what a plug-in does for it. Home worker, a ready user; never
+ * waits. Otherwise: why not, and nothing has happened.
+ */
+enum iris_condition user_subscribe(struct iris_user *user, const struct iris_jid *to,
+				   enum iris_stanza_type type, struct iris_ticket *ticket);
 static inline bool
 contact_sees_us(const struct iris_contact *contact)
 {
