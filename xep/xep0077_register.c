@@ -5,7 +5,7 @@
  *
  * Before authentication the stream's fiber handles the iq, afterwards the account's home.
  */
-#include "iris/module.h"
+#include "xep/xep0077_register.h"
 
 #define NS_REGISTER "jabber:iq:register"
 #define NS_FEATURE "http://jabber.org/features/iq-register"
@@ -13,6 +13,7 @@
 enum { OPT_OPEN, OPT_INSTRUCTIONS };
 
 static struct iris_module_self register_self;
+static _Atomic(const struct register_admission *) register_admission;
 
 static struct iris_metric register_metrics[] = {
 	{ .name = "iris_registrations_total",
@@ -27,17 +28,32 @@ static struct iris_metric register_metrics[] = {
 /* --- before signing in: §3.1 --- */
 
 static bool
-register_is_offered(const struct iris_stream *stream)
+register_is_client(const struct iris_stream *stream)
 {
-	return option_bool(&register_self, OPT_OPEN) &&
-	       stream_state(stream) == IRIS_STREAM_UNAUTHENTICATED &&
+	return stream_state(stream) == IRIS_STREAM_UNAUTHENTICATED &&
 	       str_is(str_from(stream_role(stream)->name), "c2s");
 }
 
+static bool
+register_is_offered(struct iris_stream *stream)
+{
+	const struct register_admission *admission = atomic_load(&register_admission);
+
+	return register_is_client(stream) && (option_bool(&register_self, OPT_OPEN) ||
+					      (admission && admission->admits(stream)));
+}
+
+/* XEP-0445 §4: who may be admitted sees that there is something to be admitted to. */
 static enum iris_verdict
 register_stream_features(struct iris_stream_features *arg)
 {
-	if (register_is_offered(arg->stream))
+	const struct register_admission *admission = atomic_load(&register_admission);
+
+	if (!register_is_client(arg->stream))
+		return IRIS_PASS;
+	if (admission)
+		admission->features(arg->stream, arg->features);
+	if (admission || option_bool(&register_self, OPT_OPEN))
 		element_add(arg->features, "register", NS_FEATURE);
 	return IRIS_PASS;
 }
@@ -90,6 +106,8 @@ register_create(struct iris_stream *stream, const struct iris_element *query, co
 	struct iris_arena *arena = query->arena;
 	struct iris_str password = element_child_text(query, "password", NULL), node;
 	struct iris_str peer = arena_copy_str(arena, stream_peer_address(stream));
+	const struct register_admission *admission = atomic_load(&register_admission);
+	enum iris_condition condition;
 	struct iris_jid jid;
 
 	if (!jid_prepare_new_node(arena, element_child_text(query, "username", NULL), &node) ||
@@ -97,7 +115,13 @@ register_create(struct iris_stream *stream, const struct iris_element *query, co
 		return IRIS_NOT_ACCEPTABLE;
 	if (accounts()->attempt(&jid, peer) != IRIS_AUTH_OK)
 		return IRIS_RESOURCE_CONSTRAINT;
-	return accounts()->create(&jid, password, text_r);
+	condition = admission ? admission->claim(stream, &jid, text_r) : IRIS_NO_ERROR;
+	if (condition != IRIS_NO_ERROR)
+		return condition;
+	condition = accounts()->create(&jid, password, text_r);
+	if (admission)
+		admission->settle(stream, &jid, condition == IRIS_NO_ERROR);
+	return condition;
 }
 
 static void
@@ -119,13 +143,38 @@ register_set(struct iris_stream *stream, const struct iris_element *iq,
 	stream_unref(&stream);
 }
 
+/* The iqs of who may be admitted. False: it is none of them. */
+static bool
+register_admit(struct iris_stream *stream, struct iris_element *iq)
+{
+	const struct register_admission *admission = atomic_load(&register_admission);
+	struct iris_refusal refusal = { .condition = IRIS_NO_ERROR };
+	bool mine;
+
+	if (!admission || !register_is_client(stream))
+		return false;
+	stream_ref(stream);
+	mine = admission->handle_iq(stream, iq, &refusal);
+	if (mine && stream_state(stream) == IRIS_STREAM_UNAUTHENTICATED) {
+		if (refusal.condition == IRIS_NO_ERROR)
+			stream_send(stream, register_reply(stream, iq, "result"));
+		else
+			register_send_error(stream, iq, refusal.condition, refusal.text);
+	}
+	stream_unref(&stream);
+	return mine;
+}
+
 static void
 register_handle_iq(struct iris_stream *stream, struct iris_element *iq)
 {
 	struct iris_element *query = element_child(iq, "query", NS_REGISTER);
 	struct iris_str type = element_get(iq, "type");
+	bool has_id = !str_is_empty(element_get(iq, "id"));
 
-	if (!register_is_offered(stream) || !query || str_is_empty(element_get(iq, "id"))) {
+	if (has_id && !query && register_admit(stream, iq))
+		return;
+	if (!register_is_offered(stream) || !query || !has_id) {
 		stream_error(stream, "not-authorized", "sign in first"); /* RFC 6120 §7.1 */
 		return;
 	}
@@ -135,6 +184,12 @@ register_handle_iq(struct iris_stream *stream, struct iris_element *iq)
 		register_set(stream, iq, query);
 	else
 		register_send_error(stream, iq, IRIS_BAD_REQUEST, NULL);
+}
+
+void
+register_set_admission(const struct register_admission *admission)
+{
+	atomic_store(&register_admission, admission);
 }
 
 /* --- afterwards: §3.2, §3.3 --- */

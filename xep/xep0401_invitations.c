@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * XEP-0401 0.6: Ad-hoc Account Invitation Generation, off by default.  The commands that make, list
+ * and take back invitations; on a fiber at the home of who asks.
+ *
+ * People invite contacts (who may register here, if the operator says so), administrators invite
+ * new accounts, with a name or without.  What a token does when it is shown is in xep0379 and
+ * xep0445; the landing page is another server's (option landing-url).
+ */
+#include "xep/xep0401_invitations.h"
+#include "xep/xep0401_tokens.h"
+
+#define NODE_INVITE "urn:xmpp:invite#invite"
+#define NODE_CREATE "urn:xmpp:invite#create-account"
+#define FORM_INVITATION "urn:xmpp:invite#invitation"
+#define TOKEN_SHOWN 12 /* digits of a hash that tell an invitation from others of the account */
+
+struct iris_module_self invitations_self;
+
+static void
+invite_refuse(struct iris_command_call *call, enum iris_condition condition, const char *text)
+{
+	call->refusal = (struct iris_refusal){ .condition = condition, .text = text };
+}
+
+/* Who asks; they are at home here. NULL: refused. */
+static struct iris_user *
+invite_caller(struct iris_command_call *call)
+{
+	struct iris_user *user = user_find(jid_bare(&call->from));
+
+	if (!user)
+		invite_refuse(call, IRIS_INTERNAL_SERVER_ERROR, NULL);
+	return user;
+}
+
+/* --- links: §3.1, §4.1; RFC 5122 §2 --- */
+
+static void
+uri_escape(struct iris_strbuf *buf, struct iris_str text)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				    "0123456789-._~";
+
+	for (size_t i = 0; i < text.len; i++) {
+		char c = text.base[i];
+
+		if (c && strchr(plain, c))
+			strbuf_add_char(buf, c);
+		else
+			strbuf_printf(buf, "%%%02X", (unsigned char)c);
+	}
+}
+
+static void
+uri_add_jid(struct iris_strbuf *uri, const struct iris_jid *jid)
+{
+	strbuf_add(uri, IRIS_STR("xmpp:"));
+	if (jid->node_len) {
+		uri_escape(uri, jid_node(jid));
+		strbuf_add_char(uri, '@');
+	}
+	uri_escape(uri, jid_domain(jid));
+}
+
+/* The option with the token, or the whole link, in its place; none: there is no such page. */
+static struct iris_str
+landing_url(struct iris_arena *arena, struct iris_str secret, struct iris_str uri)
+{
+	struct iris_str pattern = option_str(&invitations_self, INVITE_OPT_LANDING_URL);
+	struct iris_strbuf url = STRBUF_INIT(arena);
+
+	if (str_is_empty(pattern))
+		return IRIS_STR_NONE;
+	for (size_t i = 0; i < pattern.len; i++) {
+		struct iris_str rest = { pattern.base + i, pattern.len - i };
+
+		if (rest.len >= 6 && memcmp(rest.base, "$token", 6) == 0) {
+			strbuf_add(&url, secret);
+			i += 5;
+		} else if (rest.len >= 4 && memcmp(rest.base, "$uri", 4) == 0) {
+			uri_escape(&url, uri);
+			i += 3;
+		} else {
+			strbuf_add_char(&url, pattern.base[i]);
+		}
+	}
+	return strbuf_str(&url);
+}
+
+static void
+invite_answer(struct iris_command_call *call, struct iris_str uri, struct iris_str secret,
+	      int64_t expires_ms)
+{
+	static const char *const columns[] = { "uri", "landing-url", "expire", NULL };
+	struct iris_str cells[] = { uri, landing_url(call->arena, secret, uri),
+				    datetime_format(call->arena, expires_ms) };
+
+	command_table(call, columns);
+	command_row(call, cells);
+}
+
+static bool
+invite_may_register(void)
+{
+	return option_bool(&invitations_self, INVITE_OPT_REGISTER) && module_is_loaded("xep0445");
+}
+
+/* --- §3: people invite people --- */
+
+static void
+invite_run_contact(struct iris_command_call *call)
+{
+	struct iris_user *user = invite_caller(call);
+	unsigned rights = INVITE_CONTACT | INVITE_ROSTER;
+	struct iris_strbuf uri = STRBUF_INIT(call->arena);
+	struct iris_str secret;
+	int64_t expires_ms;
+	enum iris_condition condition;
+
+	if (!user)
+		return;
+	if (!option_bool(&invitations_self, INVITE_OPT_USERS) &&
+	    call->role < IRIS_ROLE_COMPANY_ADMIN) {
+		invite_refuse(call, IRIS_FORBIDDEN, "Only administrators invite here");
+		return;
+	}
+	if (invite_may_register())
+		rights |= INVITE_REGISTER;
+	condition = invite_make(user, rights, IRIS_STR_NONE, call->arena, &secret, &expires_ms);
+	if (condition != IRIS_NO_ERROR) {
+		invite_refuse(call, condition, "Too many invitations wait to be used");
+		return;
+	}
+	uri_add_jid(&uri, &user->jid);
+	strbuf_printf(&uri, "?roster;preauth=%.*s%s", IRIS_STR_FMT(secret),
+		      rights & INVITE_REGISTER ? ";ibr=y" : "");
+	invite_answer(call, strbuf_str(&uri), secret, expires_ms);
+}
+
+/* --- §4: administrators invite accounts --- */
+
+enum { FIELD_USERNAME, FIELD_ROSTER, FIELD_HOST };
+
+/* The address that will be made; of the node is none when the person may choose it. */
+static bool
+invite_read_account(struct iris_command_call *call, struct iris_jid *jid_r)
+{
+	struct iris_str domain = call->values[FIELD_HOST], node = IRIS_STR_NONE;
+	struct iris_account account;
+
+	if (str_is_none(domain))
+		domain = jid_domain(&call->from);
+	if (!str_is_none(call->values[FIELD_USERNAME]) &&
+	    !jid_prepare_new_node(call->arena, call->values[FIELD_USERNAME], &node)) {
+		invite_refuse(call, IRIS_NOT_ACCEPTABLE, "That is not a name of an account");
+		return false;
+	}
+	if (!jid_make(call->arena, node, domain, IRIS_STR_NONE, jid_r) ||
+	    !host_find(jid_domain(jid_r))) {
+		invite_refuse(call, IRIS_ITEM_NOT_FOUND, "There is no such host");
+		return false;
+	}
+	if (str_is_none(node))
+		return true;
+	if (!accounts()->find(jid_r, &account) || account.id != 0 ||
+	    invite_is_reserved(jid_r, NULL)) {
+		invite_refuse(call, IRIS_CONFLICT, "The name is taken, or reserved");
+		return false;
+	}
+	return true;
+}
+
+static void
+invite_run_account(struct iris_command_call *call)
+{
+	struct iris_user *user = invite_caller(call);
+	unsigned rights = INVITE_REGISTER;
+	struct iris_strbuf uri = STRBUF_INIT(call->arena);
+	struct iris_str secret;
+	struct iris_jid jid;
+	int64_t expires_ms;
+	enum iris_condition condition;
+
+	if (!user || !invite_read_account(call, &jid))
+		return;
+	if (!module_is_loaded("xep0445")) {
+		invite_refuse(call, IRIS_NOT_ALLOWED, "Load xep0445: nobody can register here");
+		return;
+	}
+	user = invite_caller(call); /* after the waits */
+	if (!user)
+		return;
+	if (str_is(call->values[FIELD_ROSTER], "true") || str_is(call->values[FIELD_ROSTER], "1"))
+		rights |= INVITE_ROSTER;
+	condition = invite_make(user, rights, jid.node_len ? jid_bare(&jid) : IRIS_STR_NONE,
+				call->arena, &secret, &expires_ms);
+	if (condition != IRIS_NO_ERROR) {
+		invite_refuse(call, condition, "Too many invitations wait to be used");
+		return;
+	}
+	uri_add_jid(&uri, &jid);
+	strbuf_printf(&uri, "?register;preauth=%.*s", IRIS_STR_FMT(secret));
+	invite_answer(call, strbuf_str(&uri), secret, expires_ms);
+}
+
+/* --- what was given out --- */
+
+static void
+invite_list_one(const struct invite *invite, void *arg)
+{
+	struct iris_command_call *call = arg;
+	struct iris_str cells[] = {
+		{ invite->token, TOKEN_SHOWN },
+		invite->rights & INVITE_CONTACT ? IRIS_STR("contact") : IRIS_STR("account"),
+		invite->name,
+		datetime_format(call->arena, invite->created_ms),
+		datetime_format(call->arena, invite->expires_ms),
+	};
+
+	command_row(call, cells);
+}
+
+static void
+invite_run_list(struct iris_command_call *call)
+{
+	static const char *const columns[] = { "invitation", "kind", "name", "made", "expire",
+					       NULL };
+	struct iris_user *user = invite_caller(call);
+
+	if (!user)
+		return;
+	command_table(call, columns);
+	invite_each(user, invite_list_one, call);
+}
+
+struct invite_search {
+	struct iris_str prefix;
+	char token[INVITE_TOKEN_SIZE];
+	unsigned found;
+};
+
+static void
+invite_match_prefix(const struct invite *invite, void *arg)
+{
+	struct invite_search *search = arg;
+
+	if (memcmp(invite->token, search->prefix.base, search->prefix.len) != 0)
+		return;
+	memcpy(search->token, invite->token, sizeof(search->token));
+	search->found++;
+}
+
+static void
+invite_run_revoke(struct iris_command_call *call)
+{
+	struct iris_user *user = invite_caller(call);
+	struct invite_search search = { .prefix = call->values[0] };
+	struct invite *invite;
+
+	if (!user)
+		return;
+	if (search.prefix.len >= TOKEN_SHOWN && search.prefix.len < INVITE_TOKEN_SIZE)
+		invite_each(user, invite_match_prefix, &search);
+	invite = search.found == 1 ? invite_find(user, search.token) : NULL;
+	if (!invite || invite->claimed) {
+		invite_refuse(call, IRIS_ITEM_NOT_FOUND, "There is no such invitation");
+		return;
+	}
+	if (invite_use(user, &invite))
+		call->note = IRIS_STR("The invitation was taken back");
+	else
+		invite_refuse(call, IRIS_RESOURCE_CONSTRAINT, NULL);
+}
+
+static enum iris_verdict
+invitations_account_removed(struct iris_account_removed *removed)
+{
+	return vault_post(&invite_query_erase, removed->account.owner,
+			  VALUES(value_int(removed->account.id)), NULL) == IRIS_VAULT_OK ?
+		       IRIS_PASS :
+		       IRIS_REFUSE;
+}
+
+static const struct iris_command_field account_fields[] = {
+	[FIELD_USERNAME] = { "username", IRIS_FIELD_TEXT, .positional = true,
+			     .label = "Username; empty: the person chooses" },
+	[FIELD_ROSTER] = { "roster-subscription", IRIS_FIELD_BOOL, .fallback = "false",
+			   .label = "Be in each other's contact list" },
+	[FIELD_HOST] = { "host", IRIS_FIELD_TEXT, .label = "Host; empty: yours" },
+	{ .name = NULL },
+};
+
+static const struct iris_command_field revoke_fields[] = {
+	{ "invitation", IRIS_FIELD_TEXT, .required = true, .positional = true,
+	  .label = "Which one, as the list shows it" },
+	{ .name = NULL },
+};
+
+static const struct iris_command command_contact = {
+	.noun = "invite",
+	.verb = "contact",
+	.summary = "Invite user",
+	.node = NODE_INVITE,
+	.form_type = FORM_INVITATION,
+	.role = IRIS_ROLE_USER,
+	.run = invite_run_contact,
+};
+
+static const struct iris_command command_account = {
+	.noun = "invite",
+	.verb = "account",
+	.summary = "Create account",
+	.node = NODE_CREATE,
+	.form_type = FORM_INVITATION,
+	.role = IRIS_ROLE_COMPANY_ADMIN,
+	.fields = account_fields,
+	.run = invite_run_account,
+};
+
+static const struct iris_command command_list = {
+	.noun = "invite",
+	.verb = "list",
+	.summary = "Show the invitations that wait to be used",
+	.role = IRIS_ROLE_USER,
+	.run = invite_run_list,
+};
+
+static const struct iris_command command_revoke = {
+	.noun = "invite",
+	.verb = "revoke",
+	.summary = "Take an invitation back",
+	.role = IRIS_ROLE_USER,
+	.fields = revoke_fields,
+	.run = invite_run_revoke,
+};
+
+static const struct iris_hook_handler invitations_hooks[] = {
+	HOOK(user_load, IRIS_NEUTRAL, invites_user_load),
+	HOOK(user_unload, IRIS_NEUTRAL, invites_user_unload),
+	HOOK(account_removed, IRIS_NEUTRAL, invitations_account_removed),
+	HOOKS_END,
+};
+
+static const struct iris_option invitations_options[] = {
+	[INVITE_OPT_USERS] = { "users", IRIS_OPT_BOOL, "true", .reloadable = true,
+			       .help = "Whether everybody may invite contacts; else only "
+				       "administrators invite." },
+	[INVITE_OPT_REGISTER] = { "register", IRIS_OPT_BOOL, "false", .reloadable = true,
+				  .help = "Whether who is invited as a contact may register an "
+					  "account here." },
+	[INVITE_OPT_EXPIRY] = { "expiry", IRIS_OPT_DURATION, "7 days", .min = 60000,
+				.max = 31536000000, .reloadable = true,
+				.help = "How long an invitation can be used." },
+	[INVITE_OPT_ACCOUNT_MAX] = { "account-max", IRIS_OPT_INT, "20", .min = 1, .max = 10000,
+				     .reloadable = true,
+				     .help = "How many invitations of one account may wait to be "
+					     "used." },
+	[INVITE_OPT_LANDING_URL] = { "landing-url", IRIS_OPT_STRING, NULL, .optional = true,
+				     .max = 1023, .reloadable = true,
+				     .help = "The page for people without a client; $token or "
+					     "$uri in it are replaced." },
+	IRIS_OPTIONS_END,
+};
+
+const struct iris_module iris_module_xep0401 = {
+	IRIS_MODULE_HEAD,
+	.name = "xep0401",
+	.summary = "Ad-hoc Account Invitation Generation",
+	.xep = "XEP-0401 0.6.0",
+	.needs = IRIS_NAMES("xep0050"),
+	.self = &invitations_self,
+	.options = invitations_options,
+	.queries = (struct iris_query *const[]){ &invite_query_load, &invite_query_store,
+						 &invite_query_drop, &invite_query_erase,
+						 &invite_query_owner, &invite_query_record,
+						 &invite_query_reserved, NULL },
+	.hooks = invitations_hooks,
+	.commands = (const struct iris_command *const[]){ &command_contact, &command_account,
+							  &command_list, &command_revoke, NULL },
+	.off_by_default = true,
+	.not_unloadable = true,
+};

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Between the two files of XEP-0401. */
+#ifndef IRIS_XEP0401_INVITATIONS_H
+#define IRIS_XEP0401_INVITATIONS_H
+
+#include "iris/module.h"
+
+enum {
+	INVITE_OPT_USERS,
+	INVITE_OPT_REGISTER,
+	INVITE_OPT_EXPIRY,
+	INVITE_OPT_ACCOUNT_MAX,
+	INVITE_OPT_LANDING_URL,
+};
+
+extern struct iris_module_self invitations_self;
+extern struct iris_query invite_query_load, invite_query_store, invite_query_drop,
+	invite_query_erase, invite_query_owner, invite_query_record, invite_query_reserved;
+
+enum iris_verdict invites_user_load(struct iris_user *user);
+enum iris_verdict invites_user_unload(struct iris_user *user);
+
+#endif

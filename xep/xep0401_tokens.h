@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * XEP-0401: invitations that were given out, for the commands that make them (xep0401), the
+ * subscription requests (xep0379) and registrations (xep0445) that show their tokens.
+ *
+ * They live at the home of who invited: in memory while the account is, and in the vault.  There,
+ * and only there, is decided whether a token is used up, so that it is used once.  Only hashes of
+ * tokens are kept; `token` below is such a hash.
+ */
+#ifndef IRIS_XEP0401_TOKENS_H
+#define IRIS_XEP0401_TOKENS_H
+
+#include "iris/module.h"
+
+#define NS_PREAUTH "urn:xmpp:pars:0" /* XEP-0379, XEP-0445 */
+
+enum { INVITE_CONTACT = 1u, INVITE_REGISTER = 2u, INVITE_ROSTER = 4u };
+
+#define INVITE_TOKEN_SIZE 65 /* a SHA-256 in hexadecimal digits */
+
+struct invite {
+	struct iris_hash_node node;
+	char token[INVITE_TOKEN_SIZE];
+	unsigned rights;
+	int64_t created_ms, expires_ms;
+	bool claimed;       /* a registration with it is under way */
+	struct iris_str name; /* the address that is reserved for it, or none; lies behind */
+};
+
+/* What the vault knows of a token, wherever its home is. In the arena. */
+struct invite_record {
+	unsigned rights;
+	int64_t expires_ms;
+	struct iris_jid inviter; /* bare */
+	struct iris_str name;
+};
+
+void invite_hash(struct iris_str secret, char token_r[INVITE_TOKEN_SIZE]);
+
+/* --- at the inviter's home --- */
+
+/* Fiber; waits. secret_r: what goes into the link. name: a bare address, or none. */
+enum iris_condition invite_make(struct iris_user *inviter, unsigned rights, struct iris_str name,
+				struct iris_arena *arena, struct iris_str *secret_r,
+				int64_t *expires_ms_r);
+/* NULL: there is none, or it has no longer a use. Expired ones are found, too: see expires_ms. */
+struct invite *invite_find(struct iris_user *inviter, const char *token);
+/* Used up: from now on it is not found. Posts. */
+IRIS_MUST_CHECK bool invite_use(struct iris_user *inviter, struct invite **invite_p);
+void invite_each(struct iris_user *inviter, void (*fn)(const struct invite *invite, void *arg),
+		 void *arg);
+
+/* --- anywhere, on a fiber; they wait --- */
+
+/* False: there is none, or the vault failed. */
+IRIS_MUST_CHECK bool invite_look_up(const char *token, struct iris_arena *arena,
+				    struct invite_record *record_r);
+/* Is this address reserved for somebody who shows another token (NULL: any)? */
+bool invite_is_reserved(const struct iris_jid *jid, const char *token);
+
+#endif
