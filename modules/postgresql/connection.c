@@ -356,6 +356,23 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 
 /* --- connecting --- */
 
+/*
+ * The plan is the same for all values: along an index, in its order, as far as the LIMIT goes, and
+ * in the months that the values allow, which is found out when the statement runs. The planner knows
+ * a statement's values and a table's size of a moment only: for a month that is still empty it would
+ * read all of it, for a short range it would start processes and sort. With parts of two years it
+ * needs ten times as long for a plan as the plan needs to run.
+ */
+#define PLAN_SETTINGS                                              \
+	"SELECT set_config('plan_cache_mode', 'force_generic_plan', false), " \
+	"set_config('enable_seqscan', 'off', false), "               \
+	"set_config('enable_bitmapscan', 'off', false), "            \
+	"set_config('enable_hashjoin', 'off', false), "              \
+	"set_config('enable_mergejoin', 'off', false), "             \
+	"set_config('enable_sort', 'off', false), "                  \
+	"set_config('max_parallel_workers_per_gather', '0', false), " \
+	"set_config('jit', 'off', false)"
+
 static void
 connection_made(struct pg_connection *connection)
 {
@@ -377,6 +394,7 @@ connection_made(struct pg_connection *connection)
 				 "SELECT set_config('synchronous_commit', 'on', false) "
 				 "WHERE current_setting('synchronous_commit') = 'off'",
 				 NULL, 0);
+	pg_connection_send_setup(connection, UINT32_MAX, PLAN_SETTINGS, NULL, 0);
 	connection->role->setup(connection);
 	pg_connection_send_sync(connection);
 }

@@ -51,6 +51,12 @@ test_log(void **state)
 }
 
 static void
+test_ids(void **state)
+{
+	run_program("vault_ids_test");
+}
+
+static void
 test_keys(void **state)
 {
 	run_program("vault_keys_test");
@@ -444,6 +450,75 @@ test_untold_commit(void **state)
 	fixture_assert();
 }
 
+/* --- the log's parts --- */
+
+#define JANUARY_MS INT64_C(1577836800000) /* 2020 */
+#define FEBRUARY_MS INT64_C(1580515200000)
+#define MARCH_MS INT64_C(1583020800000)
+#define APRIL_MS INT64_C(1585699200000)
+#define ATTACHED \
+	"SELECT count(*) FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE c.relname LIKE "
+
+static void
+assert_answer(PGconn *pg, const char *sql, const char *wanted)
+{
+	char value[32] = "";
+
+	postgresql_ask(pg, sql, value, sizeof(value));
+	assert_string_equal(value, wanted);
+}
+
+static void
+test_parts_are_made_whatever_is_there(void **state)
+{
+	PGconn *pg = postgresql_connect(fixture.store);
+	struct iris_error error = { .message = "" };
+	char sql[160];
+
+	for (int round = 0; round < 2; round++) {
+		assert_true(postgresql_engine.make_parts(log_id_first(JANUARY_MS),
+							 log_id_first(MARCH_MS), &error));
+		assert_answer(pg, ATTACHED "'log%2020%'", "9");
+		/* The borders are those of the months in UTC. */
+		(void)snprintf(sql, sizeof(sql),
+			       "INSERT INTO log VALUES (%lld, 1, 1, 1, 0, ''), (%lld, 1, 1, 1, 0, "
+			       "'')",
+			       (long long)log_id_first(FEBRUARY_MS) + round,
+			       (long long)log_id_first(MARCH_MS) - 1 - round);
+		postgresql_ask(pg, sql, NULL, 0);
+		/* As a drop leaves it that was cut short: the next call takes it in again. */
+		postgresql_ask(pg, "ALTER TABLE log DETACH PARTITION log_2020_02", NULL, 0);
+	}
+	assert_answer(pg, "SELECT count(*) FROM log_2020_02", "4");
+	PQfinish(pg);
+}
+
+static void
+test_parts_are_dropped_when_nobody_reads(void **state)
+{
+	PGconn *reader = postgresql_connect(fixture.store),
+	       *pg = postgresql_connect(fixture.store);
+	struct iris_error error = { .message = "" };
+
+	assert_true(postgresql_engine.make_parts(log_id_first(JANUARY_MS), log_id_first(MARCH_MS),
+						 &error));
+	postgresql_ask(reader, "BEGIN; SELECT count(*) FROM log", NULL, 0);
+	assert_false(postgresql_engine.drop_parts(log_id_first(MARCH_MS), &error));
+	assert_non_null(strstr(error.detail, "lock timeout"));
+	assert_answer(pg, "SELECT count(*) FROM pg_inherits WHERE inhdetachpending", "1");
+	postgresql_ask(reader, "COMMIT", NULL, 0);
+	assert_true(postgresql_engine.drop_parts(log_id_first(MARCH_MS), &error));
+	assert_answer(pg, "SELECT count(*) FROM pg_class WHERE relname ~ '^log.*_2020_0[12]$'",
+		      "0");
+	/* The whole month must be too old. */
+	assert_true(postgresql_engine.drop_parts(log_id_first(APRIL_MS) - 1, &error));
+	assert_answer(pg, ATTACHED "'log%2020_03'", "3");
+	assert_true(postgresql_engine.drop_parts(log_id_first(APRIL_MS), &error));
+	assert_answer(pg, ATTACHED "'log%2020%'", "0");
+	PQfinish(reader);
+	PQfinish(pg);
+}
+
 /* --- somebody else --- */
 
 static void
@@ -501,6 +576,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_conformance),
 		cmocka_unit_test(test_log),
+		cmocka_unit_test(test_ids),
 		cmocka_unit_test(test_keys),
 		cmocka_unit_test(test_nothing_sealed_is_legible),
 		cmocka_unit_test(test_declared_queries),
@@ -511,6 +587,8 @@ main(void)
 		TROUBLE(test_killed),
 		TROUBLE(test_cut),
 		TROUBLE(test_untold_commit),
+		TROUBLE(test_parts_are_made_whatever_is_there),
+		TROUBLE(test_parts_are_dropped_when_nobody_reads),
 		TROUBLE(test_taken_over),
 		TROUBLE(test_alone),
 	};
