@@ -358,10 +358,10 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 
 /*
  * The plan is the same for all values: along an index, in its order, as far as the LIMIT goes, and
- * in the months that the values allow, which is found out when the statement runs. The planner knows
- * a statement's values and a table's size of a moment only: for a month that is still empty it would
- * read all of it, for a short range it would start processes and sort. With parts of two years it
- * needs ten times as long for a plan as the plan needs to run.
+ * in the months that the values allow, which is found out when the statement runs. The planner
+ * knows a statement's values and a table's size of a moment only: for a month that is still empty
+ * it would read all of it, for a short range it would start processes and sort. With parts of two
+ * years it needs ten times as long for a plan as the plan needs to run.
  */
 #define PLAN_SETTINGS                                              \
 	"SELECT set_config('plan_cache_mode', 'force_generic_plan', false), " \

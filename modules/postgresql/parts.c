@@ -19,6 +19,7 @@
 #define NAME_MAX_LEN 63 /* of PostgreSQL */
 #define SQL_MAX (4 * NAME_MAX_LEN + 256)
 #define DAY_MS INT64_C(86400000)
+#define LOCKS_MS 6000 /* lock_timeout, and a statement may wait for three */
 
 /* Every table in parts, with each table that is, or once was, a part of it. */
 #define CATALOGUE                                                                            \
@@ -96,10 +97,8 @@ part_month(const char *part) /* the catalogue has looked at its form */
 /* --- statements, with an end to waiting --- */
 
 static bool
-parts_problem(const struct parts *parts, const char *sql, struct iris_error *error)
+parts_problem(const char *message, const char *sql, struct iris_error *error)
 {
-	const char *message = PQerrorMessage(parts->pg);
-
 	error_set(error, "The database: a part of the log could not be made or dropped");
 	return error_detail(error, "%.160s: %.*s", sql, (int)strcspn(message, "\n"), message);
 }
@@ -107,7 +106,7 @@ parts_problem(const struct parts *parts, const char *sql, struct iris_error *err
 static bool
 parts_wait(const struct parts *parts)
 {
-	int64_t until = pg_now_us() + pg_settings.stall_timeout_ms * 1000;
+	int64_t until = pg_now_us() + (pg_settings.stall_timeout_ms + LOCKS_MS) * 1000;
 	struct pollfd fd = { .fd = PQsocket(parts->pg), .events = POLLIN };
 
 	while (PQisBusy(parts->pg)) {
@@ -126,21 +125,20 @@ parts_run(const struct parts *parts, const char *sql, PGresult **result_r,
 	PGresult *result = NULL, *last = NULL;
 
 	if (PQsendQuery(parts->pg, sql) != 1)
-		return parts_problem(parts, sql, error);
+		return parts_problem(PQerrorMessage(parts->pg), sql, error);
 	do {
 		PQclear(last);
 		last = result;
 		if (!parts_wait(parts)) {
 			PQclear(last);
-			parts_problem(parts, sql, error);
-			return error_hint(error, "It did not answer in time");
+			return parts_problem("no answer in time", sql, error);
 		}
 		result = PQgetResult(parts->pg);
 	} while (result);
 	ExecStatusType status = PQresultStatus(last);
 	bool ok = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
 	if (!ok)
-		parts_problem(parts, sql, error);
+		parts_problem(PQresultErrorMessage(last), sql, error);
 	if (ok && result_r)
 		*result_r = last;
 	else
@@ -276,8 +274,8 @@ parts_open(struct parts *parts, struct iris_error *error)
 {
 	*parts = (struct parts){ .pg = pg_control_connect_new(PARTS_APPLICATION, error) };
 	if (parts->pg &&
-	    parts_run(parts, "SET lock_timeout = '2s'; SET client_min_messages = warning", NULL,
-		      error) &&
+	    parts_run(parts, "SET lock_timeout = '2s'", NULL, error) &&
+	    parts_run(parts, "SET client_min_messages = warning", NULL, error) &&
 	    parts_run(parts, CATALOGUE, &parts->list, error))
 		return true;
 	parts_close(parts);

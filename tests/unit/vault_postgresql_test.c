@@ -456,8 +456,9 @@ test_untold_commit(void **state)
 #define FEBRUARY_MS INT64_C(1580515200000)
 #define MARCH_MS INT64_C(1583020800000)
 #define APRIL_MS INT64_C(1585699200000)
-#define ATTACHED \
-	"SELECT count(*) FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE c.relname LIKE "
+#define ATTACHED                                                              \
+	"SELECT count(*) FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid " \
+	"WHERE c.relkind = 'r' AND c.relname LIKE "
 
 static void
 assert_answer(PGconn *pg, const char *sql, const char *wanted)
