@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "iris/log.h"
@@ -92,16 +93,19 @@ checkpoint_after_commit(struct sqlite_connection *writer, int pages)
 bool
 checkpoint_truncate(struct iris_error *error)
 {
-	struct sqlite_connection own = { .db = NULL };
+	struct sqlite_connection *own = iris_calloc(1, sizeof(*own));
+	bool ok = sqlite_connection_open(own, 1 << 20, true, error);
 
-	if (!sqlite_connection_open(&own, 1 << 20, true, error))
-		return false;
-	(void)sqlite3_busy_timeout(own.db, TRUNCATE_PATIENCE_MS);
-	bool ok = sqlite3_wal_checkpoint_v2(own.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
-					    NULL) == SQLITE_OK;
-	if (!ok)
-		sqlite_connection_error(&own, "the write-ahead log cannot be emptied", error);
-	sqlite_connection_close(&own);
+	if (ok) {
+		(void)sqlite3_busy_timeout(own->db, TRUNCATE_PATIENCE_MS);
+		ok = sqlite3_wal_checkpoint_v2(own->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
+					       NULL) == SQLITE_OK;
+		if (!ok)
+			sqlite_connection_error(own, "the write-ahead log cannot be emptied",
+						error);
+		sqlite_connection_close(own);
+	}
+	free(own);
 	return ok;
 }
 
