@@ -89,6 +89,18 @@ pubsub_stanza_in(struct iris_incoming *incoming)
 	return IRIS_PASS;
 }
 
+/* A message of a client to its own account, where it is a service. */
+static enum iris_verdict
+pubsub_stanza_out(struct iris_request *request)
+{
+	const struct iris_stanza *stanza = request->stanza;
+
+	if (stanza->kind != IRIS_MESSAGE || stanza->type == IRIS_ERROR ||
+	    !jid_equal(&stanza->to, &request->session->user->jid))
+		return IRIS_PASS;
+	return subscription_answered(request);
+}
+
 enum iris_verdict
 pubsub_answer_account(struct iris_request *request)
 {
@@ -311,6 +323,7 @@ static const struct iris_hook_handler pubsub_hooks[] = {
 	HOOK(user_unload, IRIS_NEUTRAL, pubsub_user_unload),
 	HOOK(account_removed, IRIS_NEUTRAL, pubsub_account_removed),
 	HOOK(stanza_in, IRIS_LATE, pubsub_stanza_in),
+	HOOK(stanza_out, IRIS_NEUTRAL, pubsub_stanza_out),
 	HOOK(session_presence, IRIS_LATE, last_session_presence),
 	HOOK(session_caps, IRIS_NEUTRAL, last_session_caps),
 	HOOK(session_close, IRIS_NEUTRAL, last_session_close),

@@ -270,14 +270,14 @@ struct pubsub_call {
 	struct iris_jid from, bare;   /* who asks */
 };
 
-enum { CALL_NAME = 1, CALL_NODE = 2, CALL_OWNER = 4 };
+enum { CALL_NAME = 1, CALL_NODE = 2, CALL_OWNER = 4, CALL_NEAR = 8 };
 
 struct pubsub_command {
 	const char *name; /* NULL ends the list */
 	const char *ns;
 	enum iris_stanza_type type;
-	unsigned needs; /* CALL_NAME: the node's name; CALL_NODE: that it exists; CALL_OWNER: its
-			   owner asks */
+	/* NAME: the node's name; NODE: that it exists; OWNER: its owner asks; NEAR: no stranger */
+	unsigned needs;
 	enum pubsub_error (*run)(struct pubsub_call *call);
 };
 
@@ -296,8 +296,10 @@ enum iris_verdict request_answer(struct iris_request *request, struct pubsub_ser
 enum pubsub_error call_new_config(struct pubsub_call *call, const struct iris_element *form,
 				  struct pubsub_config *config_r);
 /* Changes a subscription, and tells whom it concerns. */
-enum pubsub_error subscription_change(struct pubsub_call *call, const struct iris_jid *jid,
+enum pubsub_error subscription_change(struct pubsub_node *node, const struct iris_jid *by,
+				      const struct iris_jid *jid,
 				      enum pubsub_subscription state, unsigned options);
+enum iris_verdict subscription_answered(const struct iris_request *request);
 /* <subscription/>; node: named in it, or NULL. */
 void subscription_add(struct iris_element *reply, const struct pubsub_subscriber *subscriber,
 		      const struct pubsub_node *node);

@@ -138,6 +138,9 @@ check_needs(const struct pubsub_call *call, unsigned needs)
 		return PUBSUB_NODEID_REQUIRED;
 	if ((needs & CALL_NODE) && !call->node)
 		return PUBSUB_NOT_FOUND;
+	if ((needs & CALL_NEAR) && call->service->user &&
+	    !access_is_near(call->service, &call->from))
+		return PUBSUB_UNAVAILABLE;
 	if ((needs & CALL_OWNER) && !access_is_owner(call->service, call->node, &call->from))
 		return PUBSUB_FORBIDDEN;
 	return PUBSUB_NONE;
@@ -176,6 +179,17 @@ is_stranger(const struct pubsub_call *call)
 				       AFFILIATION_OUTCAST);
 }
 
+/* An empty list of what may not be read says that there is something. */
+static bool
+says_nothing(const struct pubsub_call *call)
+{
+	const struct iris_element *reply = call->request->reply;
+
+	if (call->node && access_read(call->node, &call->from) == PUBSUB_NONE)
+		return false;
+	return !reply || !reply->first || !reply->first->first;
+}
+
 enum iris_verdict
 request_answer(struct iris_request *request, struct pubsub_service *service)
 {
@@ -191,6 +205,8 @@ request_answer(struct iris_request *request, struct pubsub_service *service)
 		call.payload = element_copy(request->arena, request->payload);
 	call.bare = jid_with_resource(request->arena, &call.from, IRIS_STR_NONE);
 	error = run(&call);
+	if (error == PUBSUB_NONE && is_stranger(&call) && says_nothing(&call))
+		error = PUBSUB_UNAVAILABLE;
 	if (error != PUBSUB_NONE) {
 		pubsub_count(METRIC_REFUSED, 1);
 		if (is_stranger(&call))

@@ -305,7 +305,7 @@ set_subscription(struct pubsub_call *call, const struct iris_element *element)
 		return PUBSUB_JID_MALFORMED;
 	subscriber = node_subscriber(call->node, jid_full(&jid));
 	if (str_is(state, "none") || str_is(state, "subscribed"))
-		return subscription_change(call, &jid,
+		return subscription_change(call->node, &call->from, &jid,
 					   str_is(state, "none") ? SUBSCRIPTION_NONE :
 								   SUBSCRIPTION_SUBSCRIBED,
 					   subscriber ? subscriber->options : 0);
@@ -353,7 +353,7 @@ const struct pubsub_command owner_commands[] = {
 	{ "affiliations", NS_PUBSUB, IRIS_GET, 0, own_affiliations },
 	{ "configure", NS_PUBSUB_OWNER, IRIS_GET, OF_OWNER, configure_get },
 	{ "configure", NS_PUBSUB_OWNER, IRIS_SET, OF_OWNER, configure_set },
-	{ "default", NS_PUBSUB_OWNER, IRIS_GET, 0, default_get },
+	{ "default", NS_PUBSUB_OWNER, IRIS_GET, CALL_NEAR, default_get },
 	{ "delete", NS_PUBSUB_OWNER, IRIS_SET, OF_OWNER, delete_node },
 	{ "purge", NS_PUBSUB_OWNER, IRIS_SET, OF_OWNER, purge },
 	{ "affiliations", NS_PUBSUB_OWNER, IRIS_GET, OF_OWNER, affiliations_get },

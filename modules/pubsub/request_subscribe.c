@@ -7,6 +7,7 @@
 #include "xep/xep0004_forms.h"
 
 #define NS_SUBSCRIBE_OPTIONS NS_PUBSUB "#subscribe_options"
+#define NS_SUBSCRIBE_AUTHORIZATION NS_PUBSUB "#subscribe_authorization"
 
 static const char *const state_names[] = { "none", "pending", "subscribed" };
 
@@ -70,7 +71,7 @@ ask_owner(const struct pubsub_node *node, const struct iris_jid *jid)
 	stanza = stanza_new(IRIS_MESSAGE, IRIS_NORMAL);
 	stanza_set_from(stanza, &node->service->jid);
 	stanza_set_id(stanza, random_id(stanza->arena, 72));
-	form = form_add(stanza->root, "form", NS_PUBSUB "#subscribe_authorization");
+	form = form_add(stanza->root, "form", NS_SUBSCRIBE_AUTHORIZATION);
 	form_set_title(form, IRIS_STR("A subscription request"), IRIS_STR_NONE);
 	form_add_field(form, "text-single", "pubsub#node", node_name(node));
 	form_add_field(form, "jid-single", "pubsub#subscriber_jid", jid_full(jid));
@@ -79,10 +80,9 @@ ask_owner(const struct pubsub_node *node, const struct iris_jid *jid)
 }
 
 enum pubsub_error
-subscription_change(struct pubsub_call *call, const struct iris_jid *jid,
+subscription_change(struct pubsub_node *node, const struct iris_jid *by, const struct iris_jid *jid,
 		    enum pubsub_subscription state, unsigned options)
 {
-	struct pubsub_node *node = call->node;
 	struct pubsub_subscriber *before = node_subscriber(node, jid_full(jid));
 	bool changes = (before ? before->state : SUBSCRIPTION_NONE) != state;
 
@@ -93,10 +93,42 @@ subscription_change(struct pubsub_call *call, const struct iris_jid *jid,
 		return PUBSUB_STORE;
 	if (!changes)
 		return PUBSUB_NONE;
-	if (!jid_bare_equal(jid, &call->from))
+	if (!jid_bare_equal(jid, by))
 		tell_subscriber(node, jid, state);
 	tell_owner(node, jid, state);
 	return PUBSUB_NONE;
+}
+
+/*
+ * §8.6: the owner's answer to ask_owner(), a message to itself. DONE: it was one, and nobody else's
+ * business.
+ */
+enum iris_verdict
+subscription_answered(const struct iris_request *request)
+{
+	struct iris_user *user = request->session->user;
+	struct iris_element *form = form_find(request->stanza->root, "submit");
+	struct pubsub_subscriber *subscriber;
+	struct pubsub_node *node;
+	struct iris_str allow;
+	struct iris_jid jid;
+
+	if (!form || !form_is_type(form, NS_SUBSCRIBE_AUTHORIZATION))
+		return IRIS_PASS;
+	node = service_find(service_of(user), form_value(form, "pubsub#node"));
+	allow = form_value(form, "pubsub#allow");
+	if (!node || str_is_none(allow) ||
+	    !jid_parse(request->arena, form_value(form, "pubsub#subscriber_jid"), &jid))
+		return IRIS_DONE;
+	subscriber = node_subscriber(node, jid_full(&jid));
+	if (!subscriber || subscriber->state != SUBSCRIPTION_PENDING)
+		return IRIS_DONE;
+	/* A store that is full: the request waits on, as does its form. */
+	(void)subscription_change(node, &user->jid, &jid,
+				  form_value_is_true(allow) ? SUBSCRIPTION_SUBSCRIBED :
+							      SUBSCRIPTION_NONE,
+				  subscriber->options);
+	return IRIS_DONE;
 }
 
 /* --- §6.1: subscribing --- */
@@ -173,7 +205,7 @@ subscribe(struct pubsub_call *call)
 	    !read_options(form_find(options, "submit"), &flags))
 		error = PUBSUB_INVALID_OPTIONS;
 	if (error == PUBSUB_NONE)
-		error = subscription_change(call, &jid, state, flags);
+		error = subscription_change(call->node, &call->from, &jid, state, flags);
 	if (error != PUBSUB_NONE)
 		return error;
 	call->request->reply = element_new(call->arena, "pubsub", NS_PUBSUB);
@@ -201,7 +233,7 @@ unsubscribe(struct pubsub_call *call)
 		return PUBSUB_INVALID_SUBID;
 	if (!node_subscriber(call->node, jid_full(&jid)))
 		return PUBSUB_NOT_SUBSCRIBED;
-	return subscription_change(call, &jid, SUBSCRIPTION_NONE, 0);
+	return subscription_change(call->node, &call->from, &jid, SUBSCRIPTION_NONE, 0);
 }
 
 /* --- §6.3, §6.4: options --- */
@@ -265,7 +297,7 @@ options_set(struct pubsub_call *call)
 	if (!read_options(form, &options))
 		return PUBSUB_INVALID_OPTIONS;
 	jid = jid_copy(call->arena, &subscriber->jid);
-	return subscription_change(call, &jid, subscriber->state, options);
+	return subscription_change(call->node, &call->from, &jid, subscriber->state, options);
 }
 
 static enum pubsub_error
@@ -305,7 +337,7 @@ const struct pubsub_command subscribe_commands[] = {
 	{ "unsubscribe", NS_PUBSUB, IRIS_SET, OF_NODE, unsubscribe },
 	{ "options", NS_PUBSUB, IRIS_GET, OF_NODE, options_get },
 	{ "options", NS_PUBSUB, IRIS_SET, OF_NODE, options_set },
-	{ "default", NS_PUBSUB, IRIS_GET, 0, default_options },
+	{ "default", NS_PUBSUB, IRIS_GET, CALL_NEAR, default_options },
 	{ "subscriptions", NS_PUBSUB, IRIS_GET, 0, own_subscriptions },
 	{ .name = NULL },
 };

@@ -34,6 +34,7 @@ FUNCTIONS = {
     'base64': lambda args: base64.b64encode(unescape(args)).decode(),
     'sha1': lambda args: hashlib.sha1(unescape(args)).hexdigest(),
     'sha1_base64': lambda args: base64.b64encode(hashlib.sha1(unescape(args)).digest()).decode(),
+    'sha256_base64': lambda args: base64.b64encode(hashlib.sha256(unescape(args)).digest()).decode(),
     'repeat': _repeat,
     'fast': _fast,      # {fast(user, token)}: HT-SHA-256-NONE, XEP-0484 over draft-schmaus-kitten-sasl-ht
 }
