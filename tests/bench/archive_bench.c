@@ -100,8 +100,9 @@ run_bench(void *arg)
 
 	bench.ok = users_find();
 	for (int64_t i = 0; i < bench.messages && bench.ok; i++) {
-		bench.ok = message_add(i, now - span + (int64_t)((double)span * (double)i /
-								 (double)bench.messages));
+		double part = (double)i / (double)bench.messages;
+
+		bench.ok = message_add(i, now - span + (int64_t)((double)span * part));
 		if (i % 64 == 63)
 			bench.ok = bench.ok && fiber_sleep(0);
 	}
