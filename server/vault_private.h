@@ -5,6 +5,8 @@
 #ifndef IRIS_VAULT_PRIVATE_H
 #define IRIS_VAULT_PRIVATE_H
 
+#include <openssl/types.h>
+
 #include "iris/command.h"
 #include "iris/metrics.h"
 #include "vault_engine.h"
@@ -213,6 +215,8 @@ struct seal_binding {
 };
 
 bool seal_start(struct iris_error *error); /* fetches the algorithms */
+/* AES-256-GCM with this key set; NULL: no memory. */
+EVP_CIPHER_CTX *seal_cipher_new(const unsigned char key[VAULT_KEY_SIZE], bool encrypt);
 void seal_stop(void);
 /* out has room for len + SEAL_OVERHEAD. False: no key of this owner. */
 bool seal_record(const struct seal_binding *binding, struct iris_str plain, char *out);

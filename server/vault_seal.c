@@ -127,8 +127,8 @@ nonce_take(struct seal_thread *self, unsigned char *nonce_r)
 	memset(nonce, 0, SEAL_NONCE);
 }
 
-static EVP_CIPHER_CTX *
-cipher_new(const unsigned char key[VAULT_KEY_SIZE], bool encrypt)
+EVP_CIPHER_CTX *
+seal_cipher_new(const unsigned char key[VAULT_KEY_SIZE], bool encrypt)
 {
 	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
 
@@ -152,7 +152,7 @@ slot_fill(struct seal_slot *slot, struct vault_key *key, bool encrypt)
 	slot_tell_uses(slot);
 	EVP_CIPHER_CTX_free(slot->ctx);
 	*slot = (struct seal_slot){ .key_id = key->id, .owner = key->owner,
-				    .ctx = cipher_new(key->bytes, encrypt) };
+				    .ctx = seal_cipher_new(key->bytes, encrypt) };
 	OPENSSL_cleanse(key, sizeof(*key));
 	return slot->ctx;
 }
@@ -407,7 +407,7 @@ bool
 seal_wrap_key(const unsigned char kek[VAULT_KEY_SIZE], const struct vault_key *key,
 	      struct iris_str purpose, unsigned char wrapped_r[VAULT_KEY_SIZE + SEAL_OVERHEAD])
 {
-	EVP_CIPHER_CTX *ctx = cipher_new(kek, true);
+	EVP_CIPHER_CTX *ctx = seal_cipher_new(kek, true);
 	char *record = (char *)wrapped_r;
 	struct aad aad;
 	bool ok = false;
@@ -434,7 +434,7 @@ seal_unwrap_key(const unsigned char kek[VAULT_KEY_SIZE], struct iris_str wrapped
 
 	if (wrapped.len != VAULT_KEY_SIZE + SEAL_OVERHEAD || !header_get(wrapped, &root))
 		return false;
-	EVP_CIPHER_CTX *ctx = cipher_new(kek, false);
+	EVP_CIPHER_CTX *ctx = seal_cipher_new(kek, false);
 	if (!ctx)
 		return false;
 	aad_begin(&aad, ctx, wrapped.base);

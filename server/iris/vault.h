@@ -236,5 +236,32 @@ struct iris_str log_id_seal(struct iris_arena *arena, int64_t reader, int64_t id
 /* False: it is no id of this reader's log. */
 bool log_id_open(struct iris_str sealed, int64_t reader, int64_t *id_r);
 
+/*
+ * What is too big for a row (files) lies elsewhere, in chunks sealed under a key of its own, which
+ * is kept in a sealed column of the object's row: so it is renewed and erased with its owner's.
+ * A chunk is bound to object, owner, number and to being the last: none can be altered, swapped,
+ * taken from another object, or cut off.
+ */
+#define BLOB_CHUNK_SIZE 65536 /* all but the last have it */
+#define BLOB_TAG 16           /* longer when sealed */
+#define BLOB_KEY 32
+
+struct iris_blob;
+
+void blob_key_make(unsigned char key_r[BLOB_KEY]);
+/*
+ * One thread at a time. SECURITY: a key seals one object once; whoever begins anew makes a new key,
+ * since the number of a chunk is its nonce.
+ */
+struct iris_blob *blob_new(const unsigned char key[BLOB_KEY], iris_owner owner, int64_t object,
+			   bool seal);
+void blob_free(struct iris_blob **blob_p);
+/* sealed_r has room for plain.len + BLOB_TAG. */
+void blob_seal(struct iris_blob *blob, uint64_t number, bool last, struct iris_str plain,
+	       char *sealed_r);
+/* plain_r has room for sealed.len - BLOB_TAG. False: it is not that chunk. */
+IRIS_MUST_CHECK bool blob_open(struct iris_blob *blob, uint64_t number, bool last,
+			       struct iris_str sealed, char *plain_r);
+
 #pragma GCC visibility pop
 #endif
