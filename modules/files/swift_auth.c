@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Signing in to Swift: TempAuth (auth/v1.0) and Keystone (v3).  Gives the token and where the
+ * account's storage is.  Fibers of the main worker; one signs in, the others wait for it.
+ */
+#include <jansson.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "modules/files/swift_private.h"
+
+#define ANSWER_MAX (1024 * 1024)
+
+static struct swift_session session;
+
+/* The operator's strings, for curl. */
+static bool
+option_text(enum file_option option, char *out, size_t size)
+{
+	return str_copy_to(out, size, option_str(&files_self, option)) && *out;
+}
+
+static bool
+auth_fail(const char *why, const char *detail)
+{
+	struct iris_error error = { .message = "" };
+
+	error_set(&error, "Swift does not let us in: %s", why);
+	error_detail(&error, "%s", detail);
+	error_hint(&error, "see to the options files.swift-…");
+	log_error(IRIS_LOG_ERROR, "files", "swift-auth", &error);
+	metric_add(&file_metrics[METRIC_STORE_ERRORS], 1);
+	return false;
+}
+
+/* --- TempAuth --- */
+
+static bool
+auth_tempauth(const char *url)
+{
+	char user[300], key[1100], secret[1024], name[256];
+	const char *const headers[] = { user, key, NULL };
+	const struct swift_request request = {
+		.method = "GET", .url = url, .headers = headers, .upload = -1
+	};
+	struct swift_transfer *transfer;
+	bool ok;
+
+	if (!option_text(OPT_SWIFT_USER, name, sizeof(name)) ||
+	    !option_text(OPT_SWIFT_KEY, secret, sizeof(secret)))
+		return auth_fail("user or key is missing", url);
+	snprintf(user, sizeof(user), "X-Storage-User: %s", name);
+	snprintf(key, sizeof(key), "X-Storage-Pass: %s", secret);
+	transfer = swift_begin(&request);
+	OPENSSL_cleanse(key, sizeof(key));
+	OPENSSL_cleanse(secret, sizeof(secret));
+	if (!transfer)
+		return auth_fail("the request cannot be made", url);
+	unsigned status = swift_finish(transfer);
+	const struct swift_fields *fields = swift_fields(transfer);
+	ok = status == 200 && *fields->auth_token && *fields->storage_url;
+	if (ok) {
+		snprintf(session.token, sizeof(session.token), "%s", fields->auth_token);
+		snprintf(session.storage, sizeof(session.storage), "%s", fields->storage_url);
+	} else {
+		auth_fail(status ? "wrong user or key" : "no answer",
+			  status ? url : swift_problem(transfer));
+	}
+	swift_free(&transfer);
+	return ok;
+}
+
+/* --- Keystone --- */
+
+/* The public address of the object store in the catalogue of a token. */
+static bool
+catalogue_find(const json_t *answer, const char *region)
+{
+	const json_t *catalogue = json_object_get(json_object_get(answer, "token"), "catalog");
+	json_t *service, *endpoint;
+	size_t i, j;
+
+	json_array_foreach(catalogue, i, service)
+	{
+		const char *type = json_string_value(json_object_get(service, "type"));
+
+		if (!type || strcmp(type, "object-store") != 0)
+			continue;
+		json_array_foreach(json_object_get(service, "endpoints"), j, endpoint)
+		{
+			const char *face =
+				json_string_value(json_object_get(endpoint, "interface"));
+			const char *where = json_string_value(json_object_get(endpoint, "region"));
+			const char *url = json_string_value(json_object_get(endpoint, "url"));
+
+			if (face && url && strcmp(face, "public") == 0 &&
+			    (!*region || (where && strcmp(where, region) == 0)))
+				return str_copy_to(session.storage, sizeof(session.storage),
+						   str_from(url));
+		}
+	}
+	return false;
+}
+
+static char *
+keystone_body(void)
+{
+	char user[256], key[1024], project[256], domain[256];
+	json_t *body;
+	char *text;
+
+	if (!option_text(OPT_SWIFT_USER, user, sizeof(user)) ||
+	    !option_text(OPT_SWIFT_KEY, key, sizeof(key)) ||
+	    !option_text(OPT_SWIFT_PROJECT, project, sizeof(project)) ||
+	    !option_text(OPT_SWIFT_DOMAIN, domain, sizeof(domain)))
+		return NULL;
+	body = json_pack("{s{s{s[s],s{s{s:s,s{s:s},s:s}}},s{s{s:s,s{s:s}}}}}", "auth", "identity",
+			 "methods", "password", "password", "user", "name", user, "domain", "name",
+			 domain, "password", key, "scope", "project", "name", project, "domain",
+			 "name", domain);
+	OPENSSL_cleanse(key, sizeof(key));
+	text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+	json_decref(body);
+	return text;
+}
+
+static bool
+keystone_take(struct swift_transfer *transfer, const char *url)
+{
+	char *answer = iris_malloc(ANSWER_MAX), region[256] = "";
+	size_t len = swift_receive(transfer, answer, ANSWER_MAX);
+	unsigned status = swift_finish(transfer);
+	const struct swift_fields *fields = swift_fields(transfer);
+	json_t *json = NULL;
+	bool ok = false;
+
+	(void)option_text(OPT_SWIFT_REGION, region, sizeof(region));
+	if (status == 201 && *fields->subject_token) {
+		json = json_loadb(answer, len, JSON_REJECT_DUPLICATES, NULL);
+		ok = catalogue_find(json, region);
+		snprintf(session.token, sizeof(session.token), "%s", fields->subject_token);
+		if (!ok)
+			auth_fail("its catalogue has no object-store for us", url);
+	} else {
+		auth_fail(status ? "wrong user, key or project" : "no answer",
+			  status ? url : swift_problem(transfer));
+	}
+	json_decref(json);
+	free(answer);
+	return ok;
+}
+
+static bool
+auth_keystone(const char *url)
+{
+	static const char *const headers[] = { "Content-Type: application/json", NULL };
+	char *body = keystone_body();
+	struct swift_request request = {
+		.method = "POST", .url = url, .headers = headers, .upload = -1
+	};
+	struct swift_transfer *transfer;
+	bool ok;
+
+	if (!body)
+		return auth_fail("user, key, project or domain is missing", url);
+	request.body = str_from(body);
+	transfer = swift_begin(&request);
+	OPENSSL_cleanse(body, strlen(body));
+	free(body);
+	if (!transfer)
+		return auth_fail("the request cannot be made", url);
+	ok = keystone_take(transfer, url);
+	swift_free(&transfer);
+	return ok;
+}
+
+/* --- both --- */
+
+static bool
+sign_in(void)
+{
+	char url[1024];
+
+	if (!option_text(OPT_SWIFT_URL, url, sizeof(url)))
+		return auth_fail("files.swift-url is missing", "");
+	return option_int(&files_self, OPT_SWIFT_AUTH) == SWIFT_KEYSTONE ? auth_keystone(url) :
+									   auth_tempauth(url);
+}
+
+const struct swift_session *
+swift_session(unsigned refused)
+{
+	static const struct iris_str lock = { "swift: sign in", 14 };
+	bool ok = true;
+
+	if (session.generation != refused && session.generation != 0)
+		return &session;
+	fiber_lock(lock);
+	/* Another may have signed in while we waited. */
+	if (session.generation == refused || session.generation == 0) {
+		ok = sign_in();
+		session.generation = ok ? ++session.last : 0;
+		if (ok)
+			ok = swift_make_container(&session);
+	}
+	fiber_unlock(lock);
+	return ok ? &session : NULL;
+}
+
+void
+swift_session_end(void)
+{
+	OPENSSL_cleanse(&session, sizeof(session));
+}
