@@ -80,11 +80,19 @@ stream_claimed_jid(const struct iris_stream *stream)
 	return stream->claimed ? jid_from_prepared(str_from(stream->claimed)) : IRIS_JID_NONE;
 }
 
+/* The connection that this stream has for itself, or NULL: no TLS, or several connections. */
+static SSL *
+stream_ssl(const struct iris_stream *stream)
+{
+	return stream_is_secure(stream) ? carrier_ssl(stream->carrier) : NULL;
+}
+
 void *
 stream_peer_certificate(const struct iris_stream *stream)
 {
-	return stream_is_secure(stream) ? tls_peer_certificate(carrier_ssl(stream->carrier)) :
-					  NULL;
+	SSL *ssl = stream_ssl(stream);
+
+	return ssl ? tls_peer_certificate(ssl) : NULL;
 }
 
 void **
@@ -97,17 +105,18 @@ bool
 stream_channel_binding(struct iris_stream *stream, const char *type, struct iris_arena *arena,
 		       struct iris_str *data_r)
 {
-	return stream_is_secure(stream) &&
-	       tls_channel_binding(carrier_ssl(stream->carrier), type, arena, data_r);
+	SSL *ssl = stream_ssl(stream);
+
+	return ssl && tls_channel_binding(ssl, type, arena, data_r);
 }
 
 const char *const *
 stream_channel_bindings(struct iris_stream *stream)
 {
 	static const char *const none[] = { NULL };
+	SSL *ssl = stream_ssl(stream);
 
-	return stream_is_secure(stream) ? tls_channel_bindings(carrier_ssl(stream->carrier)) :
-					  none;
+	return ssl ? tls_channel_bindings(ssl) : none;
 }
 
 /* --- references --- */

@@ -139,9 +139,9 @@ answer_add_security(struct iris_web_request *request)
 
 /* Is nothing of the request left unread that would be taken for the next one? */
 static bool
-answer_may_keep(const struct iris_web_request *request)
+answer_may_keep(struct iris_web_request *request)
 {
-	return !request->http->close && request->body.state == HTTP_BODY_DONE;
+	return !request->http->close && request_skip_body(request);
 }
 
 /* The head, as text; the body's length is told, or that it is not known. */

@@ -71,6 +71,21 @@ web_read(struct iris_web_request *request, void *buffer, size_t size)
 	return request->got == size || request_body_is_over(request) ? (ssize_t)request->got : -1;
 }
 
+bool
+request_skip_body(struct iris_web_request *request)
+{
+	char scratch[1024];
+
+	do {
+		request->into = scratch;
+		request->want = sizeof(scratch);
+		request->got = 0;
+		http_feed(request->http);
+	} while (request->got > 0);
+	request->into = NULL;
+	return request->body.state == HTTP_BODY_DONE;
+}
+
 /* --- what it says --- */
 
 enum iris_web_method
@@ -252,6 +267,13 @@ request_run(struct iris_web_request *request)
 	LOG(IRIS_LOG_DEBUG, "web", "request", LOG_STR("method", request->head.method),
 	    LOG_STR("path", web_raw_path(request)), LOG_INT("status", request->status),
 	    LOG_STR("address", request->peer));
+}
+
+void
+request_admit(struct iris_web_request *request)
+{
+	if (request->http->carrier)
+		carrier_admit(request->http->carrier);
 }
 
 /* --- upgrades --- */

@@ -90,6 +90,8 @@ struct iris_web_request {
 
 /* Takes what it can of these bytes for who reads; returns how many. */
 size_t request_feed(struct iris_web_request *request, struct iris_str bytes);
+/* Throws away what has come of the body, without waiting. True: that was all of it. */
+bool request_skip_body(struct iris_web_request *request);
 /* Wants bytes of the body: somebody reads, and his buffer is not full. */
 bool request_is_hungry(const struct iris_web_request *request);
 /* The fiber of a request: finds the route, runs its handler, ends the answer. */
@@ -99,6 +101,8 @@ void request_run(struct iris_web_request *request);
  * head is in *early_r, in the request's arena.
  */
 struct iris_carrier *request_upgrade(struct iris_web_request *request, struct iris_str *early_r);
+/* Whoever asks has proven who he is, in a session of its own: his connection is no stranger's. */
+void request_admit(struct iris_web_request *request);
 /* May a page of the origin that this request names talk to us? True when it names none. */
 bool request_may_come(struct iris_web_request *request);
 

@@ -131,6 +131,20 @@ class Client:
         async with asyncio.timeout(SECONDS):
             await self.connection.upgrade(self.host, loop=asyncio.get_running_loop())
 
+    async def open_bosh(self, port='web'):
+        async def opener(session):
+            context = self.place.tls()
+            context.set_alpn_protocols(['http/1.1'])
+            connection = await web.WebConnection.open(self.place.address, self.place.ports[port], None, context,
+                                                      self.host)
+            connection.bosh = session
+            connection.arrived = lambda _, element: True    # its end is not the session's
+            return connection
+        self.connection = None
+        self.connection = await web.BoshConnection.begin(opener, self.host)
+        self.connection.arrived = self._arrived
+        self.sm_on = False
+
     def send_header(self, to=None, attributes='', ns=pattern.CLIENT):
         self.connection.header(to or self.host, attributes, ns)
 

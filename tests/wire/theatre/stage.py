@@ -149,10 +149,12 @@ class Stage:
         direct = 'direct tls' in given
         if 'websocket' in given:
             await client.open_websocket()
+        elif 'bosh' in given:
+            await client.open_bosh()
         else:
             await client.open(direct, certificate=certificate)
         await client.open_stream(attributes)
-        direct |= 'websocket' in given
+        direct |= 'websocket' in given or 'bosh' in given
         if not direct and 'tls' not in refused:
             await client.negotiate_tls(certificate)
             await client.open_stream(attributes)

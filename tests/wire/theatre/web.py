@@ -14,9 +14,10 @@ import xml.etree.ElementTree as ET
 from xml.sax.saxutils import quoteattr
 
 from . import pattern
-from .stream import BROKEN, CLOSED, Connection
+from .stream import BROKEN, CLOSED, GONE, Connection
 
 FRAMING = 'urn:ietf:params:xml:ns:xmpp-framing'
+NS_BOSH = 'http://jabber.org/protocol/httpbind'
 ANSWER = '{%s}answer' % pattern.PLAY       # in the inbox of a web connection: status, fields, body
 GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 WEBSOCKET_PATH, BOSH_PATH = '/xmpp-websocket', '/http-bind'
@@ -63,6 +64,7 @@ def read_response(data, head_only):
 
 class WebConnection(Connection):
     """Requests and answers."""
+    bosh = None     # whose request it carries
 
     def __init__(self, arrived=None):
         super().__init__(arrived)
@@ -84,6 +86,9 @@ class WebConnection(Connection):
             self.answered(response)
 
     def answered(self, response):
+        if self.bosh:
+            self.bosh.came(response)
+            return
         element = ET.Element(ANSWER, {'status': str(response.status)})
         element.text = response.body.decode(errors='replace')
         self.answers.append(response)
@@ -210,3 +215,99 @@ class WebSocketConnection(FramedConnection):
 
     def header(self, to, attributes, ns):
         self.write("<open xmlns='%s' to=%s version='1.0' %s/>" % (FRAMING, quoteattr(to), attributes))
+
+
+class BoshConnection(FramedConnection):
+    """A session of BOSH: one request is held, what is written goes by another; on one connection for
+    each, both made when they are needed."""
+    closing = 'terminate'
+
+    def __init__(self, arrived=None):
+        super().__init__(arrived)
+        self.sid = None
+        self.rid = int.from_bytes(os.urandom(6), 'big')
+        self.host = self.to = None
+        self.path = BOSH_PATH
+        self.more = []            # connections besides this one
+        self.waiting = 0          # requests without an answer
+        self.over = False
+        self.queue = []           # what is written while no request may be sent
+
+    @classmethod
+    async def begin(cls, opener, host):
+        """`opener(arrived)` makes a WebConnection."""
+        self = cls()
+        self.opener, self.host = opener, host
+        for _ in range(2):
+            self.more.append(await opener(self))
+        self.transport = self.more[0].transport
+        return self
+
+    def header(self, to, attributes, ns):
+        if self.sid:
+            self.restarting = True
+            self.post("xmpp:restart='true' xmlns:xmpp='urn:xmpp:xbosh' to=%s %s" % (quoteattr(to), attributes))
+        else:
+            self.post("to=%s ver='1.11' wait='5' hold='1' xmpp:version='1.0' xmlns:xmpp='urn:xmpp:xbosh' %s" % (
+                quoteattr(to), attributes))
+
+    def post(self, attributes='', payload='', rid=None, on=None):
+        if rid is None:
+            self.rid += 1
+            rid = self.rid
+        sid = "sid=%s" % quoteattr(self.sid) if self.sid else ''
+        body = "<body xmlns='%s' rid='%d' %s %s>%s</body>" % (NS_BOSH, rid, sid, attributes, payload)
+        connection = on or min((c for c in self.more if not c.gone), key=lambda c: len(c.heads), default=None)
+        if connection:
+            self.waiting += 1
+            connection.ask('POST', self.path, self.host, 'Content-Type: text/xml; charset=utf-8\r\n', body.encode())
+
+    def came(self, response):
+        self.waiting -= 1
+        self.bytes += len(response.body)
+        body = ET.fromstring(response.body)
+        self.sid = body.get('sid', self.sid)
+        if body.get('sid'):
+            self._deliver(ET.Element('{%s}stream' % pattern.STREAMS, {'from': body.get('from', '')}))
+        if body.get('sid') is None and self.restarting:
+            self.restarting = False
+            self._deliver(ET.Element('{%s}stream' % pattern.STREAMS, {'from': self.host}))
+        for child in body:
+            self._deliver(child)
+        if body.get('type') == 'terminate':
+            self.condition = body.get('condition')
+            self.over = True
+            self._deliver(ET.Element(CLOSED))
+            self.gone = True
+            self._deliver(ET.Element(GONE))
+            return
+        self.push()
+        if self.waiting == 0 and self.sid:
+            self.post()
+
+    restarting = False
+    condition = None
+
+    def write(self, data):
+        text = data.decode() if isinstance(data, bytes) else data
+        if text == self.closing:
+            if not self.over:
+                self.post("type='terminate'")
+        else:
+            self.queue.append(declare(text))
+            self.push()
+
+    def push(self):
+        """No more requests than the server allows are without an answer."""
+        if self.queue and self.waiting < 2 and self.sid:
+            payload, self.queue = ''.join(self.queue), []
+            self.post(payload=payload)
+
+    def drop(self):
+        self.over = True
+        for connection in self.more:
+            connection.drop()
+
+    def close(self):
+        for connection in self.more:
+            connection.close()

@@ -8,11 +8,14 @@ from .client import GONE, SECONDS, StageError, wrong
 from .stage import verb
 from .web import ANSWER
 
+FIELD = re.compile(r'no [A-Za-z-]+$|[A-Za-z-]+: ')
+
 
 def split(block):
-    """Fields and body of a request or an answer: an empty line is between them."""
-    fields, _, body = (block or '').partition('\n\n')
-    return [line.strip() for line in fields.splitlines() if line.strip()], body
+    """Fields and body of a request or an answer: an empty line is between them, where there are both."""
+    lines = (block or '').splitlines()
+    at = next((i for i, line in enumerate(lines) if not FIELD.match(line.strip())), len(lines))
+    return [line.strip() for line in lines[:at]], '\n'.join(lines[at:]).lstrip('\n')
 
 
 @verb('opens a web connection[ to port PORT][ WITHOUT tls]', 'HTTP by ALPN; port NAME is one of the configuration')
