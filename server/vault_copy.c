@@ -17,6 +17,7 @@
 #include "vault_private.h"
 
 #define TABLES_MAX 512
+#define CATALOGUE_COLUMNS 5
 #define BATCH_BYTES ((size_t)4 << 20)
 #define KEY_TEXT_MAX 200 /* of a row's key, in messages */
 
@@ -24,6 +25,11 @@ struct table_list {
 	struct vault_table *tables; /* by name */
 	size_t count;
 	bool has_migrations, has_copy;
+};
+
+struct id_range {
+	int64_t first, last; /* both are in it */
+	bool any;
 };
 
 struct copy {
@@ -75,8 +81,8 @@ table_add_column(struct vault_table *table, const struct iris_field *column, int
 
 /* One row of the catalogue. */
 static bool
-list_add(const struct copy *copy, struct table_list *list, const struct iris_value row[4],
-	 struct iris_error *error)
+list_add(const struct copy *copy, struct table_list *list,
+	 const struct iris_value row[CATALOGUE_COLUMNS], struct iris_error *error)
 {
 	struct vault_table *last = list->count ? &list->tables[list->count - 1] : NULL;
 	const struct iris_field column = {
@@ -89,6 +95,7 @@ list_add(const struct copy *copy, struct table_list *list, const struct iris_val
 			return error_set(error, "The store has too many tables");
 		last = &list->tables[list->count++];
 		last->name = arena_copy_str(copy->arena, row[0].bytes);
+		last->in_parts = row[4].number != 0;
 	}
 	table_add_column(last, &column, row[3].number);
 	return true;
@@ -107,7 +114,7 @@ list_load(const struct copy *copy, const struct iris_vault_engine *engine,
 	};
 	rows_read_begin(&reader, &rows);
 	for (size_t i = 0; ok && i < rows.count; i++) {
-		struct iris_value row[4];
+		struct iris_value row[CATALOGUE_COLUMNS];
 		for (size_t column = 0; column < IRIS_COUNT(row); column++)
 			row[column] = rows_read(&reader);
 		if (!table_is_own(engine, row[0].bytes, list_r))
@@ -583,6 +590,45 @@ target_prepare(struct copy *copy, struct iris_error *error)
 	return ok;
 }
 
+/* --- parts by month, for what is older than this month --- */
+
+/* Widens the range by the least or greatest id of a table. */
+static bool
+range_widen(const struct copy *copy, struct iris_str table, const char *function,
+	    struct id_range *range, struct iris_error *error)
+{
+	struct iris_strbuf sql = STRBUF_INIT(copy->arena);
+	struct vault_rows rows = { .base = NULL };
+	struct rows_reader reader;
+
+	strbuf_printf(&sql, "SELECT %s(id) FROM \"%s\"", function, table.base);
+	bool ok = copy->from->query(strbuf_str(&sql).base, NULL, 0, &rows, error);
+	rows_read_begin(&reader, &rows);
+	struct iris_value id =
+		ok ? rows_read(&reader) : (struct iris_value){ .type = IRIS_TYPE_NONE };
+	if (id.type != IRIS_TYPE_NONE) {
+		range->first = range->any && range->first < id.number ? range->first : id.number;
+		range->last = range->any && range->last > id.number ? range->last : id.number;
+		range->any = true;
+	}
+	rows_free(&rows);
+	return ok;
+}
+
+static bool
+parts_for_all(const struct copy *copy, struct iris_error *error)
+{
+	struct id_range range = { .any = false };
+
+	for (size_t i = 0; i < copy->target.count; i++) {
+		const struct vault_table *table = &copy->target.tables[i];
+		if (table->in_parts && (!range_widen(copy, table->name, "min", &range, error) ||
+					!range_widen(copy, table->name, "max", &range, error)))
+			return false;
+	}
+	return !range.any || copy->to->make_parts(range.first, range.last, error);
+}
+
 /* --- all of it --- */
 
 static bool
@@ -592,7 +638,7 @@ copy_run(struct copy *copy, struct iris_error *error)
 	    !copy->from->script(copy->from->transfer->freeze, error) ||
 	    !list_load(copy, copy->from, &copy->source, error) ||
 	    !list_check(&copy->source, error) || !region_load(copy, error) ||
-	    !target_prepare(copy, error))
+	    !target_prepare(copy, error) || !parts_for_all(copy, error))
 		return false;
 	for (size_t i = 0; i < copy->source.count; i++)
 		if (!table_copy(copy, &copy->source.tables[i], error))

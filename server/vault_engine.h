@@ -117,13 +117,14 @@ struct vault_table {
 	unsigned column_count, key_count;
 	struct iris_field columns[VAULT_FIELDS_MAX]; /* INT, TEXT or BLOB */
 	unsigned keys[VAULT_FIELDS_MAX]; /* the columns of the primary key, in its order */
+	bool in_parts; /* {monthly}, see make_parts() */
 };
 
 struct vault_transfer {
 	/*
 	 * A query for the columns of all tables, in order of table and column: table, column, type
 	 * (enum iris_type; 0: one that the vault does not use), place in the primary key (from 1;
-	 * 0: none).
+	 * 0: none), whether its rows lie in parts. Parts are no tables.
 	 */
 	const char *catalogue;
 	const char *byte_order;        /* behind a text column: sorts it by its bytes */

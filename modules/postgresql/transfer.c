@@ -216,16 +216,20 @@ transfer_settle(const struct vault_table *table, struct iris_error *error)
 static const char *const own_tables[] = { "vault_writers", NULL };
 
 const struct vault_transfer pg_transfer = {
-	/* Parts of a table are no tables of their own here. */
+	/* Nor is a part a table that was detached and is not dropped yet. */
 	.catalogue = "SELECT c.relname::text, a.attname::text, CASE a.atttypid WHEN "
 		     "'bigint'::regtype THEN 1 "
 		     "WHEN 'text'::regtype THEN 2 WHEN 'bytea'::regtype THEN 3 ELSE 0 END, "
-		     "coalesce(array_position(i.indkey::int2[], a.attnum) + 1, 0) "
+		     "coalesce(array_position(i.indkey::int2[], a.attnum) + 1, 0), "
+		     "(c.relkind = 'p')::int "
 		     "FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 "
 		     "AND NOT a.attisdropped LEFT JOIN pg_index i ON i.indrelid = c.oid AND "
 		     "i.indisprimary "
 		     "WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition "
 		     "AND c.relnamespace = current_schema()::regnamespace "
+		     "AND NOT EXISTS (SELECT FROM pg_class p WHERE p.relkind = 'p' "
+		     "AND p.relnamespace = c.relnamespace "
+		     "AND c.relname ~ ('^' || p.relname || '_[0-9]{4}_[0-9]{2}$')) "
 		     "ORDER BY c.relname COLLATE \"C\", a.attnum",
 	.byte_order = " COLLATE \"C\"",
 	.freeze = "SET default_transaction_read_only = on",

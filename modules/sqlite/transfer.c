@@ -128,7 +128,7 @@ transfer_settle(const struct vault_table *table, struct iris_error *error)
 
 const struct vault_transfer sqlite_transfer = {
 	.catalogue = "SELECT m.name, c.name, CASE c.type WHEN 'INTEGER' THEN 1 WHEN 'TEXT' THEN 2 "
-		     "WHEN 'BLOB' THEN 3 ELSE 0 END, c.pk "
+		     "WHEN 'BLOB' THEN 3 ELSE 0 END, c.pk, 0 "
 		     "FROM sqlite_schema m, pragma_table_info(m.name) c "
 		     "WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
 		     "ORDER BY m.name, c.cid",
