@@ -110,5 +110,6 @@ const struct iris_module iris_module_accounts = {
 	.accounts = &accounts_table,
 	.not_unloadable = true,
 	.check = accounts_check,
+	.start = accounts_erasures_resume,
 	.stop = accounts_throttle_free,
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Passwords checked and set, accounts made and removed (P3.2).  On a fiber; PBKDF2 runs on the CPU
+ * Passwords checked and set, accounts made and locked (P3.2).  On a fiber; PBKDF2 runs on the CPU
  * pool. Plain text lives in an arena for the time of a call, and is wiped.
  */
 #include <stdio.h>
@@ -243,11 +243,6 @@ accounts_create(const struct iris_jid *jid, struct iris_str password, const char
 
 /* --- what follows from a change, at the account's home --- */
 
-struct aftermath {
-	const struct iris_jid *jid;
-	enum iris_verdict (*hook)(struct iris_account_removed *);
-};
-
 /*
  * Closes the sessions and lets go of what is in memory, which would outlive the row or be older
  * than it.
@@ -259,21 +254,19 @@ forget_at_home(void *arg)
 }
 
 static void
-run_hook_at_home(void *arg)
+secure_at_home(void *arg)
 {
-	const struct aftermath *after = arg;
-	struct iris_account_removed removed = { .jid = *after->jid };
+	const struct iris_jid *jid = arg;
+	struct iris_account_removed secured = { .jid = *jid };
 
-	if (accounts_find(after->jid, &removed.account) && removed.account.id != 0)
-		(void)after->hook(&removed);
+	if (accounts_find(jid, &secured.account) && secured.account.id != 0)
+		(void)hook_run_account_secured(&secured);
 }
 
-static void
-run_hook(const struct iris_jid *jid, enum iris_verdict (*hook)(struct iris_account_removed *))
+void
+accounts_secure(const struct iris_jid *jid)
 {
-	struct aftermath after = { jid, hook };
-
-	home_call(jid_bare(jid), "accounts: hook", run_hook_at_home, &after);
+	home_call(jid_bare(jid), "accounts: secure", secure_at_home, (void *)(uintptr_t)jid);
 }
 
 void
@@ -294,7 +287,7 @@ accounts_set_password(const struct iris_jid *jid, struct iris_str password, cons
 	if (condition == IRIS_NO_ERROR)
 		condition = accounts_update(jid, &verifiers);
 	if (condition == IRIS_NO_ERROR)
-		run_hook(jid, hook_run_account_secured);
+		accounts_secure(jid);
 	arena_unref(&arena);
 	return condition;
 }
@@ -306,24 +299,9 @@ accounts_set_locked(const struct iris_jid *jid, bool locked)
 
 	if (condition != IRIS_NO_ERROR || !locked)
 		return condition;
-	run_hook(jid, hook_run_account_secured);
+	accounts_secure(jid);
 	accounts_close_sessions(jid);
 	return IRIS_NO_ERROR;
-}
-
-/* Locked first, so that nobody signs in while its rows go; the account's own row goes last. */
-enum iris_condition
-accounts_remove(const struct iris_jid *jid)
-{
-	enum iris_condition condition = accounts_set_locked(jid, true);
-
-	if (condition != IRIS_NO_ERROR)
-		return condition;
-	run_hook(jid, hook_run_account_removed);
-	condition = accounts_delete(jid);
-	/* A new account of the name must not start with the old roster. */
-	accounts_close_sessions(jid);
-	return condition;
 }
 
 bool

@@ -117,7 +117,18 @@ enum iris_condition accounts_insert(const struct iris_jid *jid, enum iris_role r
 enum iris_condition accounts_update(const struct iris_jid *jid,
 				    const struct accounts_verifiers *verifiers);
 enum iris_condition accounts_update_locked(const struct iris_jid *jid, bool locked);
-enum iris_condition accounts_delete(const struct iris_jid *jid);
+/*
+ * An account that goes: it is locked and written down in one transaction, its rows are removed, it
+ * is deleted with its verifiers, and crossed out. next: the one behind this id; its id is 0 when
+ * there is none; false: the vault failed.
+ */
+enum iris_condition accounts_erasure_begin(const struct iris_jid *jid,
+					   struct iris_account *account_r);
+enum iris_condition accounts_delete(const struct iris_jid *jid, const struct iris_account *account);
+enum iris_condition accounts_erasure_end(const struct iris_jid *jid,
+					 const struct iris_account *account);
+IRIS_MUST_CHECK bool accounts_erasure_next(struct iris_arena *arena, int64_t after,
+					   struct iris_str *jid_r, struct iris_account *account_r);
 void accounts_logged_out(const struct iris_user *user, struct iris_str status);
 bool accounts_last_status(struct iris_arena *arena, const struct iris_account *account,
 			  struct iris_str *status_r);
@@ -146,8 +157,14 @@ enum iris_condition accounts_create(const struct iris_jid *jid, struct iris_str 
 enum iris_condition accounts_set_password(const struct iris_jid *jid, struct iris_str password,
 					  const char **text_r);
 enum iris_condition accounts_set_locked(const struct iris_jid *jid, bool locked);
-enum iris_condition accounts_remove(const struct iris_jid *jid);
 void accounts_close_sessions(const struct iris_jid *jid);
+/* Forgets what signs in without a password. */
+void accounts_secure(const struct iris_jid *jid);
+
+/* --- accounts that go: erasure.c (fiber) --- */
+
+enum iris_condition accounts_remove(const struct iris_jid *jid);
+bool accounts_erasures_resume(struct iris_error *error); /* main thread: on a fiber of its own */
 
 /* --- certificates: certificate.c --- */
 

@@ -106,10 +106,38 @@ static struct iris_query query_drop_verifiers = {
 	.params = { { "account", IRIS_INT } },
 };
 
+static struct iris_query query_erasure_begin = {
+	.name = "erasures.begin",
+	.table = "erasures",
+	.sql = "INSERT INTO erasures (account, jid, owner, begun) VALUES ($1, $2, $3, $4) "
+	       "ON CONFLICT (account) DO NOTHING",
+	.write = true,
+	.params = { { "account", IRIS_INT }, { "jid", IRIS_TEXT }, { "owner", IRIS_INT },
+		{ "begun", IRIS_INT } },
+};
+
+static struct iris_query query_erasure_end = {
+	.name = "erasures.end",
+	.table = "erasures",
+	.sql = "DELETE FROM erasures WHERE account = $1",
+	.write = true,
+	.params = { { "account", IRIS_INT } },
+};
+
+static struct iris_query query_erasure_next = {
+	.name = "erasures.next",
+	.table = "erasures",
+	.sql = "SELECT account, jid, owner FROM erasures WHERE account > $1 ORDER BY account "
+	       "LIMIT 1",
+	.params = { { "after", IRIS_INT } },
+	.columns = { { "account", IRIS_INT }, { "jid", IRIS_TEXT }, { "owner", IRIS_INT } },
+};
+
 struct iris_query *const accounts_queries[] = {
 	&query_find,	     &query_insert,	    &query_lock, &query_logout,
 	&query_status,	     &query_delete,	    &query_page, &query_verifiers,
-	&query_put_verifier, &query_drop_verifiers, NULL,
+	&query_put_verifier, &query_drop_verifiers, &query_erasure_begin,
+	&query_erasure_end,  &query_erasure_next,   NULL,
 };
 
 /* Administrators are named in the configuration (checked there to be prepared bare JIDs). */
@@ -251,6 +279,7 @@ struct change {
 	enum iris_role role;
 	const struct accounts_verifiers *verifiers;
 	bool locked;
+	struct iris_account account; /* of an erasure */
 	enum iris_condition condition; /* the answer */
 };
 
@@ -329,21 +358,9 @@ update_at_home(void *arg)
 	change_end(change);
 }
 
+/* Who is unlocked is wanted again: nothing more of it is erased. */
 static void
 lock_at_home(void *arg)
-{
-	struct change *change = arg;
-	struct iris_account account;
-
-	if (change_begin(change, &account))
-		change->condition = condition_of(vault_write(
-			&query_lock, account.owner,
-			VALUES(value_int(account.id), value_int(change->locked)), NULL));
-	change_end(change);
-}
-
-static void
-delete_at_home(void *arg)
 {
 	struct change *change = arg;
 	struct iris_account account;
@@ -351,11 +368,58 @@ delete_at_home(void *arg)
 	if (change_begin(change, &account)) {
 		struct iris_batch *batch = batch_new(account.owner);
 
-		batch_add(batch, &query_drop_verifiers, VALUES(value_int(account.id)));
-		batch_add(batch, &query_delete, VALUES(value_int(account.id)));
+		batch_add(batch, &query_lock,
+			  VALUES(value_int(account.id), value_int(change->locked)));
+		if (!change->locked)
+			batch_add(batch, &query_erasure_end, VALUES(value_int(account.id)));
 		change->condition = condition_of(batch_write(&batch));
 	}
 	change_end(change);
+}
+
+/* --- erasures, at home --- */
+
+static void
+erasure_begin_at_home(void *arg)
+{
+	struct change *change = arg;
+
+	if (change_begin(change, &change->account)) {
+		const struct iris_value id = value_int(change->account.id);
+		struct iris_batch *batch = batch_new(change->account.owner);
+
+		batch_add(batch, &query_lock, VALUES(id, value_int(true)));
+		batch_add(batch, &query_erasure_begin,
+			  VALUES(id, value_str(jid_bare(change->jid)),
+				 value_int(change->account.owner), value_int(worker_wall_ms())));
+		change->condition = condition_of(batch_write(&batch));
+	}
+	change_end(change);
+}
+
+/* By id: the address may be another account's already. */
+static void
+delete_at_home(void *arg)
+{
+	struct change *change = arg;
+	const struct iris_value id = value_int(change->account.id);
+	struct iris_batch *batch = batch_new(change->account.owner);
+
+	fiber_lock(jid_bare(change->jid));
+	batch_add(batch, &query_drop_verifiers, VALUES(id));
+	batch_add(batch, &query_delete, VALUES(id));
+	change->condition = condition_of(batch_write(&batch));
+	change_end(change);
+}
+
+/* Behind all that was posted for it: that was at this home, too. */
+static void
+erasure_end_at_home(void *arg)
+{
+	struct change *change = arg;
+
+	change->condition = condition_of(vault_write(&query_erasure_end, change->account.owner,
+						     VALUES(value_int(change->account.id)), NULL));
 }
 
 enum iris_condition
@@ -387,12 +451,49 @@ accounts_update_locked(const struct iris_jid *jid, bool locked)
 }
 
 enum iris_condition
-accounts_delete(const struct iris_jid *jid)
+accounts_erasure_begin(const struct iris_jid *jid, struct iris_account *account_r)
 {
 	struct change change = { .jid = jid };
 
+	home_call(jid_bare(jid), "accounts: begin to erase", erasure_begin_at_home, &change);
+	*account_r = change.account;
+	return change.condition;
+}
+
+enum iris_condition
+accounts_delete(const struct iris_jid *jid, const struct iris_account *account)
+{
+	struct change change = { .jid = jid, .account = *account };
+
 	home_call(jid_bare(jid), "accounts: delete", delete_at_home, &change);
 	return change.condition;
+}
+
+enum iris_condition
+accounts_erasure_end(const struct iris_jid *jid, const struct iris_account *account)
+{
+	struct change change = { .jid = jid, .account = *account };
+
+	home_call(jid_bare(jid), "accounts: erased", erasure_end_at_home, &change);
+	return change.condition;
+}
+
+bool
+accounts_erasure_next(struct iris_arena *arena, int64_t after, struct iris_str *jid_r,
+		      struct iris_account *account_r)
+{
+	struct iris_rows rows;
+
+	*account_r = (struct iris_account){ .id = 0 };
+	if (vault_read(&query_erasure_next, 0, VALUES(value_int(after)), arena, &rows) !=
+	    IRIS_VAULT_OK)
+		return false;
+	if (rows.count > 0) {
+		account_r->id = row_value(&rows, 0, 0)->number;
+		*jid_r = row_value(&rows, 0, 1)->bytes;
+		account_r->owner = (iris_owner)row_value(&rows, 0, 2)->number;
+	}
+	return true;
 }
 
 void

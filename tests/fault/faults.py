@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults that strike one server after the other, under load; each returns a line for the report."""
 import asyncio
+import os
 import signal
+import sqlite3
 import time
 
-from campaign import Failed
+from theatre.client import Client
+
+from campaign import HOST, Failed
 
 BACKLOG = 2500          # messages for one who is away: more than xep0198's queue-stanzas
 
@@ -145,5 +149,60 @@ async def crash(campaign):
     return 'crashed and recovered'
 
 
-FAULTS = {'kill': kill, 'cut': cut, 'leave': leave, 'absent': absent, 'stop': stop, 'freeze': freeze, 'crash': crash}
+async def signed_in(campaign, user):
+    """A client without a ledger; None: it is not let in."""
+    client = Client(user, campaign.server.place(HOST), lambda element: element.tag.endswith('}message'))
+    client.user, client.password = user, user + '-secret'
+    await client.open(direct=True)
+    await client.open_stream()
+    if await client.try_authenticate() is not None:
+        client.connection.drop()
+        return None
+    await client.open_stream()
+    await client.bind('here')
+    return client
+
+
+def orphans(campaign):
+    """Entries of the log whose account there is not; on PostgreSQL nobody looks."""
+    path = os.path.join(campaign.server.folder, 'iris.db')
+    if not os.path.exists(path):
+        return 0
+    with sqlite3.connect('file:%s?mode=ro' % path, uri=True) as db:
+        return db.execute('SELECT count(*) FROM log WHERE reader NOT IN (SELECT id FROM accounts)').fetchone()[0]
+
+
+async def erase(campaign):
+    """SIGKILL while an account with a long archive is deleted: it is there with all it had, or it goes."""
+    user = 'gone%d' % campaign.dice.randrange(10 ** 9)
+    address = '%s@%s' % (user, HOST)
+    await campaign.server.add_accounts([(address, user + '-secret')])
+    client = await signed_in(campaign, user)
+    for i in range(2000):
+        client.send_stanza("<message type='chat' to='%s'><body>%d</body></message>" % (address, i))
+    await client.ask("<iq type='get' id='last'><query xmlns='jabber:iq:roster'/></iq>", 'last')
+    client.connection.close()
+    since = len(campaign.server.log)
+    deleting = asyncio.create_task(campaign.server.run('irisctl', 'user', 'delete', '--yes', address))
+    await campaign.server.wait_log('signed-in', since=since, seconds=10)
+    await asyncio.sleep(campaign.dice.uniform(0, 0.2))
+    await campaign.server.kill()
+    await deleting
+    await campaign.server.start()
+    await campaign.all(lambda a: a.begin())
+    await campaign.settle()
+    client = await signed_in(campaign, user)
+    if client:
+        client.connection.drop()
+        return 'killed before it began'
+    async with asyncio.timeout(10):
+        while (await campaign.server.run('irisctl', 'user', 'add', address, stdin='A-new-1-of-the-name'))[0]:
+            await asyncio.sleep(0.1)
+        while orphans(campaign):
+            await asyncio.sleep(0.1)
+    return 'killed meanwhile, and finished'
+
+
+FAULTS = {'kill': kill, 'cut': cut, 'leave': leave, 'absent': absent, 'stop': stop, 'freeze': freeze, 'crash': crash,
+          'erase': erase}
 OF_A_SERVER = ('freeze', 'crash')    # of a database that has one
