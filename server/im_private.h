@@ -22,9 +22,6 @@ extern const struct iris_stream_role stream_role_c2s;
  */
 struct iris_session *session_create(struct iris_user *user, const struct iris_jid *full,
 				    struct iris_stream *stream, struct iris_refusal *refusal_r);
-/* A stanza of the client, in order, on the stream's fiber; may wait. Takes the reference. */
-void session_receive(struct iris_session *session, struct iris_stanza **stanza_p,
-		     struct iris_ticket *ticket);
 /*
  * The stream of a session has ended. Not orderly: the hook stream_lost may keep the session for
  * resumption; else it is closed. Nothing happens when the stream has no session.

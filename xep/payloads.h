@@ -15,6 +15,7 @@
 #define NS_PUBSUB "http://jabber.org/protocol/pubsub"             /* XEP-0060 */
 #define NS_PUBSUB_EVENT "http://jabber.org/protocol/pubsub#event"
 #define NS_PUBLISH_OPTIONS "http://jabber.org/protocol/pubsub#publish-options"
+#define NS_ADDRESS "http://jabber.org/protocol/address"           /* XEP-0033 */
 #define NS_JINGLE "urn:xmpp:jingle:1"                             /* XEP-0166 */
 
 static inline bool

@@ -104,6 +104,13 @@ void session_deliver(struct iris_session *session, const struct iris_delivery *d
 /* A stanza of the server's own to one session, e.g. a roster push. Takes the reference. */
 void session_send(struct iris_session *session, struct iris_stanza **stanza_p);
 /*
+ * What the client sends, through all that is checked and done with it (from is stamped), in order,
+ * on the stream's fiber; may wait. For a plug-in that makes several stanzas of one. Takes the
+ * reference.
+ */
+void session_receive(struct iris_session *session, struct iris_stanza **stanza_p,
+		     struct iris_ticket *ticket);
+/*
  * The only way out: presence unavailable goes out, hooks run, the stream (when there is one)
  * gets the stream error `condition` (NULL: a plain close).
  */
