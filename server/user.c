@@ -494,6 +494,9 @@ user_stop(void)
 		hash_free(&homes[i].users);
 		hash_free(&homes[i].sessions);
 		hash_free(&homes[i].pending);
+		/* A plug-in's domain that lasts as long as the process: its worker has ended. */
+		HASH_FOREACH(node, &homes[i].domains)
+			hash_remove(&homes[i].domains, node);
 		hash_free(&homes[i].domains);
 		homes[i] = (struct im_home){ .closing = false };
 	}

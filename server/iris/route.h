@@ -52,7 +52,7 @@ struct iris_domain_route {
 	void *arg;
 	int home; /* set by domain_route_add: the worker it was added on */
 };
-/* must be the domain's home worker */
+/* must be the domain's home worker; one that is never removed must outlive the workers */
 IRIS_MUST_CHECK bool domain_route_add(struct iris_domain_route *route);
 void domain_route_remove(struct iris_domain_route *route);
 
