@@ -7,8 +7,6 @@
  */
 #include "xep/xep0030_disco.h"
 
-#define NS_ITEMS "http://jabber.org/protocol/disco#items"
-
 enum { OPT_NAME };
 
 static struct iris_module_self disco_self;

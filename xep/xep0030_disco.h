@@ -6,6 +6,7 @@
 #include "iris/module.h"
 
 #define NS_INFO "http://jabber.org/protocol/disco#info"
+#define NS_ITEMS "http://jabber.org/protocol/disco#items"
 
 /* The <query/> of disco#info that anybody gets from this host. Any worker. */
 struct iris_element *disco_host_info(struct iris_arena *arena, struct iris_host *host);

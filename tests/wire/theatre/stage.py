@@ -194,6 +194,18 @@ class Stage:
         client.password = self.passwords.get(client.user, '')
         await client.open(port=self.place.ports[port] if port else None)
 
+    @verb('opens a raw connection to port PORT', 'TCP, on which no XML is spoken: "sends bytes", "receives bytes"')
+    async def opens_raw(self, client, block, port):
+        await client.open(port=self.place.ports[port])
+        client.connection.unparsed = bytearray()
+
+    @verb('receives bytes[ BYTES…]', 'of a raw connection; as with "sends bytes"')
+    async def receives_bytes(self, client, block, bytes=None):
+        wanted = script.unescape(self.fill(bytes or ''.join(block.splitlines())))
+        came = await client.connection.take(len(wanted), SECONDS)
+        if came != wanted:
+            raise StageError('expected: %r\ncame:     %r' % (wanted[:300], came[:300]))
+
     @verb('opens a tls connection[ to port PORT]', 'direct TLS with ALPN, no stream yet')
     async def opens_tls(self, client, block, port=None):
         client.user = client.user or re.sub(r'\d+$', '', client.name).lower()

@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
         self.gone = False
         self.parser = Parser(self._deliver)
         self.bytes = 0            # that came, as the client reads them
+        self.unparsed = None      # they are kept here, of a connection that does not speak XML
         self.raw = bytearray()    # everything that came, for the report of a failure
 
     closing = '</stream:stream>'
@@ -106,6 +107,10 @@ class Connection(asyncio.Protocol):
         self.bytes += len(data)
         self.raw += data[-65536:]
         del self.raw[:-65536]
+        if self.unparsed is not None:
+            self.unparsed += data
+            self.news.set()
+            return
         self.parser.feed(data)
 
     def eof_received(self):
@@ -146,6 +151,19 @@ class Connection(asyncio.Protocol):
         except TimeoutError:
             return None
         return self.inbox.popleft()
+
+    async def take(self, count, seconds):
+        """So many bytes of a connection that does not speak XML; fewer when they did not come in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while len(self.unparsed) < count and not self.gone:
+                    self.news.clear()
+                    await self.news.wait()
+        except TimeoutError:
+            pass
+        taken = bytes(self.unparsed[:count])
+        del self.unparsed[:count]
+        return taken
 
     def drop(self):
         """As a cut cable does it, or nearly: a reset, nothing said."""
