@@ -242,7 +242,7 @@ http_begin_request(struct http *http, size_t len)
 	request->arena = arena;
 	request->fields = STRBUF_INIT(arena);
 	request->peer = arena_copy_str(arena, str_from(carrier_peer(http->carrier)));
-	request->secure = carrier_is_secure(http->carrier);
+	request->secure = web_carrier_is_secure(http->carrier);
 	http_body_begin(&request->body, &request->head);
 	http->close |= request->head.close;
 	http_start(http, request);

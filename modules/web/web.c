@@ -28,6 +28,12 @@ web_option(enum web_option option)
 	return option_int(&web_self, option);
 }
 
+bool
+web_carrier_is_secure(const struct iris_carrier *carrier)
+{
+	return carrier_is_secure(carrier) || option_bool(&web_self, WEB_OPT_BEHIND_TLS);
+}
+
 const struct iris_settings *
 web_settings(void)
 {
@@ -109,6 +115,10 @@ static const struct iris_option web_options[] = {
 			   .reloadable = true,
 			   .help = "For how long browsers shall ask for this server by TLS only "
 				   "(RFC 6797); 0: it is not said." },
+	[WEB_OPT_BEHIND_TLS] = { "behind-tls", IRIS_OPT_BOOL, "false", .reloadable = true,
+				 .help = "Whether a proxy on this machine speaks TLS in front of "
+					 "listeners of the web that have none: what comes there "
+					 "counts as secure, passwords included." },
 	[WEB_OPT_HTTPS_PORT] = { "https-port", IRIS_OPT_INT, "443", .min = 1, .max = 65535,
 				 .reloadable = true,
 				 .help = "Where listeners of the role web-redirect send to." },

@@ -73,7 +73,7 @@ struct iris_web_request {
 	enum iris_web_method method;
 	struct iris_str path;     /* decoded, whole */
 	struct iris_str peer;
-	bool secure;
+	bool secure;              /* TLS, here or at the proxy in front */
 	/* the body */
 	struct http_body body;
 	char *into;               /* of who waits for it */
@@ -138,6 +138,7 @@ enum web_option {
 	WEB_OPT_TRANSFER_TIMEOUT,
 	WEB_OPT_TRANSFER_RATE,
 	WEB_OPT_HSTS,
+	WEB_OPT_BEHIND_TLS,
 	WEB_OPT_HTTPS_PORT,
 	WEB_OPT_ORIGINS,
 	WEB_OPT_HEALTH,
@@ -146,6 +147,8 @@ enum web_option {
 enum { WEB_FOLDER_PATH, WEB_FOLDER_FOLDER };
 
 int64_t web_option(enum web_option option);
+/* Nobody can listen to what comes on this connection. */
+bool web_carrier_is_secure(const struct iris_carrier *carrier);
 const struct iris_settings *web_settings(void);
 
 enum web_metric {

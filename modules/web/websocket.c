@@ -579,7 +579,7 @@ websocket_ssl(const struct iris_carrier *carrier)
 static bool
 websocket_is_secure(const struct iris_carrier *carrier)
 {
-	return carrier_is_secure(websocket_of(carrier)->below);
+	return web_carrier_is_secure(websocket_of(carrier)->below);
 }
 
 static const char *

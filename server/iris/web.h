@@ -64,7 +64,8 @@ struct iris_str web_header(struct iris_web_request *request, const char *name);
 struct iris_host *web_host(const struct iris_web_request *request); /* NULL: none of ours */
 /* Host and port as the client names them, fit for a URL; none: it does not (HTTP/1.0). */
 struct iris_str web_authority(const struct iris_web_request *request);
-bool web_is_secure(const struct iris_web_request *request); /* over TLS */
+/* over TLS, or behind a proxy that speaks it */
+bool web_is_secure(const struct iris_web_request *request);
 struct iris_str web_peer_address(const struct iris_web_request *request);
 /* For what the answer needs until it is written. */
 struct iris_arena *web_arena(struct iris_web_request *request);
