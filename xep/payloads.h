@@ -69,6 +69,13 @@ message_has_hint(const struct iris_element *message, const char *hint) /* XEP-03
 #define NS_SID "urn:xmpp:sid:0"         /* XEP-0359 */
 #define NS_CARBONS "urn:xmpp:carbons:2" /* XEP-0280 */
 
+static inline bool
+message_is_private(const struct iris_element *message) /* XEP-0280 §10, XEP-0334 §4.3 */
+{
+	return element_child(message, "private", NS_CARBONS) ||
+	       message_has_hint(message, "no-copy");
+}
+
 static inline struct iris_str
 message_origin_id(const struct iris_element *message) /* XEP-0359 §3.2; none: it has none */
 {

@@ -21,13 +21,6 @@ static struct iris_metric carbons_metrics[] = {
 /* --- §6: which messages are copied --- */
 
 static bool
-carbons_is_forbidden(const struct iris_element *message)
-{
-	return element_child(message, "private", NS_CARBONS) ||
-	       message_has_hint(message, "no-copy");
-}
-
-static bool
 carbons_has_im_payload(const struct iris_element *message)
 {
 	ELEMENT_FOREACH(child, message) {
@@ -52,7 +45,7 @@ carbons_is_eligible(const struct iris_stanza *stanza, bool received)
 {
 	const struct iris_element *message = stanza->root;
 
-	if (carbons_is_forbidden(message) || carbons_is_copied_by_room(message, received))
+	if (message_is_private(message) || carbons_is_copied_by_room(message, received))
 		return false;
 	switch (stanza->type) {
 	case IRIS_CHAT:
@@ -98,19 +91,22 @@ carbons_wrap(const struct iris_user *user, const struct iris_delivery *original,
 	return copy;
 }
 
+/* A copy of a kept message has that message's id: who has acknowledged it has the message. */
 static void
-carbons_send(struct iris_session *session, struct iris_stanza *copy)
+carbons_send(struct iris_session *session, struct iris_stanza *copy, int64_t log_id)
 {
-	struct iris_delivery delivery = { .stanza = copy, .to = session->jid };
+	struct iris_delivery delivery = { .stanza = copy, .to = session->jid, .log_id = log_id };
 
 	session_deliver(session, &delivery);
 	metric_add(&carbons_metrics[0], 1);
 }
 
-/* Did this session get the message itself, by the rules of RFC 6121 §8.5? */
+/* Did this session get the message itself, by the rules of RFC 6121 §8.5? Or send it? */
 static bool
 carbons_session_has(const struct iris_incoming *incoming, const struct iris_session *session)
 {
+	if (jid_equal(&session->jid, &incoming->delivery.stanza->from))
+		return true;
 	return incoming->session ? incoming->session == session : session_takes_messages(session);
 }
 
@@ -128,7 +124,7 @@ carbons_received(struct iris_incoming *incoming)
 			break;
 		if (!copy)
 			copy = carbons_wrap(incoming->user, &incoming->delivery, "received");
-		carbons_send(session, copy);
+		carbons_send(session, copy, incoming->delivery.log_id);
 	}
 	stanza_unref(&copy);
 	return IRIS_PASS;
@@ -153,7 +149,7 @@ carbons_sent(struct iris_request *request)
 			copy = carbons_wrap(own->user,
 					    &(struct iris_delivery){ .stanza = request->stanza },
 					    "sent");
-		carbons_send(session, copy);
+		carbons_send(session, copy, 0);
 	}
 	stanza_unref(&copy);
 	return IRIS_PASS;

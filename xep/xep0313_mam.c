@@ -354,6 +354,8 @@ mam_send_result(struct iris_request *request, const struct iris_log_entry *entry
 {
 	struct iris_stanza *message = stanza_new(IRIS_MESSAGE, IRIS_NORMAL);
 	struct iris_element *result = element_add(message->root, "result", NS_MAM);
+	/* With its id: who has been given it here needs no second copy (§7.1, XEP-0160). */
+	struct iris_delivery delivery = { .stanza = message, .log_id = entry->id };
 
 	stanza_set_from(message, &request->user->jid);
 	stanza_set_to(message, &request->session->jid);
@@ -361,7 +363,9 @@ mam_send_result(struct iris_request *request, const struct iris_log_entry *entry
 	element_set(result, "id",
 		    log_id_seal(message->arena, request->user->account.id, entry->id));
 	forwarded_add(result, stanza->root, log_id_time_ms(entry->id));
-	session_send(request->session, &message);
+	stanza_freeze(message);
+	session_deliver(request->session, &delivery);
+	stanza_unref(&message);
 	metric_add(&mam_metrics[1], 1);
 }
 

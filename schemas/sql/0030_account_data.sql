@@ -21,8 +21,10 @@ CREATE TABLE blocklist (
 	PRIMARY KEY (account, jid_key)
 ) {table};
 
--- Everything in the account's log up to and including `delivered` has reached a client.
+-- Everything in the account's log up to and including `delivered` has reached a client; behind it,
+-- the entries whose ids stand in `beyond`, 8 bytes each.
 CREATE TABLE offline_cursor (
 	account {id},
-	delivered {int} NOT NULL
+	delivered {int} NOT NULL,
+	beyond {bytes}
 ) {table};
