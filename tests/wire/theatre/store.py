@@ -104,10 +104,11 @@ class Postgresql:
                 await asyncio.sleep(0.05)
 
     def signal(self, number):
-        """To the server and all of its processes."""
+        """To the server and all of its processes. The one that makes new ones holds still meanwhile."""
+        os.kill(self.process.pid, signal.SIGSTOP)
         with open('/proc/%d/task/%d/children' % (self.process.pid, self.process.pid), encoding='ascii') as f:
             children = f.read().split()
-        for pid in [self.process.pid, *map(int, children)]:
+        for pid in [*map(int, children), self.process.pid]:
             try:
                 os.kill(pid, number)
             except ProcessLookupError:
