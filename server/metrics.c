@@ -108,6 +108,13 @@ sum(unsigned slot)
 	return value;
 }
 
+/* The mutex is held. */
+static int64_t
+current(const struct iris_metric *metric)
+{
+	return metric->value ? metric->value() : sum(metric->slot);
+}
+
 int64_t
 metric_value(const struct iris_metric *metric)
 {
@@ -116,7 +123,7 @@ metric_value(const struct iris_metric *metric)
 	if (metric->slot == 0)
 		return 0;
 	lock();
-	value = sum(metric->slot);
+	value = current(metric);
 	unlock();
 	return value;
 }
@@ -199,7 +206,7 @@ print_value(FILE *out, const struct iris_metric *metric)
 
 	(void)fprintf(out, "%s%s%s%s %lld\n", metric->name, labelled ? "{" : "",
 		      labelled ? metric->labels : "", labelled ? "}" : "",
-		      (long long)sum(metric->slot));
+		      (long long)current(metric));
 }
 
 char *

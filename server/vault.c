@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The vault as a whole: making a region, bringing its schema up to date, opening, closing.  Main
- * thread. Each part has a file of its own: vault_write.c, vault_read.c, vault_log.c, vault_index.c,
- * vault_parts.c, vault_ids.c, vault_statement.c, vault_seal.c, vault_keys.c, vault_schema.c;
- * options are in vault_module.c.
+ * thread. Each part has a file of its own: vault_write.c, vault_ticket.c, vault_read.c,
+ * vault_log.c, vault_index.c, vault_parts.c, vault_ids.c, vault_statement.c, vault_seal.c,
+ * vault_keys.c, vault_schema.c; options are in vault_module.c.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,11 +13,20 @@
 
 static const struct iris_vault_engine *vault_engine; /* open */
 static atomic_bool vault_running, vault_is_edge;
+static int64_t vault_ready_delay_ms; /* set before it runs */
 
 struct iris_metric vault_metrics[VAULT_METRIC_COUNT + 1] = {
 	[VAULT_METRIC_QUEUED] = { .name = "iris_vault_queue_rows",
 				  .kind = IRIS_GAUGE,
 				  .help = "Rows handed over and not committed yet" },
+	[VAULT_METRIC_AGE] = { .name = "iris_vault_queue_age_milliseconds",
+			       .kind = IRIS_GAUGE,
+			       .help = "How long the oldest of those rows has waited",
+			       .value = writes_oldest_age_ms },
+	[VAULT_METRIC_LIMIT] = { .name = "iris_vault_queue_limit_rows",
+				 .kind = IRIS_GAUGE,
+				 .help = "Rows that may wait; beyond it writes are turned away",
+				 .value = writes_limit_rows },
 	[VAULT_METRIC_ROWS] = { .name = "iris_vault_rows_total",
 				.kind = IRIS_COUNTER,
 				.help = "Statements handed over to be written" },
@@ -75,6 +84,7 @@ vault_open_with(const struct vault_options *options, struct iris_error *error)
 		return false;
 	}
 	vault_engine = options->engine;
+	vault_ready_delay_ms = options->ready_delay_ms;
 	statements_open(vault_engine);
 	if (!vault_load(options, error)) {
 		vault_close();
@@ -113,13 +123,25 @@ vault_close(void)
 	vault_engine = NULL;
 }
 
+static bool
+vault_commits_in_time(char *why, size_t size)
+{
+	int64_t age_ms = writes_oldest_age_ms();
+
+	if (vault_ready_delay_ms == 0 || age_ms <= vault_ready_delay_ms)
+		return true;
+	(void)snprintf(why, size, "writes wait for their commit since %lld s",
+		       (long long)(age_ms / 1000));
+	return false;
+}
+
 bool
 vault_is_ready(char *why, size_t size)
 {
 	if (atomic_load(&vault_is_edge))
 		return true;
 	if (atomic_load(&vault_running))
-		return vault_engine->is_ready(why, size);
+		return vault_engine->is_ready(why, size) && vault_commits_in_time(why, size);
 	(void)snprintf(why, size, "the vault is closed");
 	return false;
 }

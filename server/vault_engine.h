@@ -67,6 +67,10 @@ struct vault_group {
 	bool background; /* the log's index: a transaction of its own, when there is room */
 	uint64_t sequence;             /* set by submit(): rises with every group of the engine */
 	struct vault_chunk *chunks;    /* where units, calls and values lie */
+	/* The vault's: */
+	struct vault_chunk *upto;      /* of its worker's memory */
+	struct vault_group *later;     /* the one that its worker handed over after it */
+	int64_t since_ms;              /* when this one was */
 };
 
 /* By the engine, for a chain of groups (by ->next) that it has finished, in order. Any thread. */

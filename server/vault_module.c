@@ -7,7 +7,15 @@
 #include "module_private.h"
 #include "vault_private.h"
 
-enum { OPT_ENGINE, OPT_MASTER_KEY, OPT_REGION, OPT_ROLE, OPT_QUEUE_MAX, OPT_QUEUE_SIZE };
+enum {
+	OPT_ENGINE,
+	OPT_MASTER_KEY,
+	OPT_REGION,
+	OPT_ROLE,
+	OPT_QUEUE_MAX,
+	OPT_QUEUE_SIZE,
+	OPT_READY_DELAY,
+};
 enum { ROLE_REGION, ROLE_EDGE };
 
 static struct iris_module_self self;
@@ -43,6 +51,7 @@ options_load(struct named_options *named, struct iris_error *error)
 		.rows = (size_t)option_int(&self, OPT_QUEUE_MAX),
 		.bytes = (size_t)option_int(&self, OPT_QUEUE_SIZE),
 	};
+	named->options.ready_delay_ms = option_int(&self, OPT_READY_DELAY);
 	return true;
 }
 
@@ -140,17 +149,24 @@ static const struct iris_option vault_options_table[] = {
 			       "write." },
 	[OPT_QUEUE_MAX] = { .name = "queue-max",
 			    .type = IRIS_OPT_INT,
-			    .fallback = "20000",
+			    .fallback = "200000",
 			    .min = 100,
 			    .max = 10000000,
 			    .help = "Rows that may wait for their commit; beyond it writes are "
 				    "turned away for a while." },
 	[OPT_QUEUE_SIZE] = { .name = "queue-size",
 			     .type = IRIS_OPT_SIZE,
-			     .fallback = "64 MiB",
+			     .fallback = "256 MiB",
 			     .min = 1 << 20,
 			     .max = INT64_C(1) << 36,
 			     .help = "The same limit by the memory of those rows." },
+	[OPT_READY_DELAY] = { .name = "ready-delay",
+			      .type = IRIS_OPT_DURATION,
+			      .fallback = "10 s",
+			      .min = 100,
+			      .max = 3600000,
+			      .help = "How long the oldest of those rows may wait before the "
+				      "server says that it is not ready." },
 	IRIS_OPTIONS_END,
 };
 

@@ -22,6 +22,7 @@ struct vault_limits {
 struct vault_options {
 	const struct iris_vault_engine *engine;
 	struct vault_limits limits;
+	int64_t ready_delay_ms; /* of a write, before vault_is_ready() says no; 0: any */
 	const char *key_path; /* of the region's master key */
 	const char *region;
 	bool edge;            /* role without a vault: opens nothing, refuses all (P2.7) */
@@ -242,6 +243,8 @@ int64_t seal_hash_peer(struct iris_str bare_jid);
 
 enum vault_metric {
 	VAULT_METRIC_QUEUED,
+	VAULT_METRIC_AGE,
+	VAULT_METRIC_LIMIT,
 	VAULT_METRIC_ROWS,
 	VAULT_METRIC_FAILED,
 	VAULT_METRIC_BUSY,
@@ -259,6 +262,9 @@ extern struct iris_metric vault_metrics[VAULT_METRIC_COUNT + 1];
 
 void writes_start(const struct vault_options *options);
 void writes_stop(void);          /* the workers have stopped */
+/* Metrics; any thread. */
+int64_t writes_oldest_age_ms(void);
+int64_t writes_limit_rows(void);
 bool writes_are_refused(void);   /* closed, or the role edge */
 /* Hands over what this worker has posted in this turn; the sequence that a read must wait for. */
 uint64_t writes_flush(void);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes: tickets, posts, batches.  What a worker posts in one turn of its loop is gathered in one
+ * Writes: posts, batches.  What a worker posts in one turn of its loop is gathered in one
  * group, copied and sealed at once, and handed to the engine at the turn's end; one mail per
  * worker brings it back when it is committed.  Runs on the workers (and main); only
  * vault_groups_done() runs on the engine's thread.
@@ -15,18 +15,8 @@
 #include "vault_private.h"
 
 #define CHUNK_SIZE 16384
+#define BATCH_SIZE 1024 /* of its first chunk: it may wait for long, and is mostly small */
 #define CHUNKS_KEPT 64 /* by each worker, for the next groups */
-
-/* --- tickets --- */
-
-struct iris_ticket {
-	struct iris_mail mail;
-	atomic_uint refs;
-	atomic_bool failed;
-	struct iris_worker *home;
-	void (*done)(void *arg, bool failed);
-	void *arg;
-};
 
 /* --- memory of groups and batches --- */
 
@@ -55,6 +45,13 @@ struct vault_await {
 struct vault_worker {
 	struct iris_turn turn;
 	struct vault_group *group; /* of this turn; NULL: nothing posted */
+	/* Handed over and not back yet; they come back in this order. */
+	struct vault_group *oldest, *newest;
+	/*
+	 * Where groups lie, the newest chunk first: one is filled by as many turns as it takes.  A
+	 * group that is back takes the chunks behind its own last one with it.
+	 */
+	struct vault_chunk *chunks;
 	struct vault_chunk *spare;
 	unsigned spare_count;
 	uint64_t last_sequence;
@@ -62,7 +59,6 @@ struct vault_worker {
 	 * A fiber that lasts as long as something is outstanding: stopping the workers awaits all
 	 * fibers, and so the commits, too, before their mailboxes go.
 	 */
-	unsigned outstanding;
 	bool holding;
 	struct iris_wait hold;
 };
@@ -72,6 +68,7 @@ static bool writes_refused = true; /* closed, or a role without a vault */
 static struct vault_limits writes_limits;
 static atomic_size_t writes_rows, writes_bytes; /* handed to the engine and not committed yet */
 static struct vault_worker *writes_workers[WORKER_LIMIT + 1];
+static _Atomic int64_t writes_since_ms[WORKER_LIMIT + 1]; /* of the oldest group; 0: none */
 
 static struct vault_worker *
 worker_slot(const struct iris_worker *worker)
@@ -81,59 +78,18 @@ worker_slot(const struct iris_worker *worker)
 	return slot;
 }
 
-/* --- tickets --- */
-
-struct iris_ticket *
-ticket_new(void (*done)(void *arg, bool failed), void *arg)
-{
-	struct iris_ticket *ticket = iris_malloc(sizeof(*ticket));
-
-	*ticket = (struct iris_ticket){ .home = worker_self(), .done = done, .arg = arg };
-	atomic_init(&ticket->refs, 1);
-	return ticket;
-}
-
-struct iris_ticket *
-ticket_ref(struct iris_ticket *ticket)
-{
-	if (ticket)
-		atomic_fetch_add_explicit(&ticket->refs, 1, memory_order_relaxed);
-	return ticket;
-}
-
-void
-ticket_fail(struct iris_ticket *ticket)
-{
-	if (ticket)
-		atomic_store_explicit(&ticket->failed, true, memory_order_relaxed);
-}
-
-static void
-ticket_finish(struct iris_mail *mail)
-{
-	struct iris_ticket *ticket = IRIS_CONTAINER(mail, struct iris_ticket, mail);
-
-	ticket->done(ticket->arg, atomic_load_explicit(&ticket->failed, memory_order_relaxed));
-	free(ticket);
-}
-
-void
-ticket_unref(struct iris_ticket **ticket_p)
-{
-	struct iris_ticket *ticket = *ticket_p;
-
-	*ticket_p = NULL;
-	if (!ticket || atomic_fetch_sub_explicit(&ticket->refs, 1, memory_order_acq_rel) != 1)
-		return;
-	if (ticket->home && ticket->home != worker_self()) {
-		ticket->mail.fn = ticket_finish;
-		worker_post(ticket->home, &ticket->mail);
-	} else {
-		ticket_finish(&ticket->mail);
-	}
-}
-
 /* --- memory --- */
+
+static struct vault_chunk *
+chunk_make(size_t cap)
+{
+	struct vault_chunk *chunk = iris_malloc(sizeof(*chunk) + cap);
+
+	chunk->next = NULL;
+	chunk->used = 0;
+	chunk->cap = cap;
+	return chunk;
+}
 
 static struct vault_chunk *
 chunk_new(struct vault_worker *self, size_t size)
@@ -145,9 +101,7 @@ chunk_new(struct vault_worker *self, size_t size)
 		self->spare = chunk->next;
 		self->spare_count--;
 	} else {
-		size_t cap = size > CHUNK_SIZE ? size : CHUNK_SIZE;
-		chunk = iris_malloc(sizeof(*chunk) + cap);
-		chunk->cap = cap;
+		chunk = chunk_make(size > CHUNK_SIZE ? size : CHUNK_SIZE);
 	}
 	chunk->used = 0;
 	chunk->next = NULL;
@@ -289,6 +243,31 @@ unit_finish(struct vault_unit *unit)
 	ticket_unref(&unit->ticket);
 }
 
+static void
+worker_set_oldest(struct vault_worker *self, struct vault_group *group)
+{
+	self->oldest = group;
+	if (!group)
+		self->newest = NULL;
+	atomic_store_explicit(&writes_since_ms[worker_index() + 1], group ? group->since_ms : 0,
+			      memory_order_relaxed);
+}
+
+/* What lies in its last chunk stays, for the next ones lie there, too. */
+static void
+worker_release(struct vault_worker *self, struct vault_group *group)
+{
+	struct vault_chunk *upto = group->upto;
+
+	chunks_free(self, group->chunks); /* those of its batches */
+	chunks_free(self, upto->next);
+	upto->next = NULL;
+	if (!self->oldest && !self->group) {
+		IRIS_ASSERT(self->chunks == upto);
+		upto->used = 0;
+	}
+}
+
 /* The mail of a chain of groups, on their home: in order, as they were posted. */
 static void
 groups_arrive(struct iris_mail *mail)
@@ -298,15 +277,16 @@ groups_arrive(struct iris_mail *mail)
 
 	while (group) {
 		struct vault_group *next = group->next;
-		self->outstanding--;
+		IRIS_ASSERT(group == self->oldest);
+		worker_set_oldest(self, group->later);
 		for (struct vault_unit *unit = group->first, *after; unit; unit = after) {
 			after = unit->next;
 			unit_finish(unit);
 		}
-		chunks_free(self, group->chunks); /* the group lies in them */
+		worker_release(self, group);
 		group = next;
 	}
-	if (self->outstanding == 0 && self->holding) {
+	if (!self->oldest && self->holding) {
 		self->holding = false;
 		wait_done(&self->hold);
 	}
@@ -350,7 +330,13 @@ worker_submit(struct vault_worker *self)
 	if (!group)
 		return;
 	self->group = NULL;
-	self->outstanding++;
+	group->upto = self->chunks;
+	group->since_ms = worker_now_ms();
+	if (self->newest)
+		self->newest->later = group;
+	else
+		worker_set_oldest(self, group);
+	self->newest = group;
 	atomic_fetch_add_explicit(&writes_rows, group->rows, memory_order_relaxed);
 	atomic_fetch_add_explicit(&writes_bytes, group->bytes, memory_order_relaxed);
 	metric_add(&vault_metrics[VAULT_METRIC_QUEUED], (int64_t)group->rows);
@@ -376,7 +362,7 @@ worker_turn(struct iris_turn *turn)
 	struct vault_worker *self = IRIS_CONTAINER(turn, struct vault_worker, turn);
 
 	worker_submit(self);
-	if (self->outstanding == 0 || self->holding)
+	if (!self->oldest || self->holding)
 		return;
 	self->holding = true;
 	wait_init(&self->hold);
@@ -403,9 +389,8 @@ static struct vault_group *
 worker_group(struct vault_worker *self)
 {
 	if (!self->group) {
-		struct vault_chunk *chunks = NULL;
-		struct vault_group *group = chunks_alloc(self, &chunks, sizeof(*group));
-		*group = (struct vault_group){ .home = worker_self(), .chunks = chunks };
+		struct vault_group *group = chunks_alloc(self, &self->chunks, sizeof(*group));
+		*group = (struct vault_group){ .home = worker_self(), .bytes = sizeof(*group) };
 		group->mail.fn = groups_arrive;
 		self->group = group;
 		worker_at_turn_end(&self->turn);
@@ -536,14 +521,14 @@ post_statement(const struct vault_statement *statement, iris_owner owner,
 {
 	struct vault_worker *self = worker_mine();
 	struct vault_group *group = worker_group(self);
-	struct vault_unit *unit = unit_new(self, &group->chunks);
-	struct vault_call *call = call_make(self, &group->chunks, statement, owner, params);
+	struct vault_unit *unit = unit_new(self, &self->chunks);
+	struct vault_call *call = call_make(self, &self->chunks, statement, owner, params);
 
 	if (!call)
 		return NULL;
 	unit_link_call(unit, call);
 	group->rows++;
-	group->bytes += call_bytes(call);
+	group->bytes += sizeof(*unit) + call_bytes(call);
 	group_link_unit(group, unit);
 	return unit;
 }
@@ -602,10 +587,13 @@ struct iris_batch *
 batch_new(iris_owner owner)
 {
 	struct vault_worker *self = worker_mine();
-	struct vault_chunk *chunks = NULL;
+	struct vault_chunk *chunks = chunk_make(BATCH_SIZE);
 	struct iris_batch *batch = chunks_alloc(self, &chunks, sizeof(*batch));
 
-	*batch = (struct iris_batch){ .owner = owner, .chunks = chunks, .result = IRIS_VAULT_OK };
+	*batch = (struct iris_batch){ .owner = owner,
+				      .chunks = chunks,
+				      .bytes = BATCH_SIZE,
+				      .result = IRIS_VAULT_OK };
 	batch->unit = unit_new(self, &batch->chunks);
 	return batch;
 }
@@ -670,8 +658,8 @@ batch_hand_over(struct iris_batch **batch_p, enum iris_vault_result *result_r)
 		last = last->next;
 	group->rows += batch->rows;
 	group->bytes += batch->bytes;
-	last->next = group->chunks->next; /* behind the one that is being filled */
-	group->chunks->next = batch->chunks;
+	last->next = group->chunks;
+	group->chunks = batch->chunks;
 	group_link_unit(group, unit);
 	*batch_p = NULL;
 	return unit;
@@ -734,7 +722,7 @@ writes_extend(struct vault_unit *unit, const struct vault_statement *statement,
 	struct vault_worker *self = worker_mine();
 	struct vault_group *group = worker_group(self);
 	struct vault_call *call =
-		call_make(self, &group->chunks, statement, VAULT_OWNER_REGION, params);
+		call_make(self, &self->chunks, statement, VAULT_OWNER_REGION, params);
 
 	IRIS_ASSERT(call && group->last == unit);
 	unit_link_call(unit, call);
@@ -749,6 +737,25 @@ writes_post_own(const struct iris_query *query, const struct iris_value *params,
 	struct vault_unit *unit = post_statement(statement_of(query), VAULT_OWNER_REGION, params);
 	IRIS_ASSERT(unit);
 	unit->ticket = ticket_ref(ticket);
+}
+
+int64_t
+writes_oldest_age_ms(void)
+{
+	int64_t oldest = INT64_MAX, now = worker_now_ms();
+
+	for (unsigned i = 0; i < IRIS_COUNT(writes_since_ms); i++) {
+		int64_t since = atomic_load_explicit(&writes_since_ms[i], memory_order_relaxed);
+		if (since > 0 && since < oldest)
+			oldest = since;
+	}
+	return oldest < now ? now - oldest : 0;
+}
+
+int64_t
+writes_limit_rows(void)
+{
+	return (int64_t)writes_limits.rows;
 }
 
 bool
@@ -774,8 +781,9 @@ writes_stop(void)
 		struct vault_worker *self = writes_workers[i];
 		if (!self)
 			continue;
-		IRIS_ASSERT(!self->group &&
-			    self->outstanding == 0); /* its last turn has ended, all came back */
+		/* Its last turn has ended, all came back. */
+		IRIS_ASSERT(!self->group && !self->oldest);
+		chunks_free(NULL, self->chunks);
 		chunks_free(NULL, self->spare);
 		free(self);
 		writes_workers[i] = NULL;

@@ -18,6 +18,8 @@ struct iris_metric {
 	enum iris_metric_kind kind;
 	const char *help;
 	unsigned slot;      /* set by metrics_register(); 0 before */
+	/* For a gauge that is asked at a scrape, on any thread, and not counted. Or NULL. */
+	int64_t (*value)(void);
 };
 
 /* before the workers start, or on main */

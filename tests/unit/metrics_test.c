@@ -55,6 +55,28 @@ test_threads_are_summed_also_when_they_are_gone(void **state)
 	metrics_unregister(metrics, IRIS_COUNT(metrics));
 }
 
+static int64_t
+ask(void)
+{
+	return 42;
+}
+
+static void
+test_a_gauge_that_is_asked(void **state)
+{
+	static struct iris_metric asked[] = {
+		{ .name = "iris_asked", .kind = IRIS_GAUGE, .help = "Asked.", .value = ask },
+	};
+	size_t len;
+
+	metrics_register(asked, 1);
+	assert_int_equal(metric_value(asked), 42);
+	char *text = metrics_render(&len);
+	assert_non_null(strstr(text, "\niris_asked 42\n"));
+	free(text);
+	metrics_unregister(asked, 1);
+}
+
 static void
 test_a_slot_used_again_starts_at_zero(void **state)
 {
@@ -97,6 +119,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nothing_happens_before_registration),
 		cmocka_unit_test(test_threads_are_summed_also_when_they_are_gone),
+		cmocka_unit_test(test_a_gauge_that_is_asked),
 		cmocka_unit_test(test_a_slot_used_again_starts_at_zero),
 		cmocka_unit_test(test_text_for_prometheus),
 	};

@@ -520,11 +520,24 @@ class Stage:
 
     @verb('opens PATH', 'HTTP GET on the admin port; a path like /metrics', of='operator')
     async def gets(self, block, path):
+        self.output = (await self.page(path), 0)
+
+    @verb('waits for CODE at PATH', 'HTTP GET on the admin port, again and again, until it is answered so', of='operator')
+    async def waits_for(self, block, code, path):
+        deadline = asyncio.get_running_loop().time() + SECONDS
+        while not (text := await self.page(path)).startswith('HTTP/1.1 %s ' % code):
+            if asyncio.get_running_loop().time() > deadline:
+                raise StageError('still:\n' + text)
+            await asyncio.sleep(0.05)
+        self.output = (text, 0)
+
+    async def page(self, path):
         reader, writer = await asyncio.open_connection(self.place.address, self.place.ports['admin'])
         writer.write(('GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' % path).encode())
         async with asyncio.timeout(SECONDS):
-            self.output = ((await reader.read()).decode(errors='replace'), 0)
+            text = (await reader.read()).decode(errors='replace')
         writer.close()
+        return text
 
     @verb('reads', 'each line of the block is somewhere in the output, in this order; * is anything', of='operator')
     async def reads(self, block):
