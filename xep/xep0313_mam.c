@@ -9,6 +9,8 @@
  *
  * It does not do: preferences (XEP-0441), archives of rooms.
  */
+#include <stdlib.h>
+
 #include "modules/archive/archive.h"
 #include "xep/xep0004_forms.h"
 #include "xep/xep0059_rsm.h"
@@ -216,33 +218,79 @@ mam_check_named(struct iris_request *request, const struct mam_query *query)
 	return condition;
 }
 
-/* §4.1.5: single messages; all of them must be there. */
-static enum iris_condition
-mam_read_ids(struct iris_request *request, struct mam_query *query, struct iris_log_page *page_r)
+/* --- single messages: §4.1.5 --- */
+
+static int
+mam_id_order(const void *a, const void *b)
 {
-	size_t limit = (size_t)option_int(&mam_self, OPT_PAGE);
+	int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
+
+	return (left > right) - (left < right);
+}
+
+/* In the order of the archive, whatever they were asked in; the same one may stand twice. */
+static enum iris_condition
+mam_parse_ids(const struct mam_query *query, int64_t *ids, size_t limit, size_t *count_r)
+{
 	struct iris_str rest = query->ids;
 
-	page_r->entries = arena_alloc(request->arena, limit * sizeof(*page_r->entries));
+	*count_r = 0;
 	while (rest.len > 0) {
 		const char *end = memchr(rest.base, '\n', rest.len);
 		struct iris_str line = { rest.base, end ? (size_t)(end - rest.base) : rest.len };
-		struct iris_log_page found = { .count = 0 };
-		enum iris_condition condition;
-		int64_t id;
 
 		rest.base += line.len + (end ? 1 : 0);
 		rest.len -= line.len + (end ? 1 : 0);
-		if (page_r->count == limit)
+		if (*count_r == limit)
 			return IRIS_POLICY_VIOLATION;
-		if (!log_id_open(line, query->log.reader, &id))
+		if (!log_id_open(line, query->log.reader, &ids[(*count_r)++]))
 			return IRIS_ITEM_NOT_FOUND;
-		condition = mam_read_one(request, id, &found);
-		if (condition != IRIS_NO_ERROR)
-			return condition;
-		page_r->entries[page_r->count++] = found.entries[0];
 	}
+	qsort(ids, *count_r, sizeof(*ids), mam_id_order);
 	return IRIS_NO_ERROR;
+}
+
+/* What RSM asks for of them. */
+static void
+mam_cut_page(const struct iris_log_query *log, struct iris_log_page *page)
+{
+	size_t from = 0, upto = page->count;
+
+	while (from < upto && page->entries[from].id <= log->after_id)
+		from++;
+	while (from < upto && log->before_id && page->entries[upto - 1].id >= log->before_id)
+		upto--;
+	page->more = upto - from > log->limit;
+	if (page->more && log->backwards)
+		from = upto - log->limit;
+	else if (page->more)
+		upto = from + log->limit;
+	page->entries += from;
+	page->count = upto - from;
+}
+
+/* All of them must be there. */
+static enum iris_condition
+mam_read_ids(struct iris_request *request, const struct mam_query *query,
+	     struct iris_log_page *page_r)
+{
+	size_t limit = (size_t)option_int(&mam_self, OPT_PAGE), count;
+	int64_t *ids = arena_alloc(request->arena, limit * sizeof(*ids));
+	enum iris_condition condition = mam_parse_ids(query, ids, limit, &count);
+
+	page_r->entries = arena_alloc(request->arena, limit * sizeof(*page_r->entries));
+	for (size_t i = 0; i < count && condition == IRIS_NO_ERROR; i++) {
+		struct iris_log_page found = { .count = 0 };
+
+		if (i > 0 && ids[i] == ids[i - 1])
+			continue;
+		condition = mam_read_one(request, ids[i], &found);
+		if (condition == IRIS_NO_ERROR)
+			page_r->entries[page_r->count++] = found.entries[0];
+	}
+	if (condition == IRIS_NO_ERROR)
+		mam_cut_page(&query->log, page_r);
+	return condition;
 }
 
 /* --- pages of a full address: §4.1.1, the index of the log knows bare ones --- */
