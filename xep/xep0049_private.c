@@ -3,7 +3,7 @@
  * XEP-0049 1.2: Private XML Storage.  One sealed row per account and element; bounded in
  * size and number.
  */
-#include "iris/module.h"
+#include "xep/xep0049_private.h"
 
 #define NS_PRIVATE "jabber:iq:private"
 
@@ -62,6 +62,54 @@ private_name(struct iris_request *request, struct iris_element **element_r)
 			    IRIS_STR_FMT(element->name));
 }
 
+/* --- what others keep --- */
+
+static struct private_view *private_views;
+
+void
+private_view_add(struct private_view *view)
+{
+	view->next = private_views;
+	private_views = view;
+}
+
+void
+private_view_remove(struct private_view *view)
+{
+	struct private_view **at = &private_views;
+
+	while (*at && *at != view)
+		at = &(*at)->next;
+	if (*at)
+		*at = view->next;
+}
+
+static const struct private_view *
+private_view_find(struct iris_str name)
+{
+	const struct private_view *view = private_views;
+
+	while (view && !str_is(name, view->name))
+		view = view->next;
+	return view;
+}
+
+static enum iris_verdict
+private_view_get(struct iris_request *request, const struct private_view *view,
+		 const struct iris_element *asked)
+{
+	struct iris_element *element = NULL;
+
+	if (!view->get(request, &element))
+		return private_refuse(request, IRIS_INTERNAL_SERVER_ERROR, NULL);
+	request->reply = element_new(request->arena, "query", NS_PRIVATE);
+	element_append(request->reply,
+		       element_copy(request->arena, element ? element : asked));
+	return IRIS_DONE;
+}
+
+/* --- requests --- */
+
 static enum iris_verdict
 private_get(struct iris_request *request)
 {
@@ -73,6 +121,8 @@ private_get(struct iris_request *request)
 	if (str_is_none(name))
 		return private_refuse(request, IRIS_BAD_REQUEST,
 				      "exactly one element with a namespace of its own");
+	if (private_view_find(name))
+		return private_view_get(request, private_view_find(name), element);
 	if (vault_read(&private_load, account->owner,
 		       VALUES(value_int(account->id), value_str(name)), request->arena,
 		       &rows) != IRIS_VAULT_OK)
@@ -91,6 +141,8 @@ private_set(struct iris_request *request)
 	struct iris_strbuf text = STRBUF_INIT(request->arena);
 	struct iris_element *element;
 	struct iris_str name = private_name(request, &element);
+	const struct private_view *view;
+	enum iris_condition condition;
 	struct iris_rows rows;
 
 	if (str_is_none(name))
@@ -99,6 +151,12 @@ private_set(struct iris_request *request)
 	element_write(&text, element, IRIS_STR_NONE);
 	if (text.len > (size_t)option_int(&private_self, OPT_SIZE))
 		return private_refuse(request, IRIS_NOT_ACCEPTABLE, "too large");
+	view = private_view_find(name);
+	if (view) {
+		condition = view->set(request, element);
+		return condition == IRIS_NO_ERROR ? IRIS_DONE :
+						    private_refuse(request, condition, NULL);
+	}
 	if (vault_read(&private_count, 0, VALUES(value_int(account->id), value_str(name)),
 		       request->arena, &rows) != IRIS_VAULT_OK)
 		return private_refuse(request, IRIS_INTERNAL_SERVER_ERROR, NULL);
@@ -160,4 +218,5 @@ const struct iris_module iris_module_xep0049 = {
 	.features = private_features,
 	.iq = private_iq,
 	.hooks = private_hooks,
+	.not_unloadable = true,
 };

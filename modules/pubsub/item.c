@@ -34,6 +34,17 @@ expired_before(const struct pubsub_node *node)
 
 /* --- publishing --- */
 
+enum pubsub_error
+item_check_size(const struct iris_element *payload, struct iris_arena *arena)
+{
+	struct iris_strbuf text = STRBUF_INIT(arena);
+
+	element_write(&text, payload, IRIS_STR_NONE);
+	return text.len > (size_t)option_int(&pubsub_self, OPT_PAYLOAD_MAX) ?
+		       PUBSUB_PAYLOAD_TOO_BIG :
+		       PUBSUB_NONE;
+}
+
 static enum pubsub_error
 check_room(const struct pubsub_node *node, int64_t key, struct iris_arena *arena)
 {

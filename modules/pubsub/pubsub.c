@@ -239,7 +239,11 @@ pubsub_publish(const struct pubsub_publication *publication)
 	if (!node)
 		return IRIS_CONFLICT;
 	item.arena = arena_new();
-	error = item_publish(&item);
+	error = item_check_size(publication->payload, item.arena);
+	if (error == PUBSUB_NONE)
+		error = item_publish(&item);
+	else
+		batch_drop(&item.batch);
 	arena_unref(&item.arena);
 	if (error != PUBSUB_NONE && is_new)
 		node_forget(node);

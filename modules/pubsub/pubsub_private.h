@@ -320,6 +320,7 @@ struct item_publication {
 	struct iris_str id_r;
 };
 
+enum pubsub_error item_check_size(const struct iris_element *payload, struct iris_arena *arena);
 /* Stores (fiber; waits for the commit) and notifies. */
 enum pubsub_error item_publish(struct item_publication *publication);
 enum pubsub_error item_retract(struct pubsub_node *node, struct iris_str id, bool notify);

@@ -146,14 +146,9 @@ auto_create(struct pubsub_call *call, const struct iris_element *form, struct ir
 static enum pubsub_error
 check_payload(struct pubsub_call *call, const struct iris_element *payload)
 {
-	struct iris_strbuf text = STRBUF_INIT(call->arena);
-
 	if (element_next(payload, NULL, NULL) || str_is_empty(payload->ns))
 		return PUBSUB_INVALID_PAYLOAD;
-	element_write(&text, payload, IRIS_STR_NONE);
-	return text.len > (size_t)option_int(&pubsub_self, OPT_PAYLOAD_MAX) ?
-		       PUBSUB_PAYLOAD_TOO_BIG :
-		       PUBSUB_NONE;
+	return item_check_size(payload, call->arena);
 }
 
 /* §7.1.3.6: does the item fit what the node is for? */
