@@ -3,13 +3,14 @@
  * XEP-0054 1.3: vcard-temp.  One sealed row per account.  A profile is for its network (P5.5):
  * others get what an address that does not exist would give.
  */
-#include "iris/module.h"
+#include <openssl/evp.h>
 
-#define NS_VCARD "vcard-temp"
+#include "xep/xep0054_vcard.h"
 
 enum { OPT_SIZE };
 
 static struct iris_module_self vcard_self;
+static const struct vcard_listener *vcard_listener;
 
 static struct iris_query vcard_load = {
 	.name = "vcard.load", .table = "vcard", .key = "account",
@@ -20,9 +21,9 @@ static struct iris_query vcard_load = {
 
 static struct iris_query vcard_store = {
 	.name = "vcard.store", .table = "vcard", .key = "account", .write = true,
-	.sql = "INSERT INTO vcard (account, value) VALUES ($1, $2) "
-	       "ON CONFLICT (account) DO UPDATE SET value = excluded.value",
-	.params = { { "account", IRIS_INT }, { "value", IRIS_SEALED } },
+	.sql = "INSERT INTO vcard (account, value, photo) VALUES ($1, $2, $3) "
+	       "ON CONFLICT (account) DO UPDATE SET value = excluded.value, photo = excluded.photo",
+	.params = { { "account", IRIS_INT }, { "value", IRIS_SEALED }, { "photo", IRIS_SEALED } },
 };
 
 static struct iris_query vcard_erase = {
@@ -38,18 +39,99 @@ vcard_refuse(struct iris_request *request, enum iris_condition condition)
 	return IRIS_REFUSE;
 }
 
+/* --- for others --- */
+
+bool
+vcard_read(struct iris_user *user, struct iris_arena *arena, struct iris_element **vcard_r)
+{
+	struct iris_rows rows;
+
+	*vcard_r = NULL;
+	if (vault_read(&vcard_load, user->account.owner, VALUES(value_int(user->account.id)), arena,
+		       &rows) != IRIS_VAULT_OK)
+		return false;
+	if (rows.count > 0)
+		*vcard_r = element_parse(arena, row_value(&rows, 0, 0)->bytes);
+	return true;
+}
+
+enum iris_condition
+vcard_write(struct iris_user *user, struct iris_arena *arena, const struct iris_element *vcard,
+	    struct iris_str photo)
+{
+	struct iris_strbuf text = STRBUF_INIT(arena);
+
+	element_write(&text, vcard, IRIS_STR_NONE);
+	if (text.len > (size_t)option_int(&vcard_self, OPT_SIZE))
+		return IRIS_NOT_ACCEPTABLE;
+	if (vault_write(&vcard_store, user->account.owner,
+			VALUES(value_int(user->account.id), value_str(strbuf_str(&text)),
+			       value_str(photo)),
+			NULL) != IRIS_VAULT_OK)
+		return IRIS_RESOURCE_CONSTRAINT;
+	return IRIS_NO_ERROR;
+}
+
+/* Clients break the lines of base64 (RFC 2426 §2.4.1). */
+static struct iris_str
+vcard_join_lines(struct iris_arena *arena, struct iris_str text)
+{
+	char *joined = arena_alloc(arena, text.len + 1);
+	size_t len = 0;
+
+	for (size_t i = 0; i < text.len; i++)
+		if (!strchr(" \t\r\n", text.base[i]))
+			joined[len++] = text.base[i];
+	return (struct iris_str){ joined, len };
+}
+
+bool
+vcard_photo(struct iris_arena *arena, const struct iris_element *vcard, struct iris_str *bytes_r,
+	    struct iris_str *type_r)
+{
+	struct iris_element *photo = vcard ? element_child(vcard, "PHOTO", NS_VCARD) : NULL;
+	struct iris_str text = photo ? element_child_text(photo, "BINVAL", NS_VCARD) :
+				       IRIS_STR_NONE;
+
+	if (str_is_empty(text) ||
+	    !base64_decode(arena, vcard_join_lines(arena, text), bytes_r) || bytes_r->len == 0)
+		return false;
+	*type_r = element_child_text(photo, "TYPE", NS_VCARD);
+	return true;
+}
+
+struct iris_str
+vcard_photo_hash(struct iris_arena *arena, struct iris_str bytes)
+{
+	static const char digits[] = "0123456789abcdef";
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	unsigned length = 0;
+	char *hash;
+
+	if (EVP_Digest(bytes.base, bytes.len, digest, &length, EVP_sha1(), NULL) != 1)
+		return IRIS_STR_NONE;
+	hash = arena_alloc(arena, 2 * length);
+	for (unsigned i = 0; i < length; i++) {
+		hash[2 * i] = digits[digest[i] >> 4];
+		hash[2 * i + 1] = digits[digest[i] & 15];
+	}
+	return (struct iris_str){ hash, 2 * length };
+}
+
+void
+vcard_listen(const struct vcard_listener *listener)
+{
+	vcard_listener = listener;
+}
+
+/* --- requests --- */
+
 /* §3.1: an account without a vCard gives an empty element to itself, item-not-found to others. */
 static enum iris_verdict
 vcard_get(struct iris_request *request)
 {
-	struct iris_account *account = &request->user->account;
-	struct iris_rows rows;
-
-	if (vault_read(&vcard_load, account->owner, VALUES(value_int(account->id)), request->arena,
-		       &rows) != IRIS_VAULT_OK)
+	if (!vcard_read(request->user, request->arena, &request->reply))
 		return vcard_refuse(request, IRIS_INTERNAL_SERVER_ERROR);
-	if (rows.count > 0)
-		request->reply = element_parse(request->arena, row_value(&rows, 0, 0)->bytes);
 	if (!request->reply && !request->is_self)
 		return vcard_refuse(request, IRIS_ITEM_NOT_FOUND);
 	if (!request->reply)
@@ -60,16 +142,16 @@ vcard_get(struct iris_request *request)
 static enum iris_verdict
 vcard_set(struct iris_request *request)
 {
-	struct iris_account *account = &request->user->account;
-	struct iris_strbuf text = STRBUF_INIT(request->arena);
+	struct iris_str photo = IRIS_STR_NONE, bytes, type;
+	enum iris_condition condition;
 
-	element_write(&text, request->payload, IRIS_STR_NONE);
-	if (text.len > (size_t)option_int(&vcard_self, OPT_SIZE))
-		return vcard_refuse(request, IRIS_NOT_ACCEPTABLE);
-	if (vault_write(&vcard_store, account->owner,
-			VALUES(value_int(account->id), value_str(strbuf_str(&text))),
-			NULL) != IRIS_VAULT_OK)
-		return vcard_refuse(request, IRIS_RESOURCE_CONSTRAINT);
+	if (vcard_photo(request->arena, request->payload, &bytes, &type))
+		photo = vcard_photo_hash(request->arena, bytes);
+	condition = vcard_write(request->user, request->arena, request->payload, photo);
+	if (condition != IRIS_NO_ERROR)
+		return vcard_refuse(request, condition);
+	if (vcard_listener)
+		vcard_listener->changed(request, request->payload, photo);
 	return IRIS_DONE;
 }
 
@@ -117,4 +199,5 @@ const struct iris_module iris_module_xep0054 = {
 	.features = vcard_features,
 	.iq = vcard_iq,
 	.hooks = vcard_hooks,
+	.not_unloadable = true,
 };

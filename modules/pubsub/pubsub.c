@@ -310,11 +310,12 @@ pubsub_item(struct iris_user *user, const char *name, struct iris_str id, struct
 }
 
 bool
-pubsub_may_read(struct iris_user *user, const char *name, const struct iris_jid *jid)
+pubsub_is_shared(struct iris_user *user, const char *name)
 {
-	struct pubsub_node *node = service_find(service_of(user), str_from(name));
+	const struct pubsub_node *node = service_find(service_of(user), str_from(name));
+	int32_t access = node ? node->config.numbers[CONFIG_ACCESS_MODEL] : ACCESS_WHITELIST;
 
-	return node && access_read(node, jid) == PUBSUB_NONE;
+	return access == ACCESS_OPEN || access == ACCESS_PRESENCE;
 }
 
 static const struct iris_user_rows pubsub_user_rows[] = {

@@ -42,8 +42,8 @@ IRIS_MUST_CHECK bool pubsub_items(struct iris_user *user, const char *node, size
 /* The item of this id, or NULL (also when the vault failed). */
 struct iris_element *pubsub_item(struct iris_user *user, const char *node, struct iris_str item,
 				 struct iris_arena *arena);
-/* May this address read what is at the node? A node that does not exist: no. */
-bool pubsub_may_read(struct iris_user *user, const char *node, const struct iris_jid *jid);
+/* Do all contacts that see its presence read what is at the node? */
+bool pubsub_is_shared(struct iris_user *user, const char *node);
 
 /*
  * What happened at a node of an account because somebody asked for it over XMPP; after the commit
