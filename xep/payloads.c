@@ -65,7 +65,7 @@ static const struct payload_rule payload_rules[] = {
 	{ "urn:xmpp:fallback:0", NULL, false },
 	{ "urn:xmpp:styling:0", NULL, false },
 	{ "http://jabber.org/protocol/nick", NULL, false },
-	{ "vcard-temp:x:update", NULL, false },
+	{ NS_VCARD_UPDATE, NULL, false },
 	{ NS_ADDRESS, NULL, false },
 	/* XEP-0060: what happens at a node is read there; XEP-0047: a stream has its own end */
 	{ NS_PUBSUB_EVENT, NULL, false },

@@ -84,6 +84,8 @@ message_origin_id(const struct iris_element *message) /* XEP-0359 §3.2; none: i
 	return origin ? element_get(origin, "id") : IRIS_STR_NONE;
 }
 
+#define NS_VCARD_UPDATE "vcard-temp:x:update" /* XEP-0153 */
+
 #define NS_RETRACT "urn:xmpp:message-retract:1" /* XEP-0424 */
 #define NS_CORRECT "urn:xmpp:message-correct:0" /* XEP-0308 */
 

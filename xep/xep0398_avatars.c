@@ -13,7 +13,6 @@
 
 #define NODE_DATA "urn:xmpp:avatar:data"
 #define NODE_METADATA "urn:xmpp:avatar:metadata"
-#define NS_UPDATE "vcard-temp:x:update"
 
 static struct iris_module_self avatar_self;
 
@@ -61,7 +60,7 @@ avatar_user_unload(struct iris_user *user)
 static void
 set_photo(struct iris_element *update, struct iris_str hash)
 {
-	struct iris_element *photo = element_child(update, "photo", NS_UPDATE);
+	struct iris_element *photo = element_child(update, "photo", NS_VCARD_UPDATE);
 
 	if (photo)
 		element_remove(photo);
@@ -80,12 +79,12 @@ avatar_stanza_out(struct iris_request *request)
 	    !hash_of(request->session->user))
 		return IRIS_PASS;
 	hash = str_from(hash_of(request->session->user));
-	update = element_child(stanza->root, "x", NS_UPDATE);
-	photo = update ? element_child(update, "photo", NS_UPDATE) : NULL;
+	update = element_child(stanza->root, "x", NS_VCARD_UPDATE);
+	photo = update ? element_child(update, "photo", NS_VCARD_UPDATE) : NULL;
 	if (photo && (str_is_empty(element_get_text(photo)) ||
 		      str_equal(element_get_text(photo), hash)))
 		return IRIS_PASS;
-	set_photo(update ? update : element_add(stanza->root, "x", NS_UPDATE), hash);
+	set_photo(update ? update : element_add(stanza->root, "x", NS_VCARD_UPDATE), hash);
 	return IRIS_PASS;
 }
 
