@@ -212,7 +212,7 @@ const struct iris_module iris_module_files = {
 	IRIS_MODULE_HEAD,
 	.name = "files",
 	.summary = "Files that people share: stored sealed, scanned, fetched by a link",
-	.needs = IRIS_NAMES("web"),
+	.needs = IRIS_NAMES("web", "worker"), /* its pool is used from the start */
 	.self = &files_self,
 	.options = file_options,
 	.queries = file_queries,

@@ -18,6 +18,7 @@
 
 struct swift_transfer {
 	TAILQ_ENTRY(swift_transfer) link; /* of those to wake */
+	TAILQ_ENTRY(swift_transfer) all;
 	CURL *easy;
 	struct curl_slist *headers;
 	struct swift_fields *fields;
@@ -36,8 +37,11 @@ struct swift_transfer {
 };
 
 static CURLM *multi;
-static struct iris_timer multi_timer;
+static struct iris_timer multi_timer; /* curl's: it tells when it changes, and only then */
+static struct iris_timer kick_timer;  /* ours */
 static TAILQ_HEAD(, swift_transfer) to_wake = TAILQ_HEAD_INITIALIZER(to_wake);
+static TAILQ_HEAD(, swift_transfer) transfers = TAILQ_HEAD_INITIALIZER(transfers);
+static bool ending; /* the server stops */
 
 /* --- waking --- */
 
@@ -168,6 +172,7 @@ transfer_on_receive(char *bytes, size_t size, size_t count, void *arg)
 	/* All or nothing: what does not fit is carried, and then nothing more is taken. */
 	if (transfer->carry_len > 0 || room == 0 || len > room + sizeof(transfer->carry)) {
 		transfer->paused_receive = true;
+		transfer_note(transfer);
 		return CURL_WRITEFUNC_PAUSE;
 	}
 	if (room > len)
@@ -272,6 +277,7 @@ swift_begin(const struct swift_request *request)
 
 	IRIS_ASSERT(worker_index() == WORKER_MAIN);
 	transfer = iris_calloc(1, sizeof(*transfer));
+	TAILQ_INSERT_TAIL(&transfers, transfer, all);
 	transfer->fields = iris_calloc(1, sizeof(*transfer->fields));
 	for (const char *const *header = request->headers; header && *header; header++)
 		transfer->headers = curl_slist_append(transfer->headers, *header);
@@ -281,7 +287,7 @@ swift_begin(const struct swift_request *request)
 	transfer->easy = curl_easy_init();
 	if (transfer->easy)
 		transfer_set_options(transfer, request);
-	transfer->in_multi = transfer->easy && multi &&
+	transfer->in_multi = transfer->easy && !ending &&
 			     curl_multi_add_handle(multi, transfer->easy) == CURLM_OK;
 	if (!transfer->in_multi)
 		swift_free(&transfer);
@@ -292,24 +298,30 @@ swift_begin(const struct swift_request *request)
 static void
 transfer_go_on(struct swift_transfer *transfer)
 {
-	if (!transfer->paused_send && !transfer->paused_receive)
+	if (transfer->done || (!transfer->paused_send && !transfer->paused_receive))
 		return;
 	transfer->paused_send = transfer->paused_receive = false;
 	curl_easy_pause(transfer->easy, CURLPAUSE_CONT);
-	timer_start(&multi_timer, 0, multi_on_timer, NULL);
+	timer_start(&kick_timer, 0, multi_on_timer, NULL);
 }
 
 bool
 swift_send(struct swift_transfer *transfer, struct iris_str bytes)
 {
+	bool sent;
+
 	transfer->out = bytes;
-	/* Consumed is what the callback took; the last part ends with the transfer. */
-	while (transfer->out.len > 0 && !transfer->done) {
-		if (transfer->paused_send)
-			transfer_go_on(transfer);
+	/*
+	 * Consumed is what the callback took; the last part ends with the transfer. An answer
+	 * with a body, before everything was sent, is a refusal.
+	 */
+	while (transfer->out.len > 0 && !transfer->done && !transfer->paused_receive) {
+		transfer_go_on(transfer);
 		transfer_wait(transfer, "swift: send");
 	}
-	return transfer->out.len == 0;
+	sent = transfer->out.len == 0;
+	transfer->out = IRIS_STR_NONE;
+	return sent;
 }
 
 bool
@@ -380,6 +392,7 @@ swift_free(struct swift_transfer **transfer_p)
 		return;
 	*transfer_p = NULL;
 	IRIS_ASSERT(!transfer->wait);
+	TAILQ_REMOVE(&transfers, transfer, all);
 	if (transfer->in_multi)
 		curl_multi_remove_handle(multi, transfer->easy);
 	curl_easy_cleanup(transfer->easy);
@@ -389,14 +402,39 @@ swift_free(struct swift_transfer **transfer_p)
 	free(transfer);
 }
 
+/*
+ * Fibers are awaited when the server stops, for a while only: a Swift that does not answer must not
+ * hold it up.  What is cut off is as a Swift that is gone.
+ */
+static void
+swift_watch_stop(void *arg)
+{
+	struct swift_transfer *transfer;
+
+	while (fiber_sleep(3600 * 1000))
+		;
+	ending = true;
+	TAILQ_FOREACH(transfer, &transfers, all) {
+		curl_multi_remove_handle(multi, transfer->easy);
+		transfer->in_multi = false;
+		transfer->done = true;
+		transfer->result = CURLE_ABORTED_BY_CALLBACK;
+		transfer_note(transfer);
+	}
+	multi_collect();
+}
+
 bool
 swift_http_start(struct iris_error *error)
 {
+	ending = false;
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(multi = curl_multi_init()))
 		return error_set(error, "libcurl does not start");
 	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, multi_set_socket);
 	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, multi_set_timer);
 	curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, 64L);
+	if (!fiber_start("files: until the end", swift_watch_stop, NULL))
+		return error_set(error, "no fiber is left");
 	return true;
 }
 
@@ -404,6 +442,7 @@ void
 swift_http_stop(void)
 {
 	timer_stop(&multi_timer);
+	timer_stop(&kick_timer);
 	if (multi)
 		curl_multi_cleanup(multi);
 	multi = NULL;
