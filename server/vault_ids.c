@@ -32,6 +32,8 @@
 /* Ahead by more than any crash explains: somebody has set the clock back. */
 #define AHEAD_MS_MAX 15000
 #define CLOSE_SECONDS 2
+/* A server that was off for longer, or a clock that is wrong: nobody can tell. */
+#define ABSENCE ID_SECONDS(30 * 86400)
 
 struct id_sequence {
 	const char *name;
@@ -259,8 +261,12 @@ log_open(const struct iris_vault_engine *engine, struct iris_error *error)
 				 "2109");
 		return error_hint(error, "Set the clock");
 	}
-	return sequence_begin(engine, s, next, position + LOG_WINDOW, error) &&
-	       parts_open(engine, position, error);
+	if (!sequence_begin(engine, s, next, position + LOG_WINDOW, error) ||
+	    !parts_open(engine, position, error))
+		return false;
+	if (last_kept > 0 && now - next > ABSENCE)
+		age_distrust(log_id_time_ms(now) - log_id_time_ms(next));
+	return true;
 }
 
 static bool

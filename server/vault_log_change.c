@@ -114,7 +114,7 @@ log_expire(size_t limit, size_t *removed_r)
 	*removed_r = 0;
 	if (writes_are_refused())
 		return IRIS_VAULT_REFUSED;
-	if (horizon == 0 || parts_are_dropped())
+	if (horizon == 0 || parts_are_dropped() || !age_is_trusted())
 		return IRIS_VAULT_OK;
 	struct iris_arena *arena = arena_new();
 	enum iris_vault_result result =

@@ -15,12 +15,17 @@
 #define MAKE_AGAIN ID_DAYS(1)  /* this much of what is ahead is used: more is made */
 #define DROP_EVERY_MS 3600000
 #define RETRY_MS 60000
+#define DISTRUST_MS 86400000
+/* No clock that is kept by others makes such a step. */
+#define LEAP_MS 3600000
 
 static const struct iris_vault_engine *parts_engine;
 static _Atomic int64_t parts_end; /* ids below it have a part; INT64_MAX: there are none */
 static _Atomic int64_t parts_begin; /* ids below it may have none any more */
 static _Atomic int64_t keep_ms; /* 0: for good */
 static _Atomic int64_t make_after_ms, drop_after_ms; /* monotonic: not again before that */
+static _Atomic int64_t trust_after_ms; /* monotonic: the clock is not believed before that */
+static _Atomic int64_t trusted_ms; /* what the clock and the monotonic one differed by */
 static bool parts_failed; /* and it was logged */
 
 /* --- the horizon --- */
@@ -40,6 +45,43 @@ log_keep_for(int64_t milliseconds)
 	atomic_store(&drop_after_ms, 0);
 	if (milliseconds)
 		vault_index_wake();
+}
+
+/*
+ * A clock that is set years ahead by mistake makes everything too old. What is hidden is there
+ * again when the clock is mended; what was removed is not.
+ */
+void
+age_distrust(int64_t leap_ms)
+{
+	atomic_store(&trust_after_ms, worker_now_ms() + DISTRUST_MS);
+	LOG(IRIS_LOG_WARNING, "vault", "clock-leapt", LOG_INT("seconds", leap_ms / 1000),
+	    LOG_CSTR("effect", "what is too old is hidden, but not removed for a day"),
+	    LOG_CSTR("hint", "check the clock; when it is wrong, stop the server, set it right and "
+			     "start again"));
+}
+
+static int64_t
+clocks_differ(void)
+{
+	return log_id_time_ms(ids_now()) - worker_now_ms();
+}
+
+void
+age_trust(void)
+{
+	atomic_store(&trust_after_ms, 0);
+	atomic_store(&trusted_ms, clocks_differ());
+}
+
+bool
+age_is_trusted(void)
+{
+	int64_t differ = clocks_differ(), leap = differ - atomic_exchange(&trusted_ms, differ);
+
+	if (leap > LEAP_MS)
+		age_distrust(leap);
+	return worker_now_ms() >= atomic_load(&trust_after_ms);
 }
 
 /* --- parts --- */
@@ -86,7 +128,7 @@ static bool
 parts_drop_is_due(void)
 {
 	return parts_engine->drop_parts && worker_now_ms() >= atomic_load(&drop_after_ms) &&
-	       log_horizon() > 0;
+	       log_horizon() > 0 && age_is_trusted();
 }
 
 /* Logged once until it is well again: it is tried every minute. */
@@ -140,5 +182,6 @@ parts_open(const struct iris_vault_engine *engine, int64_t position, struct iris
 	atomic_store(&parts_end, engine->make_parts ? 0 : INT64_MAX);
 	atomic_store(&make_after_ms, 0);
 	atomic_store(&drop_after_ms, 0);
+	age_trust();
 	return !engine->make_parts || parts_make(position, error);
 }

@@ -158,6 +158,7 @@ expire_some(void)
 		model_remove(0);
 		expected++;
 	}
+	age_trust(); /* leaps are this clock's way */
 	CHECK(log_expire(limit, &removed) == IRIS_VAULT_OK);
 	CHECK(removed == expected);
 }
