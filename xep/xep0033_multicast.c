@@ -5,8 +5,8 @@
  *
  * What a client of ours sends to its host with addresses in it is sent to each of them as if the
  * client had done so itself: blocked addresses, the archive, carbons and directed presence are
- * treated as ever, and so are errors.  Only clients of ours may do that, up to a limit.  Copies go to
- * addresses, never to another server's service.
+ * treated as ever, and so are errors.  Only clients of ours may do that, up to a limit.  Copies go
+ * to addresses, never to another server's service.
  */
 #include "iris/module.h"
 #include "xep/payloads.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0065 1.8: the connections of the proxy: see xep0065_socks.h.  A worker at a time; never waits.
+ * XEP-0065 1.8: the connections of the proxy: see xep0065_socks.h.  One worker at a time; nothing
+ * waits.
  *
  * SECURITY: nothing is ever connected to from here, and nothing is relayed but between two
  * connections that asked for the same address, after an account activated it.  Each waits for a
@@ -166,8 +167,9 @@ static void
 party_steer(struct party *party)
 {
 	struct bytestream *stream = party->stream;
+	bool reads = stream && stream->active && !stream->throttled && !party->full;
 
-	carrier_pause(party->carrier, !stream || !stream->active || stream->throttled || party->full);
+	carrier_pause(party->carrier, !reads);
 }
 
 /* The parties are on their own from here on. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0455 0.4: Service Outage Status: where the status is told while the server is not there, in the
- * discovery of each host; and a command that writes what is to be put there.  On any worker.
+ * XEP-0455 0.4: Service Outage Status: where the status is told while the server is not there, in
+ * the discovery of each host; and a command that writes what is to be put there.  On any worker.
  *
  * The file itself lies with somebody else, or it would be gone with the server.  Nothing is said
  * in-band: since version 0.3 there is no protocol for it; `server announce` speaks to people.
