@@ -120,6 +120,10 @@ invite_run_contact(struct iris_command_call *call)
 
 	if (!user)
 		return;
+	if (call->role == IRIS_ROLE_OPERATOR) {
+		invite_refuse(call, IRIS_NOT_ALLOWED, "irisctl is nobody's contact");
+		return;
+	}
 	if (!option_bool(&invitations_self, INVITE_OPT_USERS) &&
 	    call->role < IRIS_ROLE_COMPANY_ADMIN) {
 		invite_refuse(call, IRIS_FORBIDDEN, "Only administrators invite here");

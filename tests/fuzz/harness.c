@@ -69,7 +69,7 @@ static const char config_text[] =
 	"vault: {engine: sqlite, master-key: master.key}\n"
 	"sqlite: {path: iris.db}\n"
 	"xep0198: {resume-timeout: 200 ms}\n"
-	"modules: {load: [xep0077, xep0092]}\n";
+	"modules: {load: [xep0065, xep0077, xep0092, xep0379, xep0401, xep0445]}\n";
 
 static void
 die(const char *what, const char *detail)

@@ -26,17 +26,20 @@ static const char *const names[] = {
 	"TYPE",	    "block",	"unblock", "blocklist", "command",	"note",	      "actions",
 	"enable",   "disable",	"prefs",   "flip-page", "storage",	"conference", "nick",
 	"resource", "body",	"error",   "text",	"instructions", "enabled",    "c",
+	"report",   "stanza-id", "preauth", "activate", "streamhost",	"addresses",  "address",
 };
 static const char *const namespaces[] = {
 	"jabber:x:data",     "http://jabber.org/protocol/rsm",
 	"storage:bookmarks", "vcard-temp",
 	"jabber:client",     "urn:xmpp:mam:2",
 	"urn:iris:unknown",  "http://jabber.org/protocol/caps",
+	"urn:xmpp:sid:0",    "urn:xmpp:reporting:1",
 };
 static const char *const keys[] = {
 	"jid",	   "name",	"subscription", "node",	    "type", "var",
 	"action",  "sessionid", "ver",		"ask",	    "id",   "label",
-	"queryid", "status",	"xml:lang",	"approved", "hash",
+	"queryid", "status",	"xml:lang",	"approved", "hash", "reason",
+	"by",	   "sid",	"token",
 };
 static const char *const values[] = {
 	"romeo@" HARNESS_HOST,
@@ -72,6 +75,9 @@ static const char *const values[] = {
 	"",
 	"http://jabber.org/protocol/commands",
 	"jabber:iq:register",
+	"urn:xmpp:reporting:spam",
+	"urn:xmpp:invite#invite",
+	"http://jabber.org/protocol/pubsub#publish-options",
 	"en",
 	"sha-1",
 };
