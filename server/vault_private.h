@@ -315,7 +315,7 @@ bool parts_open(const struct iris_vault_engine *engine, int64_t position, struct
 int64_t parts_covered(void); /* ids below it may be given. Any thread */
 int64_t parts_first(void);   /* of ids below it nothing must be written. Any thread */
 bool parts_are_dropped(void); /* no entry need be removed for its age */
-/* False: the clock has leapt, and nothing is removed for its age for a day. Index's thread, main. */
+/* False: the clock has leapt: nothing is removed for its age for a day. Index's thread, main. */
 bool age_is_trusted(void);
 void age_trust(void); /* the clock is right as it is now (at the start; in tests) */
 void age_distrust(int64_t leap_ms);

@@ -84,8 +84,8 @@ message_add(int64_t number, int64_t time_ms)
 	char text[400];
 	int len = snprintf(text, sizeof(text),
 			   "<message from='%s/one' to='%s' type='chat' id='b%lld'><body>Message "
-			   "%lld of a long conversation, with a text of the usual length: what light "
-			   "through yonder window breaks</body></message>",
+			   "%lld of a long conversation, with a text of the usual length: what "
+			   "light through yonder window breaks</body></message>",
 			   sender->jid, reader->jid, (long long)number, (long long)number);
 	struct iris_str body = { text, (size_t)len };
 
