@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "boot.h"
+#include "door.h"
 #include "im_private.h"
 #include "iris/auth.h"
 #include "listener.h"
@@ -69,6 +70,9 @@ static const char config_text[] =
 	"vault: {engine: sqlite, master-key: master.key}\n"
 	"sqlite: {path: iris.db}\n"
 	"xep0198: {resume-timeout: 200 ms}\n"
+	"web: {behind-tls: true}\n"
+	"bosh: {inactivity: 1 s, wait: 1 s, polling: 0 ms, max-unauthenticated-per-address: "
+	"1000}\n"
 	"modules: {load: [xep0065, xep0077, xep0092, xep0379, xep0401, xep0445]}\n";
 
 static void
@@ -288,6 +292,20 @@ harness_accept(void *arg)
 		die("not let in", "stream_accept");
 }
 
+static void
+harness_accept_web(void *arg)
+{
+	static struct listener listener = { .name = "harness", .tls = LISTENER_NONE };
+	struct sockaddr_in peer = { .sin_family = AF_INET,
+				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	const int *fd = arg;
+
+	listener.voices[0].protocol = protocol_find(IRIS_STR("web"));
+	listener.voice_count = 1;
+	if (!door_accept(&listener, *fd, (const struct sockaddr *)&peer))
+		die("not let in", "door_accept");
+}
+
 /* --- clients --- */
 
 static void
@@ -378,18 +396,54 @@ harness_printf(struct harness_client *client, const char *format, ...)
 		harness_send(client, (struct iris_str){ text, (size_t)len });
 }
 
-static struct harness_client *
-harness_try_open(const char *user)
+/* Both ends: ours, and the server's. */
+static void
+harness_make_pair(int pair[2])
 {
-	struct harness_client *client = iris_calloc(1, sizeof(*client));
 	struct timeval limit = { .tv_sec = ANSWER_SECONDS };
-	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0 ||
 	    fcntl(pair[1], F_SETFL, O_NONBLOCK) != 0)
 		die("no socket", strerror(errno));
 	setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+}
+
+int
+harness_dial_web(void)
+{
+	int pair[2];
+
+	harness_make_pair(pair);
+	harness_do(harness_accept_web, &pair[1]);
+	return pair[0];
+}
+
+size_t
+harness_hang_up(int fd, char *buffer, size_t size)
+{
+	size_t len = 0;
+	ssize_t got;
+
+	(void)shutdown(fd, SHUT_WR);
+	while ((got = recv(fd, buffer + len, size - len, 0)) > 0) {
+		len += (size_t)got;
+		if (len == size)
+			len = 0; /* nobody looks at so much */
+	}
+	if (got < 0 && errno != ECONNRESET)
+		die("it does not end", strerror(errno));
+	close(fd);
+	return len;
+}
+
+static struct harness_client *
+harness_try_open(const char *user)
+{
+	struct harness_client *client = iris_calloc(1, sizeof(*client));
+	int pair[2];
+
+	harness_make_pair(pair);
 	client->fd = pair[0];
 	client->parser = XML_ParserCreateNS("UTF-8", ' ');
 	XML_SetUserData(client->parser, client);

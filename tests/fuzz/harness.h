@@ -28,6 +28,11 @@ const char *harness_output(const struct harness_client *client);
 /* orderly: the closing tag, then all that still comes; else cut. */
 void harness_close(struct harness_client **client_p, bool orderly);
 
+/* A connection to the web, in the clear. */
+int harness_dial_web(void);
+/* Says that nothing more will be sent, and reads all that still comes; how much that is. */
+size_t harness_hang_up(int fd, char *buffer, size_t size);
+
 /* Called with each element of a stream that the server sends, at depth 1. */
 extern void (*harness_on_element)(const char *name, const char **attributes);
 
