@@ -126,10 +126,11 @@ step_stanza(struct bytes *bytes, struct iris_strbuf *out, uint8_t kind)
 		"<iq type='set' id='q'><query xmlns='urn:xmpp:mam:2'/></iq>",
 		"<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>",
 		"<presence to='romeo@" HARNESS_HOST "/r0'/>",
-		"<message to='romeo@" HARNESS_HOST "/r0'><received xmlns='urn:xmpp:receipts'/></message>",
+		"<message to='romeo@" HARNESS_HOST "/r0'><received xmlns='urn:xmpp:receipts'/>"
+		"</message>",
 		"<message to='juliet@" HARNESS_HOST "/r1' type='headline'><event "
-		"xmlns='http://jabber.org/protocol/pubsub#event'><items node='n'><item id='i'/></items>"
-		"</event></message>" };
+		"xmlns='http://jabber.org/protocol/pubsub#event'><items node='n'><item id='i'/>"
+		"</items></event></message>" };
 
 	stage.stanzas++;
 	if (kind == 0) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0065's connections, on carriers of our own: what four of them send, in what pieces, who reads
- * and who does not, who goes, and which address is activated.  Each byte is a step, those behind it
- * its choices.  Oracle: nothing but answers is sent before something was activated, and who does not
+ * XEP-0065's connections, on carriers of our own: what four of them send, in what pieces, who
+ * reads and who does not, who goes, and which address is activated.  Each byte is a step, those
+ * behind it its choices.  Oracle: nothing but answers is sent before something was activated, and who does not
  * read is not sent more than a window.
  */
 #include <pthread.h>
