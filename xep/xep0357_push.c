@@ -461,16 +461,17 @@ push_session_resumed(struct iris_session *session)
 
 /* --- the user comes and goes --- */
 
-static enum iris_verdict
-push_user_load(struct iris_user *user)
+static bool
+push_user_take(struct iris_user *user, const struct iris_rows *rows)
 {
 	struct push *push = iris_calloc(1, sizeof(*push));
 
 	push->user = user;
 	push->told_ms = INT64_MIN / 2;
 	push_services_init(&push->services);
+	push_services_take(&push->services, rows);
 	*user_slot(user, &push_self) = push;
-	return push_services_load(&push->services, user) ? IRIS_PASS : IRIS_REFUSE;
+	return true;
 }
 
 static enum iris_verdict
@@ -576,7 +577,6 @@ static const struct iris_hook_handler push_hooks[] = {
 	HOOK(session_close, IRIS_EARLY, push_session_close),
 	HOOK(session_available, IRIS_NEUTRAL, push_session_resumed),
 	HOOK(session_resumed, IRIS_NEUTRAL, push_session_resumed),
-	HOOK(user_load, IRIS_NEUTRAL, push_user_load),
 	HOOK(user_unload, IRIS_NEUTRAL, push_user_unload),
 	HOOK(account_removed, IRIS_NEUTRAL, push_account_removed),
 	HOOKS_END,
@@ -620,6 +620,8 @@ const struct iris_module iris_module_xep0357 = {
 	.queries = (struct iris_query *const[]){ &push_query_load, &push_query_store,
 						 &push_query_failed, &push_query_drop,
 						 &push_query_erase, NULL },
+	.user_rows = (const struct iris_user_rows[]){ { &push_query_load, push_user_take },
+						      { NULL } },
 	.features = push_features,
 	.iq = push_iq,
 	.hooks = push_hooks,

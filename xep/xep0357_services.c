@@ -115,23 +115,16 @@ push_services_free(struct push_services *services)
 		service_remove(services, service);
 }
 
-bool
-push_services_load(struct push_services *services, const struct iris_user *user)
+void
+push_services_take(struct push_services *services, const struct iris_rows *rows)
 {
-	struct iris_arena *arena = arena_new();
-	struct iris_rows rows;
-	bool loaded = vault_read(&push_query_load, user->account.owner,
-				 VALUES(value_int(user->account.id)), arena,
-				 &rows) == IRIS_VAULT_OK;
+	for (size_t i = 0; i < rows->count; i++) {
+		int64_t key = row_value(rows, i, 1)->number;
 
-	for (size_t i = 0; loaded && i < rows.count; i++) {
-		service_add(services, row_value(&rows, i, 1)->number, row_value(&rows, i, 2)->bytes,
-			    row_value(&rows, i, 3)->bytes, row_value(&rows, i, 4)->bytes);
-		service_find(services, row_value(&rows, i, 1)->number)->failures =
-			(unsigned)row_value(&rows, i, 5)->number;
+		service_add(services, key, row_value(rows, i, 2)->bytes,
+			    row_value(rows, i, 3)->bytes, row_value(rows, i, 4)->bytes);
+		service_find(services, key)->failures = (unsigned)row_value(rows, i, 5)->number;
 	}
-	arena_unref(&arena);
-	return loaded;
 }
 
 /* --- enabling and disabling: §5, §6 --- */

@@ -34,9 +34,8 @@ struct push_services {
 
 void push_services_init(struct push_services *services);
 void push_services_free(struct push_services *services);
-/* Fiber; false: the vault failed. */
-IRIS_MUST_CHECK bool push_services_load(struct push_services *services,
-					const struct iris_user *user);
+/* The rows of push_query_load. */
+void push_services_take(struct push_services *services, const struct iris_rows *rows);
 /*
  * §5: enables one, or gives it other options (fiber; waits for the commit). options: the form,
  * serialised, or none.

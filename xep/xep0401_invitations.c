@@ -340,7 +340,6 @@ static const struct iris_command command_revoke = {
 };
 
 static const struct iris_hook_handler invitations_hooks[] = {
-	HOOK(user_load, IRIS_NEUTRAL, invites_user_load),
 	HOOK(user_unload, IRIS_NEUTRAL, invites_user_unload),
 	HOOK(account_removed, IRIS_NEUTRAL, invitations_account_removed),
 	HOOKS_END,
@@ -379,6 +378,8 @@ const struct iris_module iris_module_xep0401 = {
 						 &invite_query_drop, &invite_query_erase,
 						 &invite_query_owner, &invite_query_record,
 						 &invite_query_reserved, NULL },
+	.user_rows = (const struct iris_user_rows[]){ { &invite_query_load, invites_user_take },
+						      { NULL } },
 	.hooks = invitations_hooks,
 	.commands = (const struct iris_command *const[]){ &command_contact, &command_account,
 							  &command_list, &command_revoke, NULL },

@@ -107,27 +107,21 @@ invite_forget(struct invites *invites, struct invite *invite)
 	free(invite);
 }
 
-enum iris_verdict
-invites_user_load(struct iris_user *user)
+bool
+invites_user_take(struct iris_user *user, const struct iris_rows *rows)
 {
 	struct invites *invites = iris_calloc(1, sizeof(*invites));
-	struct iris_arena *arena = arena_new();
-	struct iris_rows rows;
-	bool loaded = vault_read(&invite_query_load, user->account.owner,
-				 VALUES(value_int(user->account.id)), arena,
-				 &rows) == IRIS_VAULT_OK;
 
 	*user_slot(user, &invitations_self) = invites;
-	for (size_t i = 0; loaded && i < rows.count; i++) {
-		struct invite *invite = invite_add(invites, row_value(&rows, i, 0)->bytes,
-						   row_value(&rows, i, 4)->bytes);
+	for (size_t i = 0; i < rows->count; i++) {
+		struct invite *invite = invite_add(invites, row_value(rows, i, 0)->bytes,
+						   row_value(rows, i, 4)->bytes);
 
-		invite->rights = (unsigned)row_value(&rows, i, 1)->number;
-		invite->created_ms = row_value(&rows, i, 2)->number;
-		invite->expires_ms = row_value(&rows, i, 3)->number;
+		invite->rights = (unsigned)row_value(rows, i, 1)->number;
+		invite->created_ms = row_value(rows, i, 2)->number;
+		invite->expires_ms = row_value(rows, i, 3)->number;
 	}
-	arena_unref(&arena);
-	return loaded ? IRIS_PASS : IRIS_REFUSE;
+	return true;
 }
 
 enum iris_verdict
