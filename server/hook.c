@@ -111,6 +111,12 @@ subject_visibility(const void *arg)
 }
 
 static struct iris_jid
+subject_retracted(const void *arg)
+{
+	return subject_user(((const struct iris_retracted *)arg)->user);
+}
+
+static struct iris_jid
 subject_session(const void *arg)
 {
 	const struct iris_session *session = arg;
@@ -142,6 +148,7 @@ subject_account_removed(const void *arg)
 	struct iris_user *: subject_user,                           \
 	struct iris_account_removed *: subject_account_removed,     \
 	struct iris_visibility *: subject_visibility,               \
+	struct iris_retracted *: subject_retracted,                 \
 	struct iris_discovery *: subject_discovery)
 /* clang-format on */
 

@@ -110,8 +110,15 @@ retract_entry(struct retraction *retraction, const struct iris_log_entry *entry)
 		 * Not posted: the ticket has failed, and the sender is not told that it was
 		 * handled.
 		 */
-		if (archive_replace(entry, tombstone, retraction->ticket) == IRIS_VAULT_OK)
+		if (archive_replace(entry, tombstone, retraction->ticket) == IRIS_VAULT_OK) {
 			metric_add(&retract_metrics[METRIC_TOMBSTONES], 1);
+			hook_run_message_retracted(&(struct iris_retracted){
+				.user = retraction->user,
+				.original = original,
+				.sent = retraction->sent,
+				.ticket = retraction->ticket,
+			});
+		}
 		retraction->found |= is_it;
 		stanza_unref(&tombstone);
 	}

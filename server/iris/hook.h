@@ -128,6 +128,9 @@ enum iris_discovered { IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT };
 	   unloaded (no wait) · home */ \
 	X(user_load, struct iris_user) \
 	X(user_unload, struct iris_user) \
+	/* A message of an account's archive became a tombstone: what it named may go, too; \
+	   pass the ticket on · home, fiber · no wait */ \
+	X(message_retracted, struct iris_retracted) \
 	/* Rows of this account must go: post deletions · home, fiber · may wait */ \
 	X(account_removed, struct iris_account_removed) \
 	/* The password was changed or the account locked: forget what signs in without it \
@@ -171,6 +174,13 @@ struct iris_inline {
 struct iris_account_removed {
 	struct iris_jid jid;
 	struct iris_account account;
+};
+
+struct iris_retracted {
+	struct iris_user *user;         /* whose archive */
+	const struct iris_stanza *original;
+	bool sent;                      /* by this account; else it was received */
+	struct iris_ticket *ticket;     /* of the retraction */
 };
 
 struct iris_visibility {
