@@ -36,6 +36,50 @@ struct iris_metric file_metrics[METRIC_FILES_COUNT + 1] = {
 	{ .name = NULL },
 };
 
+/* --- a message is retracted (P6.7) --- */
+
+#define LINKS_MAX 64 /* of one message */
+
+static bool
+is_of_token(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       c == '-' || c == '_';
+}
+
+/*
+ * The sender's files that it names, wherever in it: body, XEP-0066, XEP-0447. What is encrypted
+ * end to end tells us no link; those files are deleted by command, or with time.
+ */
+static enum iris_verdict
+files_message_retracted(struct iris_retracted *retracted)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_strbuf text = STRBUF_INIT(arena);
+	struct iris_str rest;
+	const char *at;
+
+	if (retracted->sent)
+		element_write(&text, retracted->original->root, IRIS_STR_NONE);
+	rest = strbuf_str(&text);
+	for (unsigned i = 0; i < LINKS_MAX && rest.len > 0 &&
+			     (at = memmem(rest.base, rest.len, FILES_PATH, strlen(FILES_PATH)));
+	     i++) {
+		const char *end = rest.base + rest.len;
+		struct iris_str token = { at + strlen(FILES_PATH), 0 };
+
+		while (token.base + token.len < end && is_of_token(token.base[token.len]))
+			token.len++;
+		if (token.len > 0)
+			file_expire(file_id_of(token), &retracted->user->account,
+				    retracted->ticket);
+		rest.base = token.base + token.len;
+		rest.len = (size_t)(end - rest.base);
+	}
+	arena_unref(&arena);
+	return IRIS_PASS;
+}
+
 /* --- an account goes --- */
 
 /* Links die with this one statement; the sweep takes the bytes. */
@@ -49,6 +93,7 @@ files_account_removed(struct iris_account_removed *removed)
 }
 
 static const struct iris_hook_handler file_hooks[] = {
+	HOOK(message_retracted, IRIS_NEUTRAL, files_message_retracted),
 	HOOK(account_removed, IRIS_NEUTRAL, files_account_removed),
 	HOOKS_END,
 };

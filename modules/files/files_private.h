@@ -64,6 +64,8 @@ bool file_move(const struct file *file, enum file_state before);
 /* The row stays, without bytes: its size is given back to the quotas. */
 bool file_empty(struct file *file, enum file_state state);
 bool file_erase(const struct file *file); /* row and quota */
+/* Posts: when it is this account's, its link dies with the commit; the sweep takes the bytes. */
+void file_expire(int64_t id, const struct iris_account *account, struct iris_ticket *ticket);
 bool file_expire_account(int64_t account);
 
 struct file_list {

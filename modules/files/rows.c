@@ -84,6 +84,11 @@ static struct iris_query query_expire_account = {
 	.sql = "UPDATE files SET expires = 1 WHERE account = $1",
 	.params = { { "account", IRIS_INT } },
 };
+static struct iris_query query_expire = {
+	.name = "files.expire", .table = "files", .write = true,
+	.sql = "UPDATE files SET expires = 1 WHERE id = $1 AND account = $2",
+	.params = { { "id", IRIS_INT }, { "account", IRIS_INT } },
+};
 static struct iris_query query_usage = {
 	.name = "files.usage", .table = "file_usage",
 	.sql = "SELECT bytes, files FROM file_usage WHERE owner = $1 AND account = $2",
@@ -149,7 +154,7 @@ static struct iris_query query_signatures_add = {
 
 struct iris_query *const file_queries[] = {
 	&query_find, &query_open, &query_insert, &query_claim, &query_stored, &query_move,
-	&query_empty, &query_erase, &query_expire_account, &query_usage, &query_usage_add,
+	&query_empty, &query_erase, &query_expire, &query_expire_account, &query_usage, &query_usage_add,
 	&query_usage_tidy, &query_expired, &query_pending, &query_outdated, &query_account,
 	&query_state, &query_signatures, &query_signatures_add, NULL,
 };
@@ -380,6 +385,14 @@ bool
 file_erase(const struct file *file)
 {
 	return remains_change(file, -1, &query_erase, VALUES(value_int(file->id)));
+}
+
+void
+file_expire(int64_t id, const struct iris_account *account, struct iris_ticket *ticket)
+{
+	if (vault_post(&query_expire, account->owner, VALUES(value_int(id), value_int(account->id)),
+		       ticket) != IRIS_VAULT_OK)
+		ticket_fail(ticket);
 }
 
 bool

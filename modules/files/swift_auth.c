@@ -199,10 +199,8 @@ swift_session(unsigned refused)
 	fiber_lock(lock);
 	/* Another may have signed in while we waited. */
 	if (session.generation == refused || session.generation == 0) {
-		ok = sign_in();
+		ok = sign_in() && swift_make_container(&session);
 		session.generation = ok ? ++session.last : 0;
-		if (ok)
-			ok = swift_make_container(&session);
 	}
 	fiber_unlock(lock);
 	return ok ? &session : NULL;

@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
@@ -97,6 +98,8 @@ class Swift:
         until = time.monotonic() + 30
         while True:
             try:
+                for port in self.ports.values():
+                    socket.create_connection(('127.0.0.1', port), timeout=2).close()
                 with urllib.request.urlopen('http://127.0.0.1:%d/healthcheck' % self.ports['proxy'], timeout=2):
                     return
             except OSError:
