@@ -17,10 +17,12 @@
 #define MESSAGES_MAX 20 /* ids of reported messages */
 #define MESSAGE_ID_MAX 256
 #define LIST_MAX 500
+#define SWEEP_MS 3600000 /* an hour */
 
 enum { OPT_KEEP, OPT_ACCOUNT_MAX };
 
 static struct iris_module_self report_self;
+static struct iris_timer report_timer;
 
 enum { METRIC_KEPT, METRIC_REFUSED };
 static struct iris_metric report_metrics[] = {
@@ -70,8 +72,8 @@ static struct iris_query report_drop = {
 
 static struct iris_query report_expire = {
 	.name = "report.expire", .table = "reports", .write = true,
-	.sql = "DELETE FROM reports WHERE owner = $1 AND time_ms < $2",
-	.params = { { "owner", IRIS_INT }, { "before", IRIS_INT } },
+	.sql = "DELETE FROM reports WHERE time_ms < $1",
+	.params = { { "before", IRIS_INT } },
 };
 
 static struct iris_query report_erase = {
@@ -126,22 +128,17 @@ report_keep(const struct iris_user *user, const struct iris_element *report,
 	struct iris_str comment = element_child_text(report, "text", NULL);
 	struct iris_str reason = element_get(report, "reason");
 	const struct iris_account *account = &user->account;
-	struct iris_batch *batch;
 
 	if (str_is_empty(reason) || reason.len > REASON_MAX || comment.len > COMMENT_MAX ||
 	    !report_has_room(report->arena, user))
 		return false;
-	batch = batch_new(account->owner);
-	batch_add(batch, &report_expire,
-		  VALUES(value_int(account->owner),
-			 value_int(worker_wall_ms() - option_int(&report_self, OPT_KEEP))));
-	batch_add(batch, &report_store,
-		  VALUES(value_int(report_key(report->arena, user, reported)),
-			 value_int(account->owner), value_int(account->id),
-			 value_int(worker_wall_ms()), value_str(reason),
-			 value_str(jid_bare(&user->jid)), value_str(reported), value_str(comment),
-			 value_str(report_messages(report))));
-	return batch_write(&batch) == IRIS_VAULT_OK;
+	return vault_write(&report_store, account->owner,
+			   VALUES(value_int(report_key(report->arena, user, reported)),
+				  value_int(account->owner), value_int(account->id),
+				  value_int(worker_wall_ms()), value_str(reason),
+				  value_str(jid_bare(&user->jid)), value_str(reported),
+				  value_str(comment), value_str(report_messages(report))),
+			   NULL) == IRIS_VAULT_OK;
 }
 
 void
@@ -169,6 +166,33 @@ report_account_removed(struct iris_account_removed *removed)
 			  VALUES(value_int(removed->account.id)), NULL) == IRIS_VAULT_OK ?
 		       IRIS_PASS :
 		       IRIS_REFUSE;
+}
+
+/* --- forgetting them: main thread --- */
+
+/* Not posted now, the next sweep does it. */
+static void
+report_sweep(void *arg)
+{
+	int64_t before = worker_wall_ms() - option_int(&report_self, OPT_KEEP);
+
+	if (vault_post(&report_expire, IRIS_OWNER_DEFAULT, VALUES(value_int(before)), NULL) !=
+	    IRIS_VAULT_OK)
+		LOG(IRIS_LOG_INFO, "report", "sweep-put-off", LOG_INT("before_ms", before));
+	timer_start(&report_timer, SWEEP_MS, report_sweep, NULL);
+}
+
+static bool
+report_start(struct iris_error *error)
+{
+	timer_start(&report_timer, SWEEP_MS, report_sweep, NULL);
+	return true;
+}
+
+static void
+report_stop(void)
+{
+	timer_stop(&report_timer);
 }
 
 /* --- reading them --- */
@@ -307,4 +331,6 @@ const struct iris_module iris_module_xep0377 = {
 	.hooks = report_hooks,
 	.commands = (const struct iris_command *const[]){ &command_list, &command_delete, NULL },
 	.metrics = report_metrics,
+	.start = report_start,
+	.stop = report_stop,
 };

@@ -13,9 +13,11 @@
 #define NODE_INVITE "urn:xmpp:invite#invite"
 #define NODE_CREATE "urn:xmpp:invite#create-account"
 #define FORM_INVITATION "urn:xmpp:invite#invitation"
+#define SWEEP_MS 3600000 /* an hour */
 #define TOKEN_SHOWN 12 /* digits of a hash that tell an invitation from others of the account */
 
 struct iris_module_self invitations_self;
+static struct iris_timer invitations_timer;
 
 static void
 invite_refuse(struct iris_command_call *call, enum iris_condition condition, const char *text)
@@ -286,6 +288,33 @@ invitations_account_removed(struct iris_account_removed *removed)
 		       IRIS_REFUSE;
 }
 
+/* --- what nobody used: main thread --- */
+
+/* Not posted now, the next sweep does it. In memory they go when the next one is made. */
+static void
+invitations_sweep(void *arg)
+{
+	int64_t before = worker_wall_ms() - INVITE_GRACE_MS;
+
+	if (vault_post(&invite_query_expire, IRIS_OWNER_DEFAULT, VALUES(value_int(before)),
+		       NULL) != IRIS_VAULT_OK)
+		LOG(IRIS_LOG_INFO, "xep0401", "sweep-put-off", LOG_INT("before_ms", before));
+	timer_start(&invitations_timer, SWEEP_MS, invitations_sweep, NULL);
+}
+
+static bool
+invitations_start(struct iris_error *error)
+{
+	timer_start(&invitations_timer, SWEEP_MS, invitations_sweep, NULL);
+	return true;
+}
+
+static void
+invitations_stop(void)
+{
+	timer_stop(&invitations_timer);
+}
+
 static const struct iris_command_field account_fields[] = {
 	[FIELD_USERNAME] = { "username", IRIS_FIELD_TEXT, .positional = true,
 			     .label = "Username; empty: the person chooses" },
@@ -376,8 +405,9 @@ const struct iris_module iris_module_xep0401 = {
 	.options = invitations_options,
 	.queries = (struct iris_query *const[]){ &invite_query_load, &invite_query_store,
 						 &invite_query_drop, &invite_query_erase,
-						 &invite_query_owner, &invite_query_record,
-						 &invite_query_reserved, NULL },
+						 &invite_query_expire, &invite_query_owner,
+						 &invite_query_record, &invite_query_reserved,
+						 NULL },
 	.user_rows = (const struct iris_user_rows[]){ { &invite_query_load, invites_user_take },
 						      { NULL } },
 	.hooks = invitations_hooks,
@@ -385,4 +415,6 @@ const struct iris_module iris_module_xep0401 = {
 							  &command_list, &command_revoke, NULL },
 	.off_by_default = true,
 	.not_unloadable = true,
+	.start = invitations_start,
+	.stop = invitations_stop,
 };

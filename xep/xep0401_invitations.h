@@ -15,7 +15,7 @@ enum {
 
 extern struct iris_module_self invitations_self;
 extern struct iris_query invite_query_load, invite_query_store, invite_query_drop,
-	invite_query_erase, invite_query_owner, invite_query_record, invite_query_reserved;
+	invite_query_erase, invite_query_expire, invite_query_owner, invite_query_record, invite_query_reserved;
 
 bool invites_user_take(struct iris_user *user, const struct iris_rows *rows);
 enum iris_verdict invites_user_unload(struct iris_user *user);

@@ -45,6 +45,12 @@ struct iris_query invite_query_erase = {
 	.params = { { "account", IRIS_INT } },
 };
 
+struct iris_query invite_query_expire = {
+	.name = "invite.expire", .table = "invitations", .write = true,
+	.sql = "DELETE FROM invitations WHERE expires_ms < $1",
+	.params = { { "before", IRIS_INT } },
+};
+
 struct iris_query invite_query_owner = {
 	.name = "invite.owner", .table = "invitations",
 	.sql = "SELECT owner FROM invitations WHERE token = $1",
@@ -148,7 +154,7 @@ invites_expire(struct iris_user *user)
 	HASH_FOREACH(node, &invites->by_token) {
 		struct invite *invite = IRIS_CONTAINER(node, struct invite, node);
 
-		if (invite->expires_ms > worker_wall_ms() || invite->claimed)
+		if (invite->expires_ms > worker_wall_ms() - INVITE_GRACE_MS || invite->claimed)
 			continue;
 		if (vault_post(&invite_query_drop, user->account.owner,
 			       VALUES(value_str(str_from(invite->token))), NULL) == IRIS_VAULT_OK)

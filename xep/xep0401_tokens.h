@@ -16,6 +16,8 @@
 
 enum { INVITE_CONTACT = 1u, INVITE_REGISTER = 2u, INVITE_ROSTER = 4u };
 
+/* XEP-0445 §4: who showed the token in time may take a while to register. */
+#define INVITE_GRACE_MS 3600000
 #define INVITE_TOKEN_SIZE 65 /* a SHA-256 in hexadecimal digits */
 
 struct invite {

@@ -14,4 +14,5 @@ CREATE TABLE reports (
 	PRIMARY KEY (report)
 ) {table};
 CREATE INDEX reports_by_time ON reports (owner, time_ms);
+CREATE INDEX reports_by_age ON reports (time_ms);
 CREATE INDEX reports_by_account ON reports (account);

@@ -15,4 +15,5 @@ CREATE TABLE invitations (
 	PRIMARY KEY (token)
 ) {table};
 CREATE INDEX invitations_by_account ON invitations (account);
+CREATE INDEX invitations_by_age ON invitations (expires_ms);
 CREATE INDEX invitations_by_name ON invitations (name_key);
