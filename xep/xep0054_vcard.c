@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0054 1.3: vcard-temp.  One sealed row per account.  A profile is for its network (P5.5):
- * others get what an address that does not exist would give.
+ * XEP-0054 1.3: vcard-temp.  One sealed row per account.  A profile is for its network (P5.5),
+ * unless visible-to opens it to all accounts of this server: others get what an address that does
+ * not exist would give.
  */
 #include <openssl/evp.h>
 
 #include "xep/xep0054_vcard.h"
 
-enum { OPT_SIZE };
+enum { OPT_SIZE, OPT_VISIBLE_TO };
+
+enum { VISIBLE_TO_NETWORK, VISIBLE_TO_SERVER };
 
 static struct iris_module_self vcard_self;
 static const struct vcard_listener *vcard_listener;
@@ -126,14 +129,39 @@ vcard_listen(const struct vcard_listener *listener)
 
 /* --- requests --- */
 
-/* §3.1: an account without a vCard gives an empty element to itself, item-not-found to others. */
+static bool
+vcard_in_network(const struct iris_request *request)
+{
+	return request->is_self || contact_sees_us(roster_find(request->user,
+							       jid_bare(&request->stanza->from)));
+}
+
+static bool
+vcard_is_for_server(const struct iris_request *request)
+{
+	const struct iris_jid *from = &request->stanza->from;
+
+	return option_int(&vcard_self, OPT_VISIBLE_TO) == VISIBLE_TO_SERVER &&
+	       !str_is_empty(jid_node(from)) && host_find(jid_domain(from)) != NULL;
+}
+
+/*
+ * §3.1: an account without a vCard gives an empty element to itself, item-not-found to contacts.
+ * SECURITY: to all others the same as an address that does not exist (§3.3, P5.7): who tries names
+ * one by one learns nothing of people without a vCard.
+ */
 static enum iris_verdict
 vcard_get(struct iris_request *request)
 {
+	bool in_network = vcard_in_network(request);
+
+	if (!in_network && !vcard_is_for_server(request))
+		return vcard_refuse(request, IRIS_SERVICE_UNAVAILABLE);
 	if (!vcard_read(request->user, request->arena, &request->reply))
 		return vcard_refuse(request, IRIS_INTERNAL_SERVER_ERROR);
 	if (!request->reply && !request->is_self)
-		return vcard_refuse(request, IRIS_ITEM_NOT_FOUND);
+		return vcard_refuse(request, in_network ? IRIS_ITEM_NOT_FOUND :
+							  IRIS_SERVICE_UNAVAILABLE);
 	if (!request->reply)
 		request->reply = element_new(request->arena, "vCard", NS_VCARD);
 	return IRIS_DONE;
@@ -171,7 +199,7 @@ static const struct iris_feature vcard_features[] = {
 };
 
 static const struct iris_iq vcard_iq[] = {
-	{ IRIS_TO_ACCOUNT, IRIS_GET, "vCard", NS_VCARD, IRIS_NETWORK, vcard_get },
+	{ IRIS_TO_ACCOUNT, IRIS_GET, "vCard", NS_VCARD, IRIS_ANYONE, vcard_get },
 	{ IRIS_TO_ACCOUNT, IRIS_SET, "vCard", NS_VCARD, IRIS_SELF, vcard_set },
 	{ .name = NULL },
 };
@@ -181,10 +209,20 @@ static const struct iris_hook_handler vcard_hooks[] = {
 	HOOKS_END,
 };
 
+static const char *const vcard_visible_choices[] = {
+	[VISIBLE_TO_NETWORK] = "network",
+	[VISIBLE_TO_SERVER] = "server",
+	NULL,
+};
+
 static const struct iris_option vcard_options[] = {
 	[OPT_SIZE] = { "size-max", IRIS_OPT_SIZE, "128 KiB", .min = 1024, .max = 1048576,
 		       .reloadable = true,
 		       .help = "The largest vCard, its photo included, that an account may keep." },
+	[OPT_VISIBLE_TO] = { "visible-to", IRIS_OPT_CHOICE, "network",
+			     .choices = vcard_visible_choices, .reloadable = true,
+			     .help = "Who may read a vCard: the contacts who see its owner's "
+				     "presence, or every account of this server." },
 	IRIS_OPTIONS_END,
 };
 
