@@ -41,7 +41,8 @@ struct websocket {
 	struct evbuffer *message; /* the frames and parts of a frame so far, or NULL */
 	uint8_t control[CONTROL_MAX]; /* the payload of a control frame so far */
 	uint8_t control_len;
-	const char *end_reason; /* the stream is to be told */
+	const char *end_reason; /* the stream is to be told, */
+	bool told; /* and was */
 	struct iris_turn again; /* goes on reading */
 	struct iris_turn end; /* tells the end, after the last frames are written */
 };
@@ -161,14 +162,22 @@ websocket_close(struct websocket *websocket, uint16_t code)
 	websocket->closed = true;
 }
 
+/* The stream hears of it once, when the last frames are written. */
+static void
+websocket_tell_end(struct websocket *websocket, const char *reason)
+{
+	if (websocket->told || websocket->end_reason)
+		return;
+	websocket->end_reason = reason;
+	worker_at_turn_end(&websocket->end);
+}
+
 /* It is over at once, and the stream lost; the peer hears why. */
 static void
 websocket_end(struct websocket *websocket, uint16_t code, const char *reason)
 {
 	websocket_close(websocket, code);
-	if (!websocket->end_reason)
-		websocket->end_reason = reason;
-	worker_at_turn_end(&websocket->end);
+	websocket_tell_end(websocket, reason);
 }
 
 static void
@@ -481,8 +490,11 @@ static void
 websocket_on_end(struct iris_turn *turn)
 {
 	struct websocket *websocket = IRIS_CONTAINER(turn, struct websocket, end);
+	const char *reason = websocket->end_reason;
 
-	websocket->carrier.handler->ended(websocket->carrier.owner, websocket->end_reason);
+	websocket->end_reason = NULL;
+	websocket->told = true;
+	websocket->carrier.handler->ended(websocket->carrier.owner, reason);
 }
 
 static void
@@ -500,10 +512,7 @@ websocket_on_ended(void *owner, const char *reason)
 	struct websocket *websocket = owner;
 
 	websocket->closed = true;
-	if (websocket->end_reason) /* it is about to be told */
-		return;
-	websocket->end_reason = reason;
-	worker_at_turn_end(&websocket->end);
+	websocket_tell_end(websocket, reason);
 }
 
 static const struct iris_carrier_handler websocket_handler = {

@@ -426,8 +426,9 @@ harness_hang_up(int fd, char *buffer, size_t size)
 	ssize_t got;
 
 	(void)shutdown(fd, SHUT_WR);
-	while ((got = recv(fd, buffer + len, size - len, 0)) > 0) {
-		len += (size_t)got;
+	while ((got = recv(fd, buffer + len, size - len, 0)) > 0 ||
+	       (got < 0 && errno == EINTR)) { /* the fuzzer's own alarm */
+		len += got > 0 ? (size_t)got : 0;
 		if (len == size)
 			len = 0; /* nobody looks at so much */
 	}
