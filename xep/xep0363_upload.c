@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * XEP-0363 1.2: HTTP File Upload, the part over XMPP: discovery, and slots for accounts of this
- * server (§3–§5).  The host itself is the service, and says so in its own items, where clients
- * look.  What happens to the files, and both HTTP requests, are modules/files.
+ * server (§3–§5).  Each host is the service itself, and has another address for it, which is what
+ * its items tell (xep0363_service.c).  What happens to the files, and both HTTP requests, are
+ * modules/files.
  */
-#include "modules/files/files.h"
 #include "xep/xep0004_forms.h"
+#include "xep/xep0363_upload.h"
 
-#define NS_UPLOAD "urn:xmpp:http:upload:0"
 #define NS_PURPOSE "urn:xmpp:http:upload:purpose:0"
 
-enum { OPT_URL };
-
-static struct iris_module_self upload_self;
+struct iris_module_self upload_self;
 
 static const char *const purpose_names[FILE_PURPOSES] = {
 	[FILE_MESSAGE] = "message",
@@ -73,7 +71,7 @@ upload_too_large(struct iris_request *request, enum file_purpose purpose)
 static struct iris_str
 upload_base(struct iris_request *request)
 {
-	struct iris_str url = option_str(&upload_self, OPT_URL);
+	struct iris_str url = option_str(&upload_self, UPLOAD_OPT_URL);
 	const char *at = memmem(url.base, url.len, "{host}", 6);
 
 	if (!at)
@@ -102,20 +100,17 @@ upload_grant(struct iris_request *request, struct iris_str path)
 	return IRIS_DONE;
 }
 
-static enum iris_verdict
-upload_slot(struct iris_request *request)
+enum iris_verdict
+upload_answer(struct iris_request *request, const struct iris_account *account)
 {
 	struct iris_element *wanted = request->payload;
 	struct file_wish wish = {
+		.account = account,
 		.name = element_get(wanted, "filename"),
 		.type = element_get(wanted, "content-type"),
 	};
 	struct iris_str path;
 
-	/* Whose quota would it be? */
-	if (!request->session)
-		return upload_refuse(request, IRIS_FORBIDDEN, NULL);
-	wish.account = &request->session->user->account;
 	if (str_is_empty(wish.name) ||
 	    !str_to_int(element_get(wanted, "size"), 1, INT64_MAX, &wish.size))
 		return upload_refuse(request, IRIS_BAD_REQUEST, "A file has a name and a size.");
@@ -139,50 +134,75 @@ upload_slot(struct iris_request *request)
 
 /* --- discovery (§3) --- */
 
-static enum iris_verdict
-upload_disco_info(struct iris_discovery *discovery)
+void
+upload_describe(struct iris_element *query)
 {
-	struct iris_element *identity, *form;
+	struct iris_element *identity = element_add(query, "identity", NULL), *form;
 
-	if (discovery->of != IRIS_DISCO_HOST || !str_is_none(discovery->node))
-		return IRIS_PASS;
-	identity = element_add(discovery->query, "identity", NULL);
 	element_set(identity, "category", IRIS_STR("store"));
 	element_set(identity, "type", IRIS_STR("file"));
+	element_set(identity, "name", IRIS_STR(UPLOAD_NAME));
 	for (unsigned i = 0; i < FILE_PURPOSES; i++)
 		if (files_size_max((enum file_purpose)i) > 0)
-			element_set(element_add(discovery->query, "feature", NULL), "var",
-				    arena_printf(discovery->query->arena, NS_PURPOSE "#%s",
+			element_set(element_add(query, "feature", NULL), "var",
+				    arena_printf(query->arena, NS_PURPOSE "#%s",
 						 purpose_names[i]));
-	form = form_add(discovery->query, "result", NS_UPLOAD);
+	form = form_add(query, "result", NS_UPLOAD);
 	form_add_field(form, NULL, "max-file-size",
 		       arena_printf(form->arena, "%lld",
 				    (long long)files_size_max(FILE_MESSAGE)));
+}
+
+static enum iris_verdict
+upload_disco_info(struct iris_discovery *discovery)
+{
+	if (discovery->of == IRIS_DISCO_HOST && str_is_none(discovery->node))
+		upload_describe(discovery->query);
 	return IRIS_PASS;
 }
 
 static enum iris_verdict
 upload_disco_items(struct iris_discovery *discovery)
 {
+	struct iris_str domain;
 	struct iris_element *item;
 
 	if (discovery->of != IRIS_DISCO_HOST || !str_is_none(discovery->node))
 		return IRIS_PASS;
+	domain = upload_service_domain(discovery->request->host);
+	if (str_is_none(domain))
+		return IRIS_PASS;
 	item = element_add(discovery->query, "item", NULL);
-	element_set(item, "jid", discovery->request->host->name);
-	element_set(item, "name", IRIS_STR("HTTP File Upload"));
+	element_set(item, "jid", domain);
+	element_set(item, "name", IRIS_STR(UPLOAD_NAME));
 	return IRIS_PASS;
+}
+
+/* Whose quota would it be? */
+static enum iris_verdict
+upload_slot(struct iris_request *request)
+{
+	if (!request->session)
+		return upload_refuse(request, IRIS_FORBIDDEN, NULL);
+	return upload_answer(request, &request->session->user->account);
 }
 
 static bool
 upload_check(const struct iris_settings *settings, struct iris_error *error)
 {
-	struct iris_str url = settings_str(settings, OPT_URL);
+	struct iris_str url = settings_str(settings, UPLOAD_OPT_URL);
 
 	if (url.len > 8 && memcmp(url.base, "https://", 8) == 0 && url.base[url.len - 1] != '/')
 		return true;
 	error_set(error, "xep0363.url must begin with https:// and not end with /");
 	return error_hint(error, "as in https://{host}:5281");
+}
+
+static bool
+upload_start(struct iris_error *error)
+{
+	upload_service_look();
+	return true;
 }
 
 static const struct iris_feature upload_features[] = {
@@ -202,10 +222,14 @@ static const struct iris_hook_handler upload_hooks[] = {
 };
 
 static const struct iris_option upload_options[] = {
-	[OPT_URL] = { .name = "url", .type = IRIS_OPT_STRING, .fallback = "https://{host}",
+	[UPLOAD_OPT_URL] = { .name = "url", .type = IRIS_OPT_STRING, .fallback = "https://{host}",
 		      .min = 9, .max = 500, .reloadable = true,
 		      .help = "Where clients reach the web listener; {host} is the domain of the "
 			      "account." },
+	[UPLOAD_OPT_LABEL] = { .name = "label", .type = IRIS_OPT_STRING, .fallback = "upload",
+			       .min = 1, .max = 63,
+			       .help = "What the address of each host's service begins with, as in "
+				       "upload.example.org." },
 	IRIS_OPTIONS_END,
 };
 
@@ -214,12 +238,15 @@ const struct iris_module iris_module_xep0363 = {
 	.name = "xep0363",
 	.summary = "HTTP File Upload",
 	.xep = "XEP-0363 1.2.0",
-	.needs = IRIS_NAMES("files", "xep0004", "xep0030"),
+	.needs = IRIS_NAMES("accounts", "files", "hosts", "router", "xep0004", "xep0030"),
 	.self = &upload_self,
 	.options = upload_options,
 	.features = upload_features,
 	.iq = upload_iq,
 	.hooks = upload_hooks,
 	.off_by_default = true,
+	.not_unloadable = true,
 	.check = upload_check,
+	.start = upload_start,
+	.reload = upload_service_look,
 };
