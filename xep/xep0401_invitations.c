@@ -5,7 +5,7 @@
  *
  * People invite contacts (who may register here, if the operator says so), administrators invite
  * new accounts, with a name or without.  What a token does when it is shown is in xep0379 and
- * xep0445; the landing page is another server's (option landing-url).
+ * xep0445; links and the landing page are in xep0401_links.c.
  */
 #include "xep/xep0401_invitations.h"
 #include "xep/xep0401_tokens.h"
@@ -36,67 +36,14 @@ invite_caller(struct iris_command_call *call)
 	return user;
 }
 
-/* --- links: §3.1, §4.1; RFC 5122 §2 --- */
-
 static void
-uri_escape(struct iris_strbuf *buf, struct iris_str text)
-{
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				    "0123456789-._~";
-
-	for (size_t i = 0; i < text.len; i++) {
-		char c = text.base[i];
-
-		if (c && strchr(plain, c))
-			strbuf_add_char(buf, c);
-		else
-			strbuf_printf(buf, "%%%02X", (unsigned char)c);
-	}
-}
-
-static void
-uri_add_jid(struct iris_strbuf *uri, const struct iris_jid *jid)
-{
-	strbuf_add(uri, IRIS_STR("xmpp:"));
-	if (jid->node_len) {
-		uri_escape(uri, jid_node(jid));
-		strbuf_add_char(uri, '@');
-	}
-	uri_escape(uri, jid_domain(jid));
-}
-
-/* The option with the token, or the whole link, in its place; none: there is no such page. */
-static struct iris_str
-landing_url(struct iris_arena *arena, struct iris_str secret, struct iris_str uri)
-{
-	struct iris_str pattern = option_str(&invitations_self, INVITE_OPT_LANDING_URL);
-	struct iris_strbuf url = STRBUF_INIT(arena);
-
-	if (str_is_empty(pattern))
-		return IRIS_STR_NONE;
-	for (size_t i = 0; i < pattern.len; i++) {
-		struct iris_str rest = { pattern.base + i, pattern.len - i };
-
-		if (rest.len >= 6 && memcmp(rest.base, "$token", 6) == 0) {
-			strbuf_add(&url, secret);
-			i += 5;
-		} else if (rest.len >= 4 && memcmp(rest.base, "$uri", 4) == 0) {
-			uri_escape(&url, uri);
-			i += 3;
-		} else {
-			strbuf_add_char(&url, pattern.base[i]);
-		}
-	}
-	return strbuf_str(&url);
-}
-
-static void
-invite_answer(struct iris_command_call *call, struct iris_str uri, struct iris_str secret,
-	      int64_t expires_ms)
+invite_answer(struct iris_command_call *call, const struct invite_record *record,
+	      struct iris_str secret)
 {
 	static const char *const columns[] = { "uri", "landing-url", "expire", NULL };
-	struct iris_str cells[] = { uri, landing_url(call->arena, secret, uri),
-				    datetime_format(call->arena, expires_ms) };
+	struct iris_str uri = invite_uri(call->arena, record, secret);
+	struct iris_str cells[] = { uri, invite_landing_url(call->arena, secret, uri),
+				    datetime_format(call->arena, record->expires_ms) };
 
 	command_table(call, columns);
 	command_row(call, cells);
@@ -114,10 +61,8 @@ static void
 invite_run_contact(struct iris_command_call *call)
 {
 	struct iris_user *user = invite_caller(call);
-	unsigned rights = INVITE_CONTACT | INVITE_ROSTER;
-	struct iris_strbuf uri = STRBUF_INIT(call->arena);
+	struct invite_record record = { .rights = INVITE_CONTACT | INVITE_ROSTER };
 	struct iris_str secret;
-	int64_t expires_ms;
 	enum iris_condition condition;
 
 	if (!user)
@@ -132,16 +77,14 @@ invite_run_contact(struct iris_command_call *call)
 		return;
 	}
 	if (invite_may_register())
-		rights |= INVITE_REGISTER;
-	condition = invite_make(user, rights, IRIS_STR_NONE, call->arena, &secret, &expires_ms);
+		record.rights |= INVITE_REGISTER;
+	record.inviter = user->jid;
+	condition = invite_make(user, &record, call->arena, &secret);
 	if (condition != IRIS_NO_ERROR) {
 		invite_refuse(call, condition, "Too many invitations wait to be used");
 		return;
 	}
-	uri_add_jid(&uri, &user->jid);
-	strbuf_printf(&uri, "?roster;preauth=%.*s%s", IRIS_STR_FMT(secret),
-		      rights & INVITE_REGISTER ? ";ibr=y" : "");
-	invite_answer(call, strbuf_str(&uri), secret, expires_ms);
+	invite_answer(call, &record, secret);
 }
 
 /* --- §4: administrators invite accounts --- */
@@ -181,11 +124,9 @@ static void
 invite_run_account(struct iris_command_call *call)
 {
 	struct iris_user *user = invite_caller(call);
-	unsigned rights = INVITE_REGISTER;
-	struct iris_strbuf uri = STRBUF_INIT(call->arena);
+	struct invite_record record = { .rights = INVITE_REGISTER };
 	struct iris_str secret;
 	struct iris_jid jid;
-	int64_t expires_ms;
 	enum iris_condition condition;
 
 	if (!user || !invite_read_account(call, &jid))
@@ -198,16 +139,15 @@ invite_run_account(struct iris_command_call *call)
 	if (!user)
 		return;
 	if (str_is(call->values[FIELD_ROSTER], "true") || str_is(call->values[FIELD_ROSTER], "1"))
-		rights |= INVITE_ROSTER;
-	condition = invite_make(user, rights, jid.node_len ? jid_bare(&jid) : IRIS_STR_NONE,
-				call->arena, &secret, &expires_ms);
+		record.rights |= INVITE_ROSTER;
+	record.inviter = user->jid;
+	record.name = jid_bare(&jid);
+	condition = invite_make(user, &record, call->arena, &secret);
 	if (condition != IRIS_NO_ERROR) {
 		invite_refuse(call, condition, "Too many invitations wait to be used");
 		return;
 	}
-	uri_add_jid(&uri, &jid);
-	strbuf_printf(&uri, "?register;preauth=%.*s", IRIS_STR_FMT(secret));
-	invite_answer(call, strbuf_str(&uri), secret, expires_ms);
+	invite_answer(call, &record, secret);
 }
 
 /* --- what was given out --- */
@@ -410,6 +350,7 @@ const struct iris_module iris_module_xep0401 = {
 						 NULL },
 	.user_rows = (const struct iris_user_rows[]){ { &invite_query_load, invites_user_take },
 						      { NULL } },
+	.web = invite_routes,
 	.hooks = invitations_hooks,
 	.commands = (const struct iris_command *const[]){ &command_contact, &command_account,
 							  &command_list, &command_revoke, NULL },

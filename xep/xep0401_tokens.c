@@ -8,8 +8,6 @@
 #include "xep/xep0401_invitations.h"
 #include "xep/xep0401_tokens.h"
 
-#define TOKEN_BITS 144
-
 struct invites { /* of a loaded user */
 	struct iris_hash by_token;
 };
@@ -165,12 +163,11 @@ invites_expire(struct iris_user *user)
 /* --- at home --- */
 
 enum iris_condition
-invite_make(struct iris_user *inviter, unsigned rights, struct iris_str name,
-	    struct iris_arena *arena, struct iris_str *secret_r, int64_t *expires_ms_r)
+invite_make(struct iris_user *inviter, struct invite_record *record, struct iris_arena *arena,
+	    struct iris_str *secret_r)
 {
 	const struct iris_account *account = &inviter->account;
 	int64_t now = worker_wall_ms();
-	int64_t expires = now + option_int(&invitations_self, INVITE_OPT_EXPIRY);
 	char token[INVITE_TOKEN_SIZE];
 	struct invite *invite;
 
@@ -178,21 +175,22 @@ invite_make(struct iris_user *inviter, unsigned rights, struct iris_str name,
 	if (invites_of(inviter)->by_token.count >=
 	    (size_t)option_int(&invitations_self, INVITE_OPT_ACCOUNT_MAX))
 		return IRIS_RESOURCE_CONSTRAINT;
-	*secret_r = random_id(arena, TOKEN_BITS);
-	*expires_ms_r = expires;
+	*secret_r = random_id(arena, INVITE_SECRET_LEN * 6);
+	record->expires_ms = now + option_int(&invitations_self, INVITE_OPT_EXPIRY);
 	invite_hash(*secret_r, token);
 	if (vault_write(&invite_query_store, account->owner,
 			VALUES(value_str(str_from(token)), value_int(account->owner),
-			       value_int(account->id), value_int(rights), value_int(now),
-			       value_int(expires),
-			       value_int(str_is_none(name) ? 0 : vault_peer_id(name)),
-			       value_str(jid_bare(&inviter->jid)), value_str(name)),
+			       value_int(account->id), value_int(record->rights), value_int(now),
+			       value_int(record->expires_ms),
+			       value_int(str_is_none(record->name) ? 0 :
+								     vault_peer_id(record->name)),
+			       value_str(jid_bare(&inviter->jid)), value_str(record->name)),
 			NULL) != IRIS_VAULT_OK)
 		return IRIS_RESOURCE_CONSTRAINT;
-	invite = invite_add(invites_of(inviter), str_from(token), name);
-	invite->rights = rights;
+	invite = invite_add(invites_of(inviter), str_from(token), record->name);
+	invite->rights = record->rights;
 	invite->created_ms = now;
-	invite->expires_ms = expires;
+	invite->expires_ms = record->expires_ms;
 	return IRIS_NO_ERROR;
 }
 

@@ -18,6 +18,7 @@ enum { INVITE_CONTACT = 1u, INVITE_REGISTER = 2u, INVITE_ROSTER = 4u };
 
 /* XEP-0445 §4: who showed the token in time may take a while to register. */
 #define INVITE_GRACE_MS 3600000
+#define INVITE_SECRET_LEN 24 /* 144 bits */
 #define INVITE_TOKEN_SIZE 65 /* a SHA-256 in hexadecimal digits */
 
 struct invite {
@@ -26,7 +27,7 @@ struct invite {
 	unsigned rights;
 	int64_t created_ms, expires_ms;
 	bool claimed;       /* a registration with it is under way */
-	struct iris_str name; /* the address that is reserved for it, or none; lies behind */
+	struct iris_str name; /* see struct invite_record; lies behind */
 };
 
 /* What the vault knows of a token, wherever its home is. In the arena. */
@@ -34,17 +35,19 @@ struct invite_record {
 	unsigned rights;
 	int64_t expires_ms;
 	struct iris_jid inviter; /* bare */
-	struct iris_str name;
+	struct iris_str name;    /* of the account to be: bare, or its domain only; or none */
 };
 
 void invite_hash(struct iris_str secret, char token_r[INVITE_TOKEN_SIZE]);
 
 /* --- at the inviter's home --- */
 
-/* Fiber; waits. secret_r: what goes into the link. name: a bare address, or none. */
-enum iris_condition invite_make(struct iris_user *inviter, unsigned rights, struct iris_str name,
-				struct iris_arena *arena, struct iris_str *secret_r,
-				int64_t *expires_ms_r);
+/*
+ * Fiber; waits. Of the record, rights and name are given, and expires_ms is set. secret_r: what
+ * goes into the link.
+ */
+enum iris_condition invite_make(struct iris_user *inviter, struct invite_record *record,
+				struct iris_arena *arena, struct iris_str *secret_r);
 /* NULL: there is none, or it has no longer a use. Expired ones are found, too: see expires_ms. */
 struct invite *invite_find(struct iris_user *inviter, const char *token);
 /* Used up: from now on it is not found. Posts. */

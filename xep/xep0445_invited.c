@@ -21,7 +21,7 @@ struct invited {
 	char token[INVITE_TOKEN_SIZE];
 	unsigned rights;
 	char *inviter; /* bare */
-	char *name;    /* the address that is kept for it, or NULL */
+	char *name;    /* of the account to be: bare, or its domain only; or NULL */
 	struct iris_user *claimed; /* held, at the inviter's home; NULL: no claim */
 };
 
@@ -173,7 +173,8 @@ invited_claim(struct iris_stream *stream, const struct iris_jid *jid, const char
 	struct invited *invited = invited_of(stream);
 	bool admitted = invited && invited->admitted;
 
-	if (admitted && invited->name && !str_is(jid_bare(jid), invited->name)) {
+	if (admitted && invited->name && strchr(invited->name, '@') &&
+	    !str_is(jid_bare(jid), invited->name)) {
 		*text_r = "The invitation is for another name";
 		return IRIS_NOT_ACCEPTABLE;
 	}

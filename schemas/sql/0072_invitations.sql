@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- XEP-0401: invitations that were not used yet. token: SHA-256 of what is in the link. account: who
 -- invites. rights: 1 be a contact, 2 register, 4 be in each other's rosters. name_key: the keyed hash of
--- the address that is reserved, or 0. Sealed: inviter (its address), name (the reserved address).
+-- the address that is reserved, or 0. Sealed: inviter (its address), name (of the account to be, or its domain).
 CREATE TABLE invitations (
 	token TEXT NOT NULL,
 	owner {int} NOT NULL,

@@ -2,8 +2,8 @@
 /*
  * XEP-0065's connections, on carriers of our own: what four of them send, in what pieces, who
  * reads and who does not, who goes, and which address is activated.  Each byte is a step, those
- * behind it its choices.  Oracle: nothing but answers is sent before something was activated, and who does not
- * read is not sent more than a window.
+ * behind it its choices.  Oracle: nothing but answers is sent before something was activated, and
+ * who does not read is not sent more than a window.
  */
 #include <pthread.h>
 #include <stdio.h>
