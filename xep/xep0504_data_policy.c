@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0504 0.1: Data Policy, as a form in the discovery of every host (XEP-0128; P2.9): what is true
- * of this server by its making, and what the operator says.
+ * XEP-0504 0.1: Data Policy, as a form in the discovery of every host (XEP-0128; P2.9): what is
+ * true of this server by its making, and what the operator says.
  */
 #include "xep/xep0004_forms.h"
 

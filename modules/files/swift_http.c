@@ -363,7 +363,7 @@ swift_status(const struct swift_transfer *transfer)
 unsigned
 swift_finish(struct swift_transfer *transfer)
 {
-	char dropped[4096];
+	char dropped[2048];
 
 	while (!transfer->done || transfer->carry_len > 0)
 		if (swift_receive(transfer, dropped, sizeof(dropped)) == 0 && transfer->done)

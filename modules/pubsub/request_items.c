@@ -93,7 +93,7 @@ items_get(struct pubsub_call *call)
 	struct iris_element *reply;
 	struct item_range range;
 	struct item_page page;
-	bool asked;
+	bool asked = false;
 	enum pubsub_error error = access_read(call->node, &call->from);
 
 	if (error != PUBSUB_NONE)
