@@ -67,6 +67,7 @@ bool file_erase(const struct file *file); /* row and quota */
 /* Posts: when it is this account's, its link dies with the commit; the sweep takes the bytes. */
 void file_expire(int64_t id, const struct iris_account *account, struct iris_ticket *ticket);
 bool file_expire_account(int64_t account);
+bool file_expire_cut(void); /* at the start: uploads that the end of the server cut off */
 
 struct file_list {
 	struct file *files;

@@ -201,18 +201,36 @@ verdict_carry_out(struct file *file, const struct scanner_verdict *verdict)
 
 enum outcome { OUTCOME_JUDGED, OUTCOME_SCANNER_GONE, OUTCOME_BROKEN, OUTCOME_LATER };
 
+/* What the scanner says of it. */
+static enum outcome
+judge_ask(struct file *file, struct scanner_verdict *verdict_r)
+{
+	bool answered;
+	int fd;
+
+	/* SECURITY: nor is so much memory filled as somebody may upload. */
+	if (file->size >= option_int(&files_self, OPT_SCAN_UNPACKED)) {
+		*verdict_r = (struct scanner_verdict){ .verdict = SCAN_UNSCANNABLE,
+						       .signatures = scanner_signatures(),
+						       .text = "larger than may be scanned" };
+		return OUTCOME_JUDGED;
+	}
+	fd = memory_of(file);
+	if (fd < 0)
+		return OUTCOME_LATER;
+	answered = scanner_scan(fd, file->size, verdict_r);
+	close(fd);
+	return answered ? OUTCOME_JUDGED : OUTCOME_SCANNER_GONE;
+}
+
 static enum outcome
 judge_scan(struct judge_entry *entry, struct file *file)
 {
 	struct scanner_verdict verdict;
-	int fd = memory_of(file);
-	bool answered = fd >= 0 && scanner_scan(fd, file->size, &verdict);
+	enum outcome outcome = judge_ask(file, &verdict);
 
-	if (fd < 0)
-		return OUTCOME_LATER;
-	close(fd);
-	if (!answered)
-		return OUTCOME_SCANNER_GONE;
+	if (outcome != OUTCOME_JUDGED)
+		return outcome;
 	if (verdict.verdict == SCAN_BROKEN && ++entry->broken < BROKEN_MAX)
 		return OUTCOME_BROKEN;
 	if (!verdict_carry_out(file, &verdict))

@@ -89,6 +89,11 @@ static struct iris_query query_expire = {
 	.sql = "UPDATE files SET expires = 1 WHERE id = $1 AND account = $2",
 	.params = { { "id", IRIS_INT }, { "account", IRIS_INT } },
 };
+static struct iris_query query_expire_cut = {
+	.name = "files.expire_cut", .table = "files", .write = true,
+	.sql = "UPDATE files SET expires = 1 WHERE state = 1 AND created < $1",
+	.params = { { "before", IRIS_INT } },
+};
 static struct iris_query query_usage = {
 	.name = "files.usage", .table = "file_usage",
 	.sql = "SELECT bytes, files FROM file_usage WHERE owner = $1 AND account = $2",
@@ -154,7 +159,8 @@ static struct iris_query query_signatures_add = {
 
 struct iris_query *const file_queries[] = {
 	&query_find, &query_open, &query_insert, &query_claim, &query_stored, &query_move,
-	&query_empty, &query_erase, &query_expire, &query_expire_account, &query_usage,
+	&query_empty, &query_erase, &query_expire, &query_expire_account, &query_expire_cut,
+	&query_usage,
 	&query_usage_add, &query_usage_tidy, &query_expired, &query_pending, &query_outdated, &query_account,
 	&query_state, &query_signatures, &query_signatures_add, NULL,
 };
@@ -400,6 +406,13 @@ file_expire_account(int64_t account)
 {
 	return vault_write(&query_expire_account, IRIS_OWNER_DEFAULT, VALUES(value_int(account)),
 			   NULL) == IRIS_VAULT_OK;
+}
+
+bool
+file_expire_cut(void)
+{
+	return vault_write(&query_expire_cut, IRIS_OWNER_DEFAULT,
+			   VALUES(value_int(worker_wall_ms())), NULL) == IRIS_VAULT_OK;
 }
 
 int64_t

@@ -159,7 +159,8 @@ restart_later(const char *event, const char *why)
 {
 	LOG(IRIS_LOG_WARNING, "files", event, LOG_CSTR("reason", why),
 	    LOG_INT("again_in_ms", back_off_ms),
-	    LOG_CSTR("hint", "until it runs, uploads wait and cannot be fetched"));
+	    LOG_CSTR("hint", current ? "the scanner with the signatures before goes on" :
+				       "until it runs, uploads wait and cannot be fetched"));
 	if (!timer_is_running(&restart_timer))
 		timer_start(&restart_timer, back_off_ms, restart_due, NULL);
 	back_off_ms = back_off_ms * 2 > BACK_OFF_MAX_MS ? BACK_OFF_MAX_MS : back_off_ms * 2;

@@ -134,9 +134,19 @@ sweep_now(void)
 	}
 }
 
+/* Before anybody uploads. When it fails, they go some hours later. */
+static void
+sweep_run_cut(void *arg)
+{
+	if (file_expire_cut())
+		sweep_due(NULL);
+}
+
 void
 sweep_start(void)
 {
+	if (!fiber_start("files: cut off", sweep_run_cut, NULL))
+		LOG(IRIS_LOG_WARNING, "files", "no-fiber", LOG_CSTR("for", "uploads cut off"));
 	timer_start(&sweep_timer, SWEEP_EVERY_MS, sweep_due, NULL);
 }
 
