@@ -161,7 +161,8 @@ struct iris_query *const file_queries[] = {
 	&query_find, &query_open, &query_insert, &query_claim, &query_stored, &query_move,
 	&query_empty, &query_erase, &query_expire, &query_expire_account, &query_expire_cut,
 	&query_usage,
-	&query_usage_add, &query_usage_tidy, &query_expired, &query_pending, &query_outdated, &query_account,
+	&query_usage_add, &query_usage_tidy, &query_expired, &query_pending, &query_outdated,
+	&query_account,
 	&query_state, &query_signatures, &query_signatures_add, NULL,
 };
 
