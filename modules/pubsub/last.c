@@ -231,9 +231,14 @@ question_send(struct question *question, int worker)
 
 /* --- at the home of who arrives --- */
 
+/* SECURITY: a client that arrives again and again makes others work no oftener than this. */
+#define ARRIVAL_PAUSE_MS 1000
+
 struct arrival {
 	struct iris_session *session;
 	struct iris_turn turn;
+	struct iris_timer timer;
+	int64_t asked_ms; /* monotonic; 0: never */
 	const void *served; /* the capabilities that were answered; NULL: none */
 };
 
@@ -304,18 +309,32 @@ wants_something(const struct caps_watch *watch)
 }
 
 static void
-arrival_turn(struct iris_turn *turn)
+arrival_serve(void *arg)
 {
-	struct arrival *arrival = IRIS_CONTAINER(turn, struct arrival, turn);
+	struct arrival *arrival = arg;
 	struct iris_session *session = arrival->session;
 	const struct caps_watch *watch = caps_of_session(session);
 	const void *known = watch && session->presence ? caps_known(watch) : NULL;
+	int64_t wait = arrival->asked_ms + ARRIVAL_PAUSE_MS - worker_now_ms();
 
-	if (known == arrival->served)
+	if (known == arrival->served || session->closing)
 		return;
-	arrival->served = known;
-	if (known && wants_something(watch) && !session->closing)
+	if (!known || !wants_something(watch)) {
+		arrival->served = known;
+	} else if (arrival->asked_ms && wait > 0) {
+		if (!timer_is_running(&arrival->timer))
+			timer_start(&arrival->timer, wait, arrival_serve, arrival);
+	} else {
+		arrival->served = known;
+		arrival->asked_ms = worker_now_ms();
 		ask_all(session, watch);
+	}
+}
+
+static void
+arrival_turn(struct iris_turn *turn)
+{
+	arrival_serve(IRIS_CONTAINER(turn, struct arrival, turn));
 }
 
 /* At the end of the turn: the broadcast of its presence goes first. */
@@ -356,8 +375,10 @@ last_session_close(struct iris_session *session)
 	void **slot = session_slot(session, &pubsub_self);
 	struct arrival *arrival = *slot;
 
-	if (arrival)
+	if (arrival) {
 		worker_turn_cancel(&arrival->turn);
+		timer_stop(&arrival->timer);
+	}
 	free(arrival);
 	*slot = NULL;
 	return IRIS_PASS;
