@@ -137,7 +137,8 @@ carbons_sent(struct iris_request *request)
 	struct iris_session *own = request->session, *session, *next;
 	struct iris_stanza *copy = NULL;
 
-	if (!own || own->user->session_count < 2 || jid_bare_equal(&request->stanza->to, &own->jid))
+	if (!own || request->is_resent || own->user->session_count < 2 ||
+	    jid_bare_equal(&request->stanza->to, &own->jid))
 		return IRIS_PASS;
 	for (session = TAILQ_FIRST(&own->user->sessions); session; session = next) {
 		next = TAILQ_NEXT(session, link);

@@ -241,9 +241,12 @@ archive_message_out(struct iris_request *request)
 	if (!request->session || jid_bare_equal(&stanza->to, &request->session->jid))
 		return IRIS_PASS; /* to oneself: one entry, when it is received */
 	user = request->session->user;
-	if (!archive_is_history(user, stanza, &stanza->to) ||
-	    archive_find_resent(user, stanza, true, request->ticket))
-		return IRIS_PASS; /* sent once more: the recipient's home decides for itself */
+	if (!archive_is_history(user, stanza, &stanza->to))
+		return IRIS_PASS;
+	if (archive_find_resent(user, stanza, true, request->ticket)) {
+		request->is_resent = true; /* the recipient's home decides for itself */
+		return IRIS_PASS;
+	}
 	result = archive_append(user, &delivery, ARCHIVE_SENT | ARCHIVE_HISTORY, request->ticket,
 				&id);
 	if (result != IRIS_VAULT_OK)

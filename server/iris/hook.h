@@ -39,6 +39,8 @@ struct iris_request {
 	struct iris_refusal refusal;    /* for REFUSE */
 	/* asked by the account itself, of itself (to absent or own bare JID) */
 	bool is_self;
+	/* of a message: sent once more, its sender's archive has it (message_out sets it) */
+	bool is_resent;
 };
 
 /* A message on its way to a user, at the recipient's home. */
