@@ -198,13 +198,14 @@ offline_is_result(const struct iris_user *user, const struct iris_delivery *deli
 
 /*
  * A message that passed and got an id: under way, or waiting when nobody takes it
- * (message_offline says so).
+ * (message_offline says so). Until it has gone to all that get it, it counts as held: the first
+ * one may end by it (XEP-0198's limit), and the others are still to come.
  */
 static enum iris_verdict
 offline_message_in(struct iris_incoming *incoming)
 {
 	if (incoming->delivery.log_id > 0 && archive_is_for_offline(incoming->delivery.stanza))
-		cursor_track(offline_of(incoming->user), incoming->delivery.log_id);
+		cursor_track(offline_of(incoming->user), incoming->delivery.log_id)->holders = 1;
 	return IRIS_PASS;
 }
 
@@ -288,6 +289,15 @@ offline_release(struct offline *offline, int64_t id)
 	offline_return(offline, entry);
 }
 
+/* It has gone to all. */
+static enum iris_verdict
+offline_message_delivered(struct iris_incoming *incoming)
+{
+	if (incoming->delivery.log_id > 0)
+		offline_release(offline_of(incoming->user), incoming->delivery.log_id);
+	return IRIS_PASS;
+}
+
 static void
 offline_result_lost(struct offline *offline, struct iris_session *session, int64_t id)
 {
@@ -306,7 +316,8 @@ offline_result_lost(struct offline *offline, struct iris_session *session, int64
  * A session may be bound long before it takes messages.
  */
 static bool
-offline_took(struct iris_session *session, const struct iris_delivery *delivery)
+offline_took(struct iris_session *session, const struct iris_session *lost,
+	     const struct iris_delivery *delivery)
 {
 	const struct offline_session *own = offline_session_of(session);
 	const struct iris_stanza *stanza = delivery->stanza;
@@ -315,7 +326,8 @@ offline_took(struct iris_session *session, const struct iris_delivery *delivery)
 
 	if (!first || !own->takes || own->since_ms >= stanza->received_ms)
 		return false;
-	return jid_is_bare(&stanza->to) || (session->copies && !message_is_private(stanza->root));
+	return !jid_equal(&stanza->to, &lost->jid) ||
+	       (session->copies && !message_is_private(stanza->root));
 }
 
 /* Did another session get this message when it came? Or is there one that can take it now? */
@@ -328,7 +340,7 @@ offline_pass_on(struct iris_session *lost, const struct iris_delivery *delivery)
 	TAILQ_FOREACH(session, &lost->user->sessions, link) {
 		if (session == lost || session->closing || !session_takes_messages(session))
 			continue;
-		if (offline_took(session, delivery))
+		if (offline_took(session, lost, delivery))
 			return true;
 		if (!taker || session->active_ms > taker->active_ms)
 			taker = session;
@@ -468,6 +480,7 @@ static const struct iris_feature offline_features[] = {
 
 static const struct iris_hook_handler offline_hooks[] = {
 	HOOK(message_in, IRIS_LATE, offline_message_in),
+	HOOK(message_delivered, IRIS_OBSERVE, offline_message_delivered),
 	HOOK(message_offline, IRIS_NEUTRAL, offline_message_offline),
 	HOOK(delivery_done, IRIS_NEUTRAL, offline_delivery_done),
 	HOOK(delivery_lost, IRIS_NEUTRAL, offline_delivery_lost),
