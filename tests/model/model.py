@@ -18,6 +18,7 @@ KINDS = {
     'unkept': ('chat', True, False, True, True),             # XEP-0334 §4.1: no permanent store
     'store': ('chat', True, True, True, True),               # XEP-0334 §4.4: a chat state to keep
 }
+RECALLED = 32
 ANY_FORM = frozenset(('direct', 'received', 'later'))
 DIRECT, RECEIVED, SENT, LATER, ERROR = (frozenset((f,)) for f in ('direct', 'received', 'sent', 'later', 'error'))
 
@@ -65,6 +66,7 @@ class Device:
     seen: set = field(default_factory=set)     # idents, by whatever way but the archive's
     again: set = field(default_factory=set)    # may come once more: it was not acknowledged
     resend: list = field(default_factory=list)  # sent, and not known to be handled
+    left: list = field(default_factory=list)    # the same, of a session that is over
     pending: list = field(default_factory=list)  # sent, and known not to be handled: goes again on resumption
 
 
@@ -99,6 +101,7 @@ class Model:
         self.archive = {}      # account -> [Message]
         self.ids = {}          # (account, ident) -> id in that account's archive
         self.messages = {}     # ident -> Message
+        self.unfollowed = set()    # in no archive, and left by a session
         self.problems = []
         self.count = 0
 
@@ -151,7 +154,9 @@ class Model:
             known.forms |= item.forms
 
     def give(self, session, item):
-        if (session.inactive or session.link == 'gone') and (item.message.kind == 'state' or (item.message.kind == 'store' and item.forms == SENT)):
+        kind = item.message.kind
+        if (session.inactive or session.link == 'gone') and (
+                kind == 'state' or (kind == 'store' and item.forms == SENT)):
             item.must = item.ordered = False    # XEP-0352 §4: may be held, or dropped
         if session.link == 'open':
             self.add(session.due, item)
@@ -221,6 +226,8 @@ class Model:
             forms = [got[session] for got, _, _ in routes if session in got]
             if session not in own and forms:
                 sure = len(forms) == len(states)
+                if any(s and s.sm for s in own):    # handed on, when one of those ended
+                    forms.append(LATER)
                 self.give(session, Item(message, frozenset().union(*forms), sure, ordered=sure))
         return routes
 
@@ -254,6 +261,9 @@ class Model:
         for event in events:
             item = next((i for i in session.due if i.message.ident == event.ident
                          and (i.forms & ERROR == frozenset()) == (event.form != 'error')), None)
+            known = self.messages.get(event.ident)
+            if item is None and known in self.unfollowed and known.to == device.account:
+                continue
             if item is None:
                 self.say('%s got %s (%s), which was not for it%s' % (
                     device.name, event.ident, event.form,
@@ -353,17 +363,30 @@ class Model:
         message = item.message
         if item.seen:
             session.device.again.add(message.ident)
-        if message.done or not item.forms.isdisjoint(SENT | ERROR):
+        if not item.forms.isdisjoint(SENT | ERROR):
+            return
+        if not message.history:
+            self.hand_on_unkept(message, item)
+            return
+        if message.done:
             return
         held = [i for s in self.sessions[message.to] for i in s.unacked if i.message is message]
         if any(i.must for i in held):
             return
-        if message.offline:
-            self.wait(message, item.must and not held)
-            return
-        for other in self.sessions[message.to]:
-            if other.takes:
+        self.wait(message, item.must and not held)
+
+    def hand_on_unkept(self, message, item):
+        """What is in no archive is not followed: who has acknowledged it meanwhile is not known, and it may come
+        once more.  It is not lost, unless nobody would keep it."""
+        others = [s for s in self.sessions[message.to] if s.takes]
+        self.unfollowed.add(message)
+        for device in self.devices.values():
+            device.again.add(message.ident)
+        if others or not message.offline:
+            for other in others:
                 self.give(other, Item(message, ANY_FORM, False, ordered=False))
+        else:
+            self.waiting[message.to].append(Item(message, LATER, item.must and not message.done))
 
     # --- the archive: XEP-0313 ---
 
@@ -412,6 +435,14 @@ class Model:
         for account, entries in archives.items():
             self.archive[account] = [self.messages[ident] for _, ident in entries if ident in self.messages]
             self.revise_waiting(account, crashed)
+        for device in self.devices.values():
+            device.left = [m for m in device.left + device.resend if self.is_recalled(m)]
+            device.resend = []
+
+    def is_recalled(self, message):
+        """modules/archive: a server that starts looks at the end of each archive for what may be sent once more."""
+        return all(message not in archive or message in archive[-RECALLED:]
+                   for archive in (self.archive[message.to], self.archive[message.device.account]))
 
     def check_reborn_archive(self, account, entries):
         idents = [ident for _, ident in entries]
@@ -424,6 +455,12 @@ class Model:
             if message.ident not in idents:     # died with the server: sent again it gets another id
                 self.ids.pop((account, message.ident), None)
 
+    def forget(self, message):
+        """It died with the server, whoever saw it.  Sent once more it is another one."""
+        self.ids.pop((message.to, message.ident), None)
+        for device in self.devices.values():
+            device.again.add(message.ident)
+
     def end_with_server(self, session, crashed):
         """Nobody takes over: all others end with it."""
         self.sessions[session.account].remove(session)
@@ -432,6 +469,8 @@ class Model:
             message = item.message
             if item.seen:
                 session.device.again.add(message.ident)
+            if not message.history:
+                self.unfollowed.add(message)
             if message.done or not message.offline or not item.forms.isdisjoint(SENT | ERROR):
                 continue
             queue = self.waiting[message.to]

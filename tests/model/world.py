@@ -2,6 +2,7 @@
 """Carries out the steps of a script on a real server, and tells the model.  A step is a line; one whose condition
 does not hold (after others were dropped from the script) does nothing."""
 import asyncio
+import copy
 import re
 import time
 
@@ -13,7 +14,7 @@ from model import ANY_FORM, LATER, SENT, Item, Model
 ROUNDS = 3              # of questions to the server: a stanza crosses at most three homes
 LATE_SECONDS = 5.0      # what is due has come by then, or it never comes
 SHORT, LONG = ' 100 ms', ' 10 minutes'
-QUEUE = 60              # xep0198: queue-stanzas
+QUEUE = 400             # xep0198: queue-stanzas; no session of a script has more by chance
 STEPS = []              # (compiled pattern, method)
 
 
@@ -210,6 +211,7 @@ class World:
         return client.jid.partition('/')[2], sm
 
     def model_sign_in(self, device, resource, sm, words):
+        device.left, device.resend, device.pending = device.left + device.resend, [], []
         if device.session:
             self.model.close(device.session)
         session = self.model.bind(device, resource, sm, 'carbons' in words)
@@ -226,11 +228,12 @@ class World:
     async def resend(self, device):
         """A client that lost its session sends again what was not acknowledged, under the same origin-id."""
         client = self.clients[device.name]
-        for message in list(device.resend):
+        left, device.left = device.left, []
+        for message in left:
             client.send_stanza(client.message_text(message, self.address(message.to, message.resource)))
             self.model.process(message)
-        if not device.session.sm:
-            device.resend = []
+        if device.session.sm:
+            device.resend += left
 
     @step(r'DEVICE signs in OPTIONS…')
     async def signs_in(self, device, options):
@@ -283,9 +286,11 @@ class World:
         client.set_presence(0)
         flood += self.burst(3, writers, account, name)
         bound = list(self.model.sessions[account])
-        states = [before, [s for s in before if s is not old], bound]
+        shown = copy.copy(session)
+        shown.available, shown.priority = True, 0
+        without = [s for s in before if s is not old]
         for message in flood:
-            self.in_flight_to_new(message, states, session, old)
+            self.in_flight_to_new(message, [before, without, bound, without + [shown]], session, (shown, old))
         self.model.set_presence(session, True, 0)
         await self.settle()
         await self.await_sessions()
@@ -296,13 +301,14 @@ class World:
         await self.resend(device)
         await self.settle()
 
-    def in_flight_to_new(self, message, states, session, old):
+    def in_flight_to_new(self, message, states, session, others):
         """To a device that is just signing in: by one way or another it gets what nobody else takes."""
-        routes = self.model.process_during(message, states, {session, old})
+        shown, old = others
+        routes = self.model.process_during(message, states, {session, shown, old})
         sure = True
         for got, waits, _ in routes:
             left = old in got and old.sm and not set(got) - {old}
-            sure = sure and bool(session in got or waits or left)
+            sure = sure and bool(session in got or shown in got or waits or left)
             message.excused |= old in got and not old.sm
         forms = ANY_FORM - LATER if message.ident in session.read else ANY_FORM
         if routes:
@@ -512,7 +518,10 @@ class World:
         if not device or not writer or not device.session.sm or writer.account == device.account:
             return
         await self.settle()
-        session, flood = device.session, self.burst(QUEUE + 10, [writer], device.account, device.resource)
+        session, flood = device.session, []
+        while len(flood) < QUEUE + 10:
+            flood += [self.send(writer, 'chat', device.account, device.resource) for _ in range(QUEUE // 8)]
+            await self.ask_all(self.open_sessions())    # the others acknowledge meanwhile
         await self.ask_writers([writer])
         self.end_in_flight(session, flood, [], orderly=True)
         self.model.close(session)
@@ -609,7 +618,7 @@ class World:
     async def server_ends_under(self, word, count, to, writers):
         await self.settle()
         crashed = word == 'dies'
-        writers = self.writers(writers, to) if int(count) else []
+        writers = self.writers(writers, to) if int(count) and to in self.accounts else []
         flood = self.burst(count, writers, to, None)
         if flood:
             await asyncio.sleep(0.002)
@@ -646,6 +655,7 @@ class World:
         """What of it the server took, and nobody is known to have, waits."""
         for message in flood:
             if message.ident not in [ident for _, ident in archives[message.to]]:
+                self.model.forget(message)
                 continue
             got = self.model.route(message, self.model.sessions[message.to])[0]
             lost = any(not s.sm and s.link == 'deaf' for s in got)
