@@ -137,7 +137,11 @@ static bool
 boot_modules_start(struct iris_error *error)
 {
 	admin_http_set_ready_check(boot_is_ready);
-	return modules_start(error);
+	if (modules_start(error))
+		return true;
+	boot_workers_stop();
+	modules_stop();
+	return false;
 }
 
 /* --- the table --- */

@@ -318,18 +318,13 @@ modules_publish(struct iris_error *error)
 bool
 modules_start(struct iris_error *error)
 {
-	if (!modules_publish(error)) {
-		modules_stop();
+	if (!modules_publish(error))
 		return false;
-	}
 	for (size_t i = 0; i < runtime.count; i++) {
-		if (loaded_start(&runtime.loaded[i], error)) {
-			LOG(IRIS_LOG_DEBUG, "module", "started",
-			    LOG_CSTR("name", runtime.loaded[i].module->name));
-			continue;
-		}
-		modules_stop();
-		return false;
+		if (!loaded_start(&runtime.loaded[i], error))
+			return false;
+		LOG(IRIS_LOG_DEBUG, "module", "started",
+		    LOG_CSTR("name", runtime.loaded[i].module->name));
 	}
 	return true;
 }

@@ -29,7 +29,10 @@ IRIS_MUST_CHECK bool modules_select(const struct iris_module *const *linked,
  * modules_start(), which does it else.
  */
 IRIS_MUST_CHECK bool modules_publish(struct iris_error *error);
-/* Publishes all, then starts them in order; when one fails, those before it are stopped again. */
+/*
+ * Publishes all, then starts them in order. When one fails, those before it are still there, and
+ * fibers of theirs may run: workers_stop(), then modules_stop().
+ */
 IRIS_MUST_CHECK bool modules_start(struct iris_error *error);
 void modules_stop(void); /* backwards; forgets the selection and the configuration too */
 /* Reads the file anew; false: all stays as it was and the report has the reasons. */

@@ -251,6 +251,7 @@ assert_not_started(const struct iris_module *const *linked, const char *text)
 	assert_false(modules_start(&error));
 	if (strstr(error.message, text) == NULL)
 		fail_msg("\"%s\" does not say \"%s\"", error.message, text);
+	modules_stop();
 	assert_false(module_is_loaded("base"));
 }
 

@@ -172,7 +172,7 @@ conflicts_name_both(void **state)
 }
 
 static void
-a_failing_start_stops_the_others(void **state)
+a_failing_start_leaves_the_others_to_be_stopped(void **state)
 {
 	assert_not_started(LIST(&base, &upper, &failing),
 			   "the module failing did not start: it rains");
@@ -250,7 +250,7 @@ main(void)
 		cmocka_unit_test(order_follows_needs),
 		cmocka_unit_test(everything_is_registered_and_undone),
 		cmocka_unit_test(conflicts_name_both),
-		cmocka_unit_test(a_failing_start_stops_the_others),
+		cmocka_unit_test(a_failing_start_leaves_the_others_to_be_stopped),
 		cmocka_unit_test(documents),
 	};
 	return cmocka_run_group_tests(tests, setup_group, teardown_group);

@@ -111,14 +111,36 @@ class Iris:
         await self.store.make(os.path.basename(self.folder))
         await self.must('irisctl', 'init')
 
-    async def start(self):
-        start = len(self.log)
-        self.process = await asyncio.create_subprocess_exec(
+    async def spawn(self):
+        return await asyncio.create_subprocess_exec(
             os.path.join(self.build, 'irisd'), '--config', self.config_path,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             limit=1 << 20, start_new_session=True, env={**os.environ, **self.environment})
+
+    async def start(self):
+        start = len(self.log)
+        self.process = await self.spawn()
         self.reader = asyncio.create_task(self._read())
         await self.wait_log('ready', since=start, seconds=START_SECONDS)
+
+    async def fail_to_start(self, config):
+        """With this configuration beside the other: the exit code, and the message of "start-failed"."""
+        start, before = len(self.log), self.extra
+        self.extra = language.merge_config(before, config)
+        self.write_config()
+        try:
+            self.process = await self.spawn()
+            self.reader = asyncio.create_task(self._read())
+            async with asyncio.timeout(START_SECONDS):
+                code = await self.process.wait()
+                await self.reader
+        except TimeoutError:
+            await self.kill()
+            raise ServerError('irisd started, or did not end in %g s' % START_SECONDS)
+        finally:
+            self.extra = before
+            self.write_config()
+        return code, next((e.get('message', '') for e in self.log[start:] if e.get('event') == 'start-failed'), None)
 
     async def _read(self):
         async for line in self.process.stderr:

@@ -477,6 +477,13 @@ class Stage:
     async def starts(self, block):
         await self.server.start()
 
+    @verb('does not start, for TEXT…', 'a block is configuration for this once; it ends in order and logs TEXT', of='server')
+    async def does_not_start(self, block, text):
+        from . import language
+        code, said = await self.server.fail_to_start(language.read_config(block or ''))
+        if code != 1 or said is None or self.fill(text) not in said:
+            raise StageError('irisd ended with %s and said: %s\n%s' % (code, said, self.server.tail()))
+
     @verb('is killed', 'SIGKILL', of='server')
     async def is_killed(self, block):
         await self.server.kill()
