@@ -101,11 +101,23 @@ stream_slot(struct iris_stream *stream, const struct iris_module_self *self)
 	return slots_get(&stream->slots, self->index);
 }
 
+/*
+ * Scripts in browsers come by framed carriers and cannot see their TLS; libraries among them take a
+ * mechanism that ends in -PLUS where it is offered, and fail.
+ */
+static SSL *
+stream_bindable_ssl(const struct iris_stream *stream)
+{
+	SSL *ssl = stream_ssl(stream);
+
+	return ssl && !stream->carrier->ops->framed ? ssl : NULL;
+}
+
 bool
 stream_channel_binding(struct iris_stream *stream, const char *type, struct iris_arena *arena,
 		       struct iris_str *data_r)
 {
-	SSL *ssl = stream_ssl(stream);
+	SSL *ssl = stream_bindable_ssl(stream);
 
 	return ssl && tls_channel_binding(ssl, type, arena, data_r);
 }
@@ -114,7 +126,7 @@ const char *const *
 stream_channel_bindings(struct iris_stream *stream)
 {
 	static const char *const none[] = { NULL };
-	SSL *ssl = stream_ssl(stream);
+	SSL *ssl = stream_bindable_ssl(stream);
 
 	return ssl ? tls_channel_bindings(ssl) : none;
 }
