@@ -28,19 +28,28 @@ static const char page[] =
 	"<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
 	"<title>%.*s</title>\n"
 	"<link rel=\"stylesheet\" href=\"dist/converse.min.css\">\n"
-	"<script src=\"dist/converse.min.js\"></script>\n"
-	"<script src=\"start.js\" defer></script>\n"
+	"<script type=\"module\" src=\"start.js\"></script>\n"
 	"</head>\n"
-	"<body class=\"converse-fullscreen\"><noscript>This page needs "
-	"JavaScript.</noscript></body>\n"
+	"<body class=\"converse-fullscreen\">"
+	"<noscript>This page needs JavaScript.</noscript></body>\n"
 	"</html>\n";
 
-static const char start[] = "converse.initialize({\n"
+/*
+ * Old releases are no modules and leave a global variable. The footer shows pictures of sponsors,
+ * from their own server; an element that is defined is not defined again.
+ */
+static const char start[] = "import * as built from './dist/converse.min.js';\n"
+			    "const converse = built.default ?? window.converse;\n"
+			    "customElements.define('converse-footer', "
+			    "class extends HTMLElement {});\n"
+			    "converse.initialize({\n"
 			    "  view_mode: 'fullscreen',\n"
 			    "  assets_path: '/client/dist/',\n"
 			    "  locked_domain: '%.*s',\n"
 			    "  discover_connection_methods: false,\n"
 			    "%s%s"
+			    "  autocomplete_providers_url: '',\n"
+			    "  xmpp_providers_url: '',\n"
 			    "  clear_cache_on_logout: true,\n"
 			    "  allow_registration: false\n"
 			    "});\n";
