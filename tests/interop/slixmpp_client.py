@@ -56,7 +56,7 @@ async def main():
     visitor = Visitor(jid, os.environ['IRIS_PASSWORD'], peer)
     visitor.ca_certs = authority
     visitor.connect((host, int(port)), use_ssl=mode == 'tls', force_starttls=mode != 'tls', disable_starttls=mode == 'tls')
-    word = await asyncio.wait_for(visitor.over, 25)
+    word = await asyncio.wait_for(visitor.over, 60)
     return word != 'CLOSED'
 
 sys.exit(asyncio.get_event_loop().run_until_complete(main()))
