@@ -21,6 +21,15 @@ option_text(enum file_option option, char *out, size_t size)
 	return str_copy_to(out, size, option_str(&files_self, option)) && *out;
 }
 
+static const char *
+auth_reason(unsigned status)
+{
+	if (status == 0)
+		return "no answer";
+	return status == 401 || status == 403 ? "wrong user, key or project" :
+						"it answers neither yes nor no";
+}
+
 static bool
 auth_fail(const char *why, const char *detail)
 {
@@ -39,7 +48,9 @@ auth_fail(const char *why, const char *detail)
 static bool
 auth_tempauth(const char *url)
 {
-	char user[300], key[1100], secret[1024], name[256];
+	struct iris_str name = option_str(&files_self, OPT_SWIFT_USER);
+	struct iris_str secret = option_str(&files_self, OPT_SWIFT_KEY);
+	char user[300], key[1100];
 	const char *const headers[] = { user, key, NULL };
 	const struct swift_request request = {
 		.method = "GET", .url = url, .headers = headers, .upload = -1
@@ -47,14 +58,12 @@ auth_tempauth(const char *url)
 	struct swift_transfer *transfer;
 	bool ok;
 
-	if (!option_text(OPT_SWIFT_USER, name, sizeof(name)) ||
-	    !option_text(OPT_SWIFT_KEY, secret, sizeof(secret)))
+	if (str_is_empty(name) || str_is_empty(secret))
 		return auth_fail("user or key is missing", url);
-	snprintf(user, sizeof(user), "X-Storage-User: %s", name);
-	snprintf(key, sizeof(key), "X-Storage-Pass: %s", secret);
+	snprintf(user, sizeof(user), "X-Storage-User: %.*s", IRIS_STR_FMT(name));
+	snprintf(key, sizeof(key), "X-Storage-Pass: %.*s", IRIS_STR_FMT(secret));
 	transfer = swift_begin(&request);
 	OPENSSL_cleanse(key, sizeof(key));
-	OPENSSL_cleanse(secret, sizeof(secret));
 	if (!transfer)
 		return auth_fail("the request cannot be made", url);
 	unsigned status = swift_finish(transfer);
@@ -64,8 +73,7 @@ auth_tempauth(const char *url)
 		snprintf(session.token, sizeof(session.token), "%s", fields->auth_token);
 		snprintf(session.storage, sizeof(session.storage), "%s", fields->storage_url);
 	} else {
-		auth_fail(status ? "wrong user or key" : "no answer",
-			  status ? url : swift_problem(transfer));
+		auth_fail(auth_reason(status), status ? url : swift_problem(transfer));
 	}
 	swift_free(&transfer);
 	return ok;
@@ -106,20 +114,20 @@ catalogue_find(const json_t *answer, const char *region)
 static char *
 keystone_body(void)
 {
-	char user[256], key[1024], project[256], domain[256];
+	struct iris_str user = option_str(&files_self, OPT_SWIFT_USER);
+	struct iris_str key = option_str(&files_self, OPT_SWIFT_KEY);
+	struct iris_str project = option_str(&files_self, OPT_SWIFT_PROJECT);
+	struct iris_str domain = option_str(&files_self, OPT_SWIFT_DOMAIN);
 	json_t *body;
 	char *text;
 
-	if (!option_text(OPT_SWIFT_USER, user, sizeof(user)) ||
-	    !option_text(OPT_SWIFT_KEY, key, sizeof(key)) ||
-	    !option_text(OPT_SWIFT_PROJECT, project, sizeof(project)) ||
-	    !option_text(OPT_SWIFT_DOMAIN, domain, sizeof(domain)))
+	if (str_is_empty(user) || str_is_empty(key) || str_is_empty(project))
 		return NULL;
-	body = json_pack("{s{s{s[s],s{s{s:s,s{s:s},s:s}}},s{s{s:s,s{s:s}}}}}", "auth", "identity",
-			 "methods", "password", "password", "user", "name", user, "domain", "name",
-			 domain, "password", key, "scope", "project", "name", project, "domain",
-			 "name", domain);
-	OPENSSL_cleanse(key, sizeof(key));
+	body = json_pack("{s{s{s[s],s{s{s:s%,s{s:s%},s:s%}}},s{s{s:s%,s{s:s%}}}}}", "auth",
+			 "identity", "methods", "password", "password", "user", "name", user.base,
+			 user.len, "domain", "name", domain.base, domain.len, "password", key.base,
+			 key.len, "scope", "project", "name", project.base, project.len, "domain",
+			 "name", domain.base, domain.len);
 	text = body ? json_dumps(body, JSON_COMPACT) : NULL;
 	json_decref(body);
 	return text;
@@ -143,8 +151,7 @@ keystone_take(struct swift_transfer *transfer, const char *url)
 		if (!ok)
 			auth_fail("its catalogue has no object-store for us", url);
 	} else {
-		auth_fail(status ? "wrong user, key or project" : "no answer",
-			  status ? url : swift_problem(transfer));
+		auth_fail(auth_reason(status), status ? url : swift_problem(transfer));
 	}
 	json_decref(json);
 	free(answer);
@@ -163,7 +170,7 @@ auth_keystone(const char *url)
 	bool ok;
 
 	if (!body)
-		return auth_fail("user, key, project or domain is missing", url);
+		return auth_fail("user, key or project is missing", url);
 	request.body = str_from(body);
 	transfer = swift_begin(&request);
 	OPENSSL_cleanse(body, strlen(body));
