@@ -239,13 +239,13 @@ async def run(options, root):
     return counts['failed']
 
 
-def main(description, configure=None):
+def main(description, configure=None, against=()):
     """`configure(options)`: what irisd needs beside what every play has, section -> option -> text."""
     parser = argparse.ArgumentParser(description=description)
     default_build = os.environ.get('IRIS_BUILDDIR') or os.path.join(HERE, '..', '..', 'build')
     parser.add_argument('clients', nargs='*', help=' '.join(name for name, _, _ in SCENARIOS))
     parser.add_argument('--build', default=default_build, help='where irisd and irisctl are (build/)')
-    parser.add_argument('--against', choices=() if configure else ('prosody',), help="Debian's prosody instead of irisd")
+    parser.add_argument('--against', choices=against, help="Debian's prosody instead of irisd")
     parser.add_argument('--keep', action='store_true', help='keep the folder')
     options = parser.parse_args()
     options.build = os.path.abspath(options.build)
