@@ -7,11 +7,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <ftw.h>
+#include <glob.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -44,6 +47,7 @@ struct scanner {
 	unsigned signatures, jobs;
 	char confined[SCAN_TEXT_MAX];
 	char temporary[PATH_SIZE];
+	int temporary_fd; /* locked as long as it is in use */
 	TAILQ_HEAD(, scan_call) calls;
 };
 
@@ -142,6 +146,7 @@ scanner_end(struct scanner **scanner_p)
 	while (waitpid(scanner->pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	(void)nftw(scanner->temporary, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+	close(scanner->temporary_fd);
 	while ((call = TAILQ_FIRST(&scanner->calls)))
 		call_end(scanner, call, false);
 	free(scanner);
@@ -372,8 +377,39 @@ temporary_make(struct scanner *scanner)
 	int len = snprintf(scanner->temporary, sizeof(scanner->temporary), "%.*s/iris-scan.XXXXXX",
 			   IRIS_STR_FMT(option_str(&files_self, OPT_SCAN_TEMPORARY)));
 
-	return len > 0 && (size_t)len < sizeof(scanner->temporary) &&
-	       mkdtemp(scanner->temporary) != NULL;
+	if (len <= 0 || (size_t)len >= sizeof(scanner->temporary) || !mkdtemp(scanner->temporary))
+		return false;
+	scanner->temporary_fd = open(scanner->temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (scanner->temporary_fd >= 0 && flock(scanner->temporary_fd, LOCK_EX | LOCK_NB) == 0)
+		return true;
+	if (scanner->temporary_fd >= 0)
+		close(scanner->temporary_fd);
+	scanner->temporary_fd = -1;
+	(void)rmdir(scanner->temporary);
+	return false;
+}
+
+/* SECURITY: a server that was killed leaves what its scanner unpacked; nobody locks that. */
+static void
+temporary_clear(void)
+{
+	char path[PATH_SIZE];
+	glob_t found;
+	int fd;
+
+	snprintf(path, sizeof(path), "%.*s/iris-scan.*",
+		 IRIS_STR_FMT(option_str(&files_self, OPT_SCAN_TEMPORARY)));
+	if (glob(path, GLOB_NOSORT, NULL, &found) != 0)
+		return;
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		fd = open(found.gl_pathv[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		if (fd < 0)
+			continue;
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			(void)nftw(found.gl_pathv[i], remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+		close(fd);
+	}
+	globfree(&found);
 }
 
 static void
@@ -383,7 +419,10 @@ scanner_make(int64_t print)
 	int result = temporary_make(scanner) ? scanner_launch(scanner) : errno;
 
 	if (result != 0) {
-		(void)rmdir(scanner->temporary);
+		if (scanner->temporary_fd > 0) {
+			(void)rmdir(scanner->temporary);
+			close(scanner->temporary_fd);
+		}
 		free(scanner);
 		restart_later("scanner-not-started", strerror(result));
 		return;
@@ -510,6 +549,7 @@ scanner_start(struct iris_error *error)
 		error_set(error, "the scanner %s cannot be run", program);
 		return error_hint(error, "set files.scanner, or files.scan: off");
 	}
+	temporary_clear();
 	stopping = watching = false;
 	back_off_ms = BACK_OFF_MIN_MS;
 	watch_due(NULL);
