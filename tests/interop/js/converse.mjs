@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A person in Chromium at the page with Converse.js: signs in, adds a contact, talks, shares a picture, leaves.
+// A person in Chromium at the page with Converse.js: signs in, adds a contact, talks, loads the page anew, shares a picture, leaves.
 //
 // Usage: converse.mjs PAGE CHROMIUM PIN FOLDER NAME websocket|bosh JID PEER PICTURE; the password comes in IRIS_PASSWORD.
 // PIN: what TLS trusts, the digest of the server's public key. Screenshots go to FOLDER/NAME-*.png.
@@ -81,6 +81,15 @@ async function talk () {
   say('TALKED')
 }
 
+// The page is loaded anew and signs in without being asked: it goes on with its session.
+async function reload () {
+  await page.reload()
+  await message('hello from slixmpp <&>').waitFor()
+  await page.locator('li[data-status="online"]', { has: contact() }).waitFor()
+  await shoot('again')
+  say('RELOADED')
+}
+
 async function share () {
   await page.locator('input.fileupload').first().setInputFiles(picture)
   const image = page.locator('img.chat-image').first()
@@ -99,7 +108,7 @@ async function leave () {
 }
 
 try {
-  for (const step of [signIn, add, talk, share, leave]) {
+  for (const step of [signIn, add, talk, reload, share, leave]) {
     try {
       await step()
     } catch (error) {
