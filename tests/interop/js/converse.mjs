@@ -81,7 +81,7 @@ async function talk () {
   say('TALKED')
 }
 
-// The page is loaded anew and signs in without being asked: it goes on with its session.
+// The page is loaded anew: nothing is asked, and what was said is there.
 async function reload () {
   await page.reload()
   await message('hello from slixmpp <&>').waitFor()
