@@ -124,11 +124,15 @@ parts_make_is_due(void)
 	       parts_covered() - PARTS_AHEAD + MAKE_AGAIN <= ids_position();
 }
 
+/*
+ * The horizon was taken before the clock is looked at: had it leapt, what is on its way to the
+ * store now would be behind it.
+ */
 static bool
-parts_drop_is_due(void)
+parts_drop_is_due(int64_t horizon)
 {
 	return parts_engine->drop_parts && worker_now_ms() >= atomic_load(&drop_after_ms) &&
-	       log_horizon() > 0 && age_is_trusted();
+	       horizon > 0 && age_is_trusted();
 }
 
 /* Logged once until it is well again: it is tried every minute. */
@@ -148,6 +152,7 @@ void
 parts_tick(void)
 {
 	struct iris_error error = { .message = "" };
+	int64_t horizon = log_horizon();
 	bool ok;
 
 	if (parts_make_is_due()) {
@@ -155,8 +160,7 @@ parts_tick(void)
 		if (!parts_outcome(ok, "log-parts-not-made", &error))
 			atomic_store(&make_after_ms, worker_now_ms() + RETRY_MS);
 	}
-	if (parts_drop_is_due()) {
-		int64_t horizon = log_horizon();
+	if (parts_drop_is_due(horizon)) {
 		if (horizon > parts_first())
 			atomic_store(&parts_begin, horizon);
 		ok = parts_engine->drop_parts(horizon, &error);
@@ -168,7 +172,7 @@ parts_tick(void)
 void
 parts_watch(void)
 {
-	if (parts_make_is_due() || parts_drop_is_due())
+	if (parts_make_is_due() || parts_drop_is_due(log_horizon()))
 		vault_index_wake();
 }
 
