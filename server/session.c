@@ -189,6 +189,16 @@ session_attach(struct iris_session *session, struct iris_stream *stream)
 
 /* --- delivery --- */
 
+/*
+ * Its client has said goodbye, or is gone, and the turn in which the session follows is not over.
+ * One that acknowledges is treated as if it were there: what it gets now is handed on.
+ */
+static bool
+session_is_leaving(const struct iris_session *session)
+{
+	return session->stream && !session->acknowledges && !stream_takes_output(session->stream);
+}
+
 void
 session_deliver(struct iris_session *session, const struct iris_delivery *delivery)
 {
@@ -200,7 +210,7 @@ session_deliver(struct iris_session *session, const struct iris_delivery *delive
 	if (hook_is_used(IRIS_HOOK_ID_session_deliver) &&
 	    hook_run_session_deliver(&event) != IRIS_PASS)
 		return;
-	if (session->closing) { /* by what a hook let go before this one */
+	if (session->closing || session_is_leaving(session)) { /* by what a hook let go before */
 		if (delivery->stanza->kind == IRIS_MESSAGE)
 			hook_run_delivery_lost(&event);
 		return;
@@ -226,7 +236,8 @@ session_send(struct iris_session *session, struct iris_stanza **stanza_p)
 bool
 session_takes_messages(const struct iris_session *session)
 {
-	return session->presence && session->priority >= 0 && !session->closing;
+	return session->presence && session->priority >= 0 && !session->closing &&
+	       !session_is_leaving(session);
 }
 
 /* --- the way out --- */

@@ -154,7 +154,7 @@ stream_send_text(struct iris_stream *stream, enum iris_unit unit, struct iris_st
 	stream_count_metric(STREAM_METRIC_BYTES_OUT, (int64_t)text.len);
 }
 
-static bool
+bool
 stream_takes_output(const struct iris_stream *stream)
 {
 	stream_assert_home(stream);

@@ -182,5 +182,7 @@ enum stream_metric {
 	STREAM_METRIC_LOST,
 };
 void stream_count_metric(enum stream_metric metric, int64_t amount);
+/* False: it is ending, or its connection is gone; what is sent goes nowhere. */
+bool stream_takes_output(const struct iris_stream *stream);
 
 #endif
