@@ -18,7 +18,7 @@ KINDS = {
     'unkept': ('chat', True, False, True, True),             # XEP-0334 §4.1: no permanent store
     'store': ('chat', True, True, True, True),               # XEP-0334 §4.4: a chat state to keep
 }
-RECALLED = 32
+RECALLED, REMEMBERED = 32, 128    # modules/archive: of each archive, after a start and later
 ANY_FORM = frozenset(('direct', 'received', 'later'))
 DIRECT, RECEIVED, SENT, LATER, ERROR = (frozenset((f,)) for f in ('direct', 'received', 'sent', 'later', 'error'))
 
@@ -103,6 +103,7 @@ class Model:
         self.messages = {}     # ident -> Message
         self.unfollowed = set()    # in no archive, and left by a session
         self.problems = []
+        self.story, self.step = {}, ''
         self.count = 0
 
     def add_device(self, name, is_mam, bind2):
@@ -110,6 +111,10 @@ class Model:
         self.devices[name] = Device(name, account, is_mam, bind2)
         for table in (self.sessions, self.waiting, self.archive):
             table.setdefault(account, [])
+
+    def note(self, ident, text):
+        """What became of a message, for who looks for a failure."""
+        self.story.setdefault(ident, []).append('%s: %s' % (self.step, text))
 
     def say(self, text):
         self.problems.append(text)
@@ -155,6 +160,8 @@ class Model:
 
     def give(self, session, item):
         kind = item.message.kind
+        self.note(item.message.ident, '%s %s get it (%s, %s)' % (
+            session.device.name, 'must' if item.must else 'may', '/'.join(sorted(item.forms)), session.link))
         if (session.inactive or session.link == 'gone') and (
                 kind == 'state' or (kind == 'store' and item.forms == SENT)):
             item.must = item.ordered = False    # XEP-0352 §4: may be held, or dropped
@@ -175,6 +182,7 @@ class Model:
             elif len(takers) == 1:
                 message.done = True
         if not takers:
+            self.note(message.ident, 'it waits' if must else 'it may wait')
             self.waiting[message.to].append(Item(message, LATER, must))
 
     def process_sending(self, message):
@@ -225,10 +233,11 @@ class Model:
         for session in self.sessions[message.to]:
             forms = [got[session] for got, _, _ in routes if session in got]
             if session not in own and forms:
-                sure = len(forms) == len(states)
+                sure = ordered = len(forms) == len(states)
                 if any(s and s.sm for s in own):    # handed on, when one of those ended
                     forms.append(LATER)
-                self.give(session, Item(message, frozenset().union(*forms), sure, ordered=sure))
+                    ordered = False
+                self.give(session, Item(message, frozenset().union(*forms), sure, ordered))
         return routes
 
     # --- what clients saw ---
@@ -259,6 +268,7 @@ class Model:
         """Each event with its item; what nobody expected is said."""
         device, last, found = session.device, {}, []
         for event in events:
+            self.note(event.ident, '%s got it (%s)' % (device.name, event.form))
             item = next((i for i in session.due if i.message.ident == event.ident
                          and (i.forms & ERROR == frozenset()) == (event.form != 'error')), None)
             known = self.messages.get(event.ident)
@@ -332,7 +342,7 @@ class Model:
             if item.message.ident in session.read:
                 item.message.done = True
             else:
-                self.give(session, Item(item.message, LATER, item.must))
+                self.give(session, Item(item.message, LATER, item.must, item.ordered))
 
     def lose(self, session):
         """The connection broke, and the server knows."""
@@ -361,6 +371,7 @@ class Model:
     def hand_on(self, session, item):
         """XEP-0198 §5: as if it had come when the session was not there, unless another session has it."""
         message = item.message
+        self.note(message.ident, '%s left it' % session.device.name)
         if item.seen:
             session.device.again.add(message.ident)
         if not item.forms.isdisjoint(SENT | ERROR):
@@ -386,7 +397,8 @@ class Model:
             for other in others:
                 self.give(other, Item(message, ANY_FORM, False, ordered=False))
         else:
-            self.waiting[message.to].append(Item(message, LATER, item.must and not message.done))
+            self.waiting[message.to].append(Item(message, LATER, item.must and not message.done,
+                                                 ordered=False))     # kept only now
 
     # --- the archive: XEP-0313 ---
 
@@ -439,9 +451,9 @@ class Model:
             device.left = [m for m in device.left + device.resend if self.is_recalled(m)]
             device.resend = []
 
-    def is_recalled(self, message):
+    def is_recalled(self, message, count=RECALLED):
         """modules/archive: a server that starts looks at the end of each archive for what may be sent once more."""
-        return all(message not in archive or message in archive[-RECALLED:]
+        return all(message not in archive or message in archive[-count:]
                    for archive in (self.archive[message.to], self.archive[message.device.account]))
 
     def check_reborn_archive(self, account, entries):

@@ -9,7 +9,7 @@ import time
 from theatre.client import SECONDS, StageError
 
 from client import Modelled
-from model import ANY_FORM, LATER, SENT, Item, Model
+from model import ANY_FORM, LATER, REMEMBERED, SENT, Item, Model
 
 ROUNDS = 3              # of questions to the server: a stanza crosses at most three homes
 LATE_SECONDS = 5.0      # what is due has come by then, or it never comes
@@ -50,6 +50,7 @@ class World:
         try:
             await self.set_up(lines)
             for number, line in enumerate(lines):
+                self.model.step = '%d %s' % (number, line)
                 if not line.startswith('device '):
                     await self.perform(line)
                 problems = self.take_problems()
@@ -68,6 +69,9 @@ class World:
 
     def take_problems(self):
         problems, self.model.problems = self.model.problems, []
+        named = next((i for p in problems for i in self.model.story if i in p.split()), None)
+        if named:
+            problems += ['the story of %s:' % named] + ['    ' + line for line in self.model.story[named]]
         problems += self.server.errors(self.log_read)
         self.log_read = len(self.server.log)
         return problems
@@ -228,7 +232,7 @@ class World:
     async def resend(self, device):
         """A client that lost its session sends again what was not acknowledged, under the same origin-id."""
         client = self.clients[device.name]
-        left, device.left = device.left, []
+        left, device.left = [m for m in device.left if self.model.is_recalled(m, REMEMBERED)], []
         for message in left:
             client.send_stanza(client.message_text(message, self.address(message.to, message.resource)))
             self.model.process(message)
@@ -353,6 +357,7 @@ class World:
             elif waited:
                 model.wait(message, True)
         model.glimpse(session, events)
+        session.available = False       # takes nothing of what is left
         for item, waits in left:
             self.leave_behind(session, item, waits, orderly)
 
