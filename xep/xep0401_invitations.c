@@ -213,7 +213,7 @@ invite_run_revoke(struct iris_command_call *call)
 		invite_refuse(call, IRIS_ITEM_NOT_FOUND, "There is no such invitation");
 		return;
 	}
-	if (invite_use(user, &invite))
+	if (invite_revoke(user, invite))
 		call->note = IRIS_STR("The invitation was taken back");
 	else
 		invite_refuse(call, IRIS_RESOURCE_CONSTRAINT, NULL);

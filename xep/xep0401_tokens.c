@@ -217,6 +217,26 @@ invite_use(struct iris_user *inviter, struct invite **invite_p)
 	return true;
 }
 
+bool
+invite_revoke(struct iris_user *inviter, struct invite *invite)
+{
+	char token[INVITE_TOKEN_SIZE];
+	bool gone;
+
+	memcpy(token, invite->token, sizeof(token));
+	invite->claimed = true; /* nobody uses it, nor frees it, in the meantime */
+	user_hold(inviter);
+	gone = vault_write(&invite_query_drop, inviter->account.owner,
+			   VALUES(value_str(str_from(token))), NULL) == IRIS_VAULT_OK;
+	invite = invite_find(inviter, token);
+	if (invite && gone)
+		invite_forget(invites_of(inviter), invite);
+	else if (invite)
+		invite->claimed = false;
+	user_release(&inviter);
+	return gone;
+}
+
 void
 invite_each(struct iris_user *inviter, void (*fn)(const struct invite *invite, void *arg),
 	    void *arg)

@@ -52,6 +52,8 @@ enum iris_condition invite_make(struct iris_user *inviter, struct invite_record 
 struct invite *invite_find(struct iris_user *inviter, const char *token);
 /* Used up: from now on it is not found. Posts. */
 IRIS_MUST_CHECK bool invite_use(struct iris_user *inviter, struct invite **invite_p);
+/* Fiber; waits until it is good nowhere any more. False: it still is, the vault failed. */
+IRIS_MUST_CHECK bool invite_revoke(struct iris_user *inviter, struct invite *invite);
 void invite_each(struct iris_user *inviter, void (*fn)(const struct invite *invite, void *arg),
 		 void *arg);
 
