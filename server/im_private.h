@@ -39,15 +39,11 @@ void im_close_all(const char *condition);
 /* --- homes: what a worker keeps (user.c) --- */
 
 struct iq_pending;
-TAILQ_HEAD(user_list, iris_user_private);
 
 struct im_home {
-	struct iris_hash users;     /* struct iris_user by bare JID, of any state but GONE */
 	struct iris_hash sessions;  /* struct iris_session by full JID */
 	struct iris_hash pending;   /* struct iq_pending by id (router.c) */
 	struct iris_hash domains;   /* struct iris_domain_route by domain */
-	struct user_list idle;      /* ready users nobody holds, the longest idle first */
-	struct iris_timer sweep;
 	uint64_t next_id;           /* of pushes and requests made here */
 	bool closing;               /* no user is loaded any more */
 };
@@ -57,26 +53,14 @@ struct im_home *im_home(void); /* of the calling worker */
 /* Of the module `user`, by index. */
 enum user_option { USER_KEEP, USER_MAX_USERS, USER_INBOX, USER_MAX_SESSIONS, USER_MAX_DIRECTED };
 int64_t user_option(enum user_option option);
+size_t user_count(void); /* of this worker, in memory */
+/* How place.c ends: every place that nobody holds goes, on all workers. Main thread. */
+void places_shut(void);
 
 extern const struct iris_command *const im_commands[]; /* im_commands.c */
 
-struct user_waiter {
-	TAILQ_ENTRY(user_waiter) link;
-	struct iris_wait wait;
-};
-
-struct user_parcel; /* a stanza that waits for its user to be loaded */
-
 struct iris_user_private {
 	bool hooked;                /* user_load has run: user_unload must */
-	struct iris_user *user;
-	TAILQ_ENTRY(iris_user_private) link; /* in home->idle */
-	bool idle;
-	int64_t idle_since_ms;               /* monotonic */
-	TAILQ_HEAD(, user_waiter) waiters;
-	STAILQ_HEAD(, user_parcel) inbox;
-	unsigned inbox_count;
-	char text[];                         /* of user->jid */
 };
 
 /*

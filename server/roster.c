@@ -259,7 +259,7 @@ roster_apply(struct iris_user *user, struct roster_change *change, struct iris_t
 	struct roster_change before =
 		roster_change_of(roster_find(user, jid_bare(&change->jid)), &change->jid);
 
-	*condition_r = user->state == IRIS_USER_READY ? IRIS_NO_ERROR : IRIS_SERVICE_UNAVAILABLE;
+	*condition_r = user_is_ready(user) ? IRIS_NO_ERROR : IRIS_SERVICE_UNAVAILABLE;
 	change->visible = roster_is_visible_change(&before, change);
 	if (*condition_r == IRIS_NO_ERROR && !change->visible &&
 	    before.pending_in == change->pending_in)

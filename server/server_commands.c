@@ -34,7 +34,7 @@ server_count_here(void *arg)
 
 	count->streams = stream_count();
 	count->sessions = home->sessions.count;
-	count->users = home->users.count;
+	count->users = user_count();
 	count->fibers = fiber_count();
 }
 

@@ -143,7 +143,7 @@ session_create(struct iris_user *user, const struct iris_jid *full, struct iris_
 	struct iris_session *session, *held;
 
 	IRIS_ASSERT(!session_find(jid_full(full)));
-	if (user->state != IRIS_USER_READY || im_home()->closing) {
+	if (!user_is_ready(user) || im_home()->closing) {
 		*refusal_r = (struct iris_refusal){ .condition = IRIS_NOT_ALLOWED };
 		return NULL;
 	}
@@ -276,7 +276,7 @@ session_close(struct iris_session *session, const char *condition, const char *t
 	/* It is found no more: what the hook hands on goes to the other sessions, or offline. */
 	hook_run_session_close(session);
 	session_end_stream(session, condition, text);
-	if (user->session_count == 0 && user->state == IRIS_USER_READY)
+	if (user->session_count == 0 && user_is_ready(user))
 		accounts()->logged_out(user, str_from(session->private_->last_status));
 	metric_add(&session_metrics[METRIC_SESSIONS], -1);
 	session_unref(&session);

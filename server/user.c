@@ -1,30 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Users at their home worker: loading (account, roster, what plug-ins keep), the inbox that keeps
- * the order of what comes meanwhile, and letting go of who is idle.  It does not judge what is
- * delivered: message.c, presence.c, subscription.c and iq.c do.
+ * Users at their home worker, a kind of places (place.c): what is read of them (account, roster,
+ * what plug-ins keep), and who gets what is delivered: message.c, presence.c, subscription.c and
+ * iq.c judge it.
  */
 #include <stdlib.h>
 
 #include "im_private.h"
 #include "iris/auth.h"
+#include "iris/place.h"
 #include "worker_private.h"
 
-struct user_parcel {
-	STAILQ_ENTRY(user_parcel) link;
-	struct iris_stanza *stanza;
-	struct iris_ticket *ticket;
-	struct iris_jid to; /* of a delivery: none, or its text follows */
-	char text[];
-};
-
 struct user_block { /* one allocation */
+	struct iris_place place;
 	struct iris_user user;
 	struct iris_user_private private_;
 };
 
 static struct im_home homes[WORKER_LIMIT + 1]; /* the main worker's is the first */
 static struct iris_module_self user_self;
+static struct iris_places users; /* below */
 
 static struct iris_metric user_metrics[] = {
 	{ .name = "iris_users", .kind = IRIS_GAUGE, .help = "Users in memory" },
@@ -36,7 +31,6 @@ static struct iris_metric user_metrics[] = {
 	  .help = "Loads that failed: the vault was not there, or too many users were" },
 	{ .name = NULL },
 };
-enum { METRIC_USERS, METRIC_LOADS, METRIC_FAILURES };
 
 struct im_home *
 im_home(void)
@@ -50,140 +44,50 @@ user_option(enum user_option option)
 	return option_int(&user_self, option);
 }
 
-static struct iris_user *
-user_lookup(struct iris_str bare) /* in any state */
+static struct user_block *
+block_of(struct iris_place *place)
 {
-	struct iris_hash_node *node = hash_find(&im_home()->users, bare);
+	return IRIS_CONTAINER(place, struct user_block, place);
+}
 
-	return node ? IRIS_CONTAINER(node, struct iris_user, node) : NULL;
+static struct iris_place *
+place_of(struct iris_user *user)
+{
+	return &IRIS_CONTAINER(user, struct user_block, user)->place;
+}
+
+size_t
+user_count(void)
+{
+	return places_count(&users);
+}
+
+bool
+user_is_ready(const struct iris_user *user)
+{
+	return place_of((struct iris_user *)user)->state == IRIS_PLACE_READY;
 }
 
 struct iris_user *
 user_find(struct iris_str bare)
 {
-	struct iris_user *user = user_lookup(bare);
+	struct iris_place *place = place_find(&users, bare);
 
-	return user && user->state == IRIS_USER_READY ? user : NULL;
+	return place ? &block_of(place)->user : NULL;
 }
 
-/* --- what waits for the load --- */
-
-static void
-parcel_add(struct iris_user *user, const struct iris_delivery *delivery, struct iris_ticket *ticket)
+struct iris_user *
+user_get(const struct iris_jid *jid)
 {
-	struct iris_str text = jid_is_none(&delivery->to) ? IRIS_STR_NONE : jid_full(&delivery->to);
-	struct user_parcel *parcel = iris_malloc(sizeof(*parcel) + text.len);
+	struct iris_place *place = place_get(&users, jid_bare(jid), NULL);
 
-	parcel->stanza = stanza_ref(delivery->stanza);
-	parcel->ticket = ticket_ref(ticket);
-	parcel->to = delivery->to;
-	if (text.len > 0) {
-		memcpy(parcel->text, text.base, text.len);
-		parcel->to.base = parcel->text;
-	}
-	STAILQ_INSERT_TAIL(&user->private_->inbox, parcel, link);
-	user->private_->inbox_count++;
-}
-
-static struct user_parcel *
-parcel_take(struct iris_user *user)
-{
-	struct user_parcel *parcel = STAILQ_FIRST(&user->private_->inbox);
-
-	if (parcel)
-		STAILQ_REMOVE_HEAD(&user->private_->inbox, link);
-	return parcel;
-}
-
-static void
-parcel_free(struct user_parcel *parcel)
-{
-	stanza_unref(&parcel->stanza);
-	ticket_unref(&parcel->ticket);
-	free(parcel);
-}
-
-/* --- a user's life --- */
-
-static struct iris_user *
-user_new(struct iris_str bare)
-{
-	struct user_block *block = iris_calloc(1, sizeof(*block) + bare.len + 1);
-	struct iris_user *user = &block->user;
-
-	user->private_ = &block->private_;
-	user->private_->user = user;
-	memcpy(user->private_->text, bare.base, bare.len);
-	user->jid = jid_from_prepared((struct iris_str){ user->private_->text, bare.len });
-	user->state = IRIS_USER_LOADING;
-	TAILQ_INIT(&user->sessions);
-	TAILQ_INIT(&user->private_->waiters);
-	STAILQ_INIT(&user->private_->inbox);
-	hash_insert(&im_home()->users, &user->node, jid_bare(&user->jid));
-	metric_add(&user_metrics[METRIC_USERS], 1);
-	return user;
-}
-
-static void
-user_free(struct iris_user *user)
-{
-	IRIS_ASSERT(user->holds == 0 && user->session_count == 0);
-	IRIS_ASSERT(STAILQ_EMPTY(&user->private_->inbox));
-	if (user->private_->hooked)
-		hook_run_user_unload(user);
-	if (user->state == IRIS_USER_READY)
-		hash_remove(&im_home()->users, &user->node);
-	slots_free(&user->slots);
-	roster_free(&user->roster);
-	metric_add(&user_metrics[METRIC_USERS], -1);
-	free(IRIS_CONTAINER(user, struct user_block, user));
-}
-
-static void
-user_unload(struct iris_user *user)
-{
-	TAILQ_REMOVE(&im_home()->idle, user->private_, link);
-	user->private_->idle = false;
-	user_free(user);
-}
-
-static void
-idle_sweep(void *arg)
-{
-	struct im_home *home = arg;
-	int64_t keep = user_option(USER_KEEP), now = worker_now_ms();
-	struct iris_user_private *first;
-
-	while ((first = TAILQ_FIRST(&home->idle)) != NULL && first->idle_since_ms + keep <= now)
-		user_unload(first->user);
-	if (first)
-		timer_start(&home->sweep, first->idle_since_ms + keep - now, idle_sweep, home);
-}
-
-static void
-idle_add(struct iris_user *user)
-{
-	struct im_home *home = im_home();
-
-	if (!home->idle.tqh_last)
-		TAILQ_INIT(&home->idle);
-	user->private_->idle = true;
-	user->private_->idle_since_ms = worker_now_ms();
-	TAILQ_INSERT_TAIL(&home->idle, user->private_, link);
-	if (home->closing)
-		user_unload(user);
-	else if (!timer_is_running(&home->sweep))
-		timer_start(&home->sweep, user_option(USER_KEEP), idle_sweep, home);
+	return place ? &block_of(place)->user : NULL;
 }
 
 void
 user_hold(struct iris_user *user)
 {
-	if (user->private_->idle) {
-		TAILQ_REMOVE(&im_home()->idle, user->private_, link);
-		user->private_->idle = false;
-	}
-	user->holds++;
+	place_hold(place_of(user));
 }
 
 void
@@ -192,33 +96,8 @@ user_release(struct iris_user **user_p)
 	struct iris_user *user = *user_p;
 
 	*user_p = NULL;
-	if (!user)
-		return;
-	IRIS_ASSERT(user->holds > 0);
-	if (--user->holds > 0)
-		return;
-	if (user->state == IRIS_USER_READY)
-		idle_add(user);
-	else
-		user_free(user);
-}
-
-/* Makes room when there are too many; false: all of them are in use. */
-static bool
-room_for_user(void)
-{
-	struct im_home *home = im_home();
-
-	if (home->closing)
-		return false;
-	if (home->users.count < (size_t)user_option(USER_MAX_USERS))
-		return true;
-	if (home->idle.tqh_last && !TAILQ_EMPTY(&home->idle)) {
-		user_unload(TAILQ_FIRST(&home->idle)->user);
-		return true;
-	}
-	metric_add(&user_metrics[METRIC_FAILURES], 1);
-	return false;
+	if (user)
+		place_release(place_of(user));
 }
 
 /* --- delivery to a user who is there --- */
@@ -247,9 +126,10 @@ user_take(struct iris_incoming *incoming)
 }
 
 static void
-user_dispatch(struct iris_user *user, const struct iris_delivery *delivery,
+user_dispatch(struct iris_place *place, const struct iris_delivery *delivery,
 	      struct iris_ticket *ticket)
 {
+	struct iris_user *user = &block_of(place)->user;
 	const struct iris_jid *to =
 		jid_is_none(&delivery->to) ? &delivery->stanza->to : &delivery->to;
 	struct iris_request request = { .stanza = delivery->stanza,
@@ -261,7 +141,6 @@ user_dispatch(struct iris_user *user, const struct iris_delivery *delivery,
 	};
 	enum iris_verdict verdict = IRIS_PASS;
 
-	user_hold(user); /* what follows may make room for another user */
 	/*
 	 * The stanza's arena may be in use on other workers: what handlers allocate lies in one of
 	 * its own.
@@ -275,7 +154,6 @@ user_dispatch(struct iris_user *user, const struct iris_delivery *delivery,
 	else if (verdict == IRIS_REFUSE)
 		route_refusal(&incoming.delivery, &request.refusal);
 	arena_unref(&request.arena);
-	user_release(&user);
 }
 
 /*
@@ -283,7 +161,7 @@ user_dispatch(struct iris_user *user, const struct iris_delivery *delivery,
  * (P5.7).
  */
 static void
-absent_dispatch(const struct iris_delivery *delivery)
+absent_dispatch(const struct iris_delivery *delivery, struct iris_ticket *ticket)
 {
 	if (delivery->stanza->kind == IRIS_MESSAGE)
 		message_receive_absent(delivery);
@@ -291,44 +169,25 @@ absent_dispatch(const struct iris_delivery *delivery)
 		route_error(delivery, IRIS_SERVICE_UNAVAILABLE);
 }
 
-/* --- loading --- */
+/* --- a user's life --- */
 
 static void
-inbox_flush(struct iris_user *user, enum iris_condition failure)
+user_init(struct iris_place *place)
 {
-	struct user_parcel *parcel;
+	struct user_block *block = block_of(place);
 
-	while ((parcel = parcel_take(user)) != NULL) {
-		struct iris_delivery delivery = { .stanza = parcel->stanza, .to = parcel->to };
-
-		if (user->state == IRIS_USER_READY)
-			user_dispatch(user, &delivery, parcel->ticket);
-		else if (failure == IRIS_NO_ERROR)
-			absent_dispatch(&delivery);
-		else
-			route_error(&delivery, failure);
-		user->private_->inbox_count--; /* afterwards: what comes meanwhile joins the end */
-		parcel_free(parcel);
-	}
+	block->user.private_ = &block->private_;
+	block->user.jid = jid_from_prepared(place_key(place));
+	TAILQ_INIT(&block->user.sessions);
 }
 
-static void
-load_finish(struct iris_user *user, enum iris_condition failure)
+static enum iris_place_found
+user_read(struct iris_place *place)
 {
-	struct user_waiter *waiter;
+	struct iris_user *user = &block_of(place)->user;
 
-	inbox_flush(user, failure);
-	while ((waiter = TAILQ_FIRST(&user->private_->waiters)) != NULL) {
-		TAILQ_REMOVE(&user->private_->waiters, waiter, link);
-		wait_done(&waiter->wait);
-	}
-}
-
-static bool
-load_read(struct iris_user *user)
-{
 	if (!accounts()->find(&user->jid, &user->account))
-		return false;
+		return IRIS_PLACE_FAILED;
 	/*
 	 * SECURITY: all is read for an unknown account as well, so that time does not tell the two
 	 * apart.
@@ -336,127 +195,80 @@ load_read(struct iris_user *user)
 	if (user->account.id == 0)
 		user->account.owner = IRIS_OWNER_DEFAULT;
 	user->private_->hooked = true;
-	return user_rows_load(user) && hook_run_user_load(user) != IRIS_REFUSE;
-}
-
-/* The user is held by the caller. */
-static void
-load_run(struct iris_user *user)
-{
-	bool ok = load_read(user);
-
-	if (user->state == IRIS_USER_GONE) { /* removed while it was loaded */
-		inbox_flush(user, IRIS_NO_ERROR);
-		return;
-	}
-	metric_add(&user_metrics[ok ? METRIC_LOADS : METRIC_FAILURES], 1);
-	user->state = ok && user->account.id != 0 ? IRIS_USER_READY : IRIS_USER_ABSENT;
-	if (user->state == IRIS_USER_ABSENT)
-		hash_remove(&im_home()->users, &user->node);
-	load_finish(user, ok ? IRIS_NO_ERROR : IRIS_INTERNAL_SERVER_ERROR);
+	if (!user_rows_load(user) || hook_run_user_load(user) == IRIS_REFUSE)
+		return IRIS_PLACE_FAILED;
+	return user->account.id != 0 ? IRIS_PLACE_FOUND : IRIS_PLACE_NOBODY;
 }
 
 static void
-load_fiber(void *arg)
+user_unload(struct iris_place *place)
 {
-	struct iris_user *user = arg;
+	struct iris_user *user = &block_of(place)->user;
 
-	load_run(user);
-	user_release(&user);
-}
-
-static void
-load_start(struct iris_user *user)
-{
-	user_hold(user);
-	if (fiber_start_spare("user: load", load_fiber, user))
-		return;
-	user->state = IRIS_USER_ABSENT;
-	hash_remove(&im_home()->users, &user->node);
-	metric_add(&user_metrics[METRIC_FAILURES], 1);
-	load_finish(user, IRIS_RESOURCE_CONSTRAINT);
-	user_release(&user);
-}
-
-struct iris_user *
-user_get(const struct iris_jid *jid)
-{
-	struct iris_user *user = user_lookup(jid_bare(jid));
-
-	if (!user) {
-		if (!room_for_user())
-			return NULL;
-		user = user_new(jid_bare(jid));
-		user_hold(user);
-		load_run(user);
-	} else {
-		user_hold(user);
-		if (user->state == IRIS_USER_LOADING) {
-			struct user_waiter waiter;
-
-			wait_init(&waiter.wait);
-			TAILQ_INSERT_TAIL(&user->private_->waiters, &waiter, link);
-			wait_for(&waiter.wait, "user: load");
-		}
-	}
-	if (user->state != IRIS_USER_READY)
-		user_release(&user);
-	return user;
+	IRIS_ASSERT(user->session_count == 0);
+	if (user->private_->hooked)
+		hook_run_user_unload(user);
+	slots_free(&user->slots);
+	roster_free(&user->roster);
 }
 
 /* Presence other than subscriptions interests only who is there. */
 static bool
-is_worth_loading(const struct iris_stanza *stanza)
+user_is_worth_loading(const struct iris_stanza *stanza)
 {
 	return stanza->kind != IRIS_PRESENCE || subscription_is_type(stanza->type);
 }
+
+static int64_t
+user_bound(enum iris_place_bound bound)
+{
+	static const enum user_option options[] = {
+		[IRIS_PLACE_KEEP] = USER_KEEP,
+		[IRIS_PLACE_MAX] = USER_MAX_USERS,
+		[IRIS_PLACE_INBOX] = USER_INBOX,
+	};
+
+	return user_option(options[bound]);
+}
+
+static const struct iris_place_kind user_kind = {
+	.name = "user: load",
+	.size = sizeof(struct user_block),
+	.init = user_init,
+	.load = user_read,
+	.unload = user_unload,
+	.receive = user_dispatch,
+	.absent = absent_dispatch,
+	.is_worth_loading = user_is_worth_loading,
+	.bound = user_bound,
+	.metrics = user_metrics,
+};
+
+static struct iris_places users = { .kind = &user_kind };
 
 void
 user_receive(struct iris_stanza *stanza, const struct iris_jid *to, struct iris_ticket *ticket)
 {
 	struct iris_delivery delivery = { .stanza = stanza,
 					  .to = to == &stanza->to ? IRIS_JID_NONE : *to };
-	struct iris_user *user = user_lookup(jid_bare(to));
-	bool is_new = !user;
 
-	if (user && user->state == IRIS_USER_READY && user->private_->inbox_count == 0) {
-		user_dispatch(user, &delivery, ticket);
-		return;
-	}
-	if (!is_worth_loading(stanza))
-		return;
-	if (is_new && !room_for_user()) {
-		route_error(&delivery, IRIS_RESOURCE_CONSTRAINT);
-		return;
-	}
-	if (is_new)
-		user = user_new(jid_bare(to));
-	if (user->private_->inbox_count >= (unsigned)user_option(USER_INBOX)) {
-		route_error(&delivery, IRIS_RESOURCE_CONSTRAINT);
-		return;
-	}
-	parcel_add(user, &delivery, ticket);
-	if (is_new)
-		load_start(user);
+	place_receive(&users, jid_bare(to), &delivery, ticket);
 }
 
 void
 user_forget(struct iris_str bare, const char *condition)
 {
-	struct iris_user *user = user_lookup(bare);
-	enum iris_user_state before;
+	struct iris_place *place = place_lookup(&users, bare);
+	struct iris_user *user;
 
-	if (!user)
+	if (!place)
 		return;
-	user_hold(user);
+	place_hold(place);
+	user = &block_of(place)->user;
 	while (!TAILQ_EMPTY(&user->sessions))
 		session_close(TAILQ_FIRST(&user->sessions), condition, NULL);
-	before = user->state;
-	user->state = IRIS_USER_GONE;
-	hash_remove(&im_home()->users, &user->node);
-	if (before == IRIS_USER_LOADING)
-		load_finish(user, IRIS_NO_ERROR);
-	user_release(&user);
+	place_forget(place);
+	place_release(place);
 }
 
 void **
@@ -475,9 +287,6 @@ home_close(void *arg)
 	home->closing = true;
 	HASH_FOREACH(node, &home->sessions)
 		session_close(IRIS_CONTAINER(node, struct iris_session, node), arg, NULL);
-	timer_stop(&home->sweep);
-	while (home->idle.tqh_last && !TAILQ_EMPTY(&home->idle))
-		user_unload(TAILQ_FIRST(&home->idle)->user);
 	router_close_home();
 }
 
@@ -485,13 +294,21 @@ void
 im_close_all(const char *condition)
 {
 	workers_each(home_close, (void *)condition);
+	places_shut();
+}
+
+static bool
+user_start(struct iris_error *error)
+{
+	places_open(&users);
+	return true;
 }
 
 static void
 user_stop(void)
 {
+	places_close(&users);
 	for (size_t i = 0; i < IRIS_COUNT(homes); i++) {
-		hash_free(&homes[i].users);
 		hash_free(&homes[i].sessions);
 		hash_free(&homes[i].pending);
 		/* A plug-in's domain that lasts as long as the process: its worker has ended. */
@@ -552,5 +369,6 @@ const struct iris_module iris_module_user = {
 	.commands = im_commands,
 	.metrics = user_metrics,
 	.not_unloadable = true,
+	.start = user_start,
 	.stop = user_stop,
 };

@@ -481,7 +481,7 @@ push_user_unload(struct iris_user *user)
 
 	if (!push)
 		return IRIS_PASS;
-	if (timer_is_running(&push->timer) && user->state == IRIS_USER_READY)
+	if (timer_is_running(&push->timer) && user_is_ready(user))
 		push_tell(push); /* what waited for others to be told with */
 	push_forget(push);
 	push_services_free(&push->services);

@@ -38,13 +38,8 @@ struct iris_account {
 
 struct iris_roster;
 
-/* STATE: loading → ready → gone; loading → absent (no such account). */
-enum iris_user_state { IRIS_USER_LOADING, IRIS_USER_READY, IRIS_USER_ABSENT, IRIS_USER_GONE };
-
+/* A place (iris/place.h), by its bare JID. */
 struct iris_user {
-	struct iris_hash_node node;
-	enum iris_user_state state;
-	unsigned holds;             /* user_hold(); counted on the home worker only */
 	struct iris_jid jid;        /* bare */
 	struct iris_account account;
 	struct iris_roster *roster;
@@ -76,6 +71,8 @@ struct iris_session {
 	struct iris_session_private *private_;
 };
 
+/* The account was not removed since it was loaded. */
+bool user_is_ready(const struct iris_user *user);
 /* Loaded and ready, or NULL. Home worker. */
 struct iris_user *user_find(struct iris_str bare);
 /*
