@@ -56,6 +56,7 @@ int64_t user_option(enum user_option option);
 size_t user_count(void); /* of this worker, in memory */
 /* How place.c ends: every place that nobody holds goes, on all workers. Main thread. */
 void places_shut(void);
+void services_stop(void); /* main thread, when no worker runs */
 
 extern const struct iris_command *const im_commands[]; /* im_commands.c */
 

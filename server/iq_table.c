@@ -110,7 +110,8 @@ static bool
 add_iq(struct payload_table *table, const struct iris_module *module, const struct iris_iq *iq,
        struct iris_error *error)
 {
-	static const enum iris_target targets[] = { IRIS_TO_HOST, IRIS_TO_ACCOUNT };
+	static const enum iris_target targets[] = { IRIS_TO_HOST, IRIS_TO_ACCOUNT,
+						    IRIS_TO_SERVICE, IRIS_TO_PLACE };
 
 	for (size_t i = 0; i < IRIS_COUNT(targets); i++) {
 		const struct payload_entry entry = {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "im_private.h"
+#include "iris/service.h"
 
 struct route_mail { /* one stanza to its own address */
 	struct iris_mail mail;
@@ -96,7 +97,7 @@ domain_route_add(struct iris_domain_route *route)
 	struct iris_host *host = host_find(domain);
 
 	IRIS_ASSERT(home_of(domain) == worker_self());
-	if (domain_route_find(domain) || (host && !host->is_component))
+	if (domain_route_find(domain) || service_find(domain) || (host && !host->is_component))
 		return false;
 	route->home = worker_index();
 	hash_insert(&im_home()->domains, &route->node, domain);
@@ -149,12 +150,31 @@ deliver_to_host(struct iris_host *host, const struct iris_delivery *delivery,
 		route_error(delivery, IRIS_SERVICE_UNAVAILABLE);
 }
 
+static void
+deliver_to_service(struct iris_service *service, const struct iris_delivery *delivery,
+		   const struct iris_jid *to, struct iris_ticket *ticket)
+{
+	const struct iris_service_kind *kind = service->kind;
+
+	if (to->node_len > 0 && kind->places)
+		place_receive(kind->places, jid_bare(to), delivery, ticket);
+	else if (to->node_len > 0)
+		route_error(delivery, IRIS_SERVICE_UNAVAILABLE);
+	else if (delivery->stanza->kind == IRIS_IQ)
+		service_answer(service, NULL, delivery, ticket);
+	else if (kind->receive)
+		kind->receive(service, delivery, ticket);
+	else if (delivery->stanza->kind == IRIS_MESSAGE)
+		route_error(delivery, IRIS_SERVICE_UNAVAILABLE);
+}
+
 /* At the home of the address. `to` is the stanza's own, or one of many. */
 static void
 route_here(struct iris_stanza *stanza, const struct iris_jid *to, struct iris_ticket *ticket)
 {
 	struct iris_host *host = host_find(jid_domain(to));
 	struct iris_delivery delivery = { .stanza = stanza };
+	struct iris_service *service;
 
 	if (host && !host->is_component && to->node_len) {
 		user_receive(stanza, to, ticket);
@@ -162,19 +182,22 @@ route_here(struct iris_stanza *stanza, const struct iris_jid *to, struct iris_ti
 	}
 	if (to != &stanza->to)
 		delivery.to = *to;
+	service = host ? NULL : service_find(jid_domain(to));
 	if (host && !host->is_component)
 		deliver_to_host(host, &delivery, ticket);
+	else if (service)
+		deliver_to_service(service, &delivery, to, ticket);
 	else
 		deliver_to_domain(host, &delivery, ticket);
 }
 
-/* What is addressed to a host of ours is handled where it arrives. */
+/* What is addressed to a host or service of ours is handled where it arrives. */
 static struct iris_worker *
 route_target(const struct iris_jid *to)
 {
 	struct iris_host *host = host_find(jid_domain(to));
 
-	if (!host || host->is_component)
+	if ((!host && !service_find(jid_domain(to))) || (host && host->is_component))
 		return home_of(jid_domain(to));
 	return to->node_len ? home_of(jid_bare(to)) : worker_self();
 }

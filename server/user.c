@@ -308,6 +308,7 @@ static void
 user_stop(void)
 {
 	places_close(&users);
+	services_stop();
 	for (size_t i = 0; i < IRIS_COUNT(homes); i++) {
 		hash_free(&homes[i].sessions);
 		hash_free(&homes[i].pending);

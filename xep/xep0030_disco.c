@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0030 2.5: Service Discovery of hosts and accounts.
+ * XEP-0030 2.5: Service Discovery of hosts and accounts, and of services and their places, whose
+ * identity their own hooks add.
  *
  * Features come from the descriptors of the loaded modules, the rest from the hooks disco_info and
  * disco_items.  An account answers itself and its network only (P5.7).
  */
+#include "iris/service.h"
 #include "xep/xep0030_disco.h"
 
 enum { OPT_NAME };
@@ -40,12 +42,20 @@ disco_answer(struct iris_request *request, struct iris_discovery *discovery)
 	return IRIS_DONE;
 }
 
+static enum iris_discovered
+disco_of(const struct iris_request *request)
+{
+	if (request->service)
+		return request->place ? IRIS_DISCO_PLACE : IRIS_DISCO_SERVICE;
+	return request->user ? IRIS_DISCO_ACCOUNT : IRIS_DISCO_HOST;
+}
+
 static struct iris_discovery
 disco_begin(struct iris_request *request, const char *ns)
 {
 	struct iris_discovery discovery = {
 		.request = request,
-		.of = request->user ? IRIS_DISCO_ACCOUNT : IRIS_DISCO_HOST,
+		.of = disco_of(request),
 		.node = element_get(request->payload, "node"),
 		.query = element_new(request->arena, "query", ns),
 	};
@@ -64,7 +74,7 @@ disco_fill_info(struct iris_discovery *discovery)
 	if (discovery->of == IRIS_DISCO_HOST)
 		disco_add_identity(discovery->query, "server", "im",
 				   option_str(&disco_self, OPT_NAME));
-	else
+	else if (discovery->of == IRIS_DISCO_ACCOUNT)
 		disco_add_identity(discovery->query, "account", "registered", IRIS_STR_NONE);
 	feature_each(discovery->of, disco_add_feature, discovery->query);
 }
@@ -96,11 +106,19 @@ disco_host_info(struct iris_arena *arena, struct iris_host *host)
 	return discovery.query;
 }
 
+static void
+disco_add_service(struct iris_service *service, void *query)
+{
+	element_set(element_add(query, "item", NULL), "jid", jid_domain(&service->jid));
+}
+
 static enum iris_verdict
 disco_items(struct iris_request *request)
 {
 	struct iris_discovery discovery = disco_begin(request, NS_ITEMS);
 
+	if (discovery.of == IRIS_DISCO_HOST && str_is_none(discovery.node))
+		service_each(request->host, disco_add_service, discovery.query);
 	if (hook_run_disco_items(&discovery) == IRIS_REFUSE)
 		return IRIS_REFUSE;
 	return disco_answer(request, &discovery);
@@ -111,12 +129,18 @@ static const struct iris_feature disco_features[] = {
 	{ IRIS_DISCO_HOST, NS_ITEMS },
 	{ IRIS_DISCO_ACCOUNT, NS_INFO },
 	{ IRIS_DISCO_ACCOUNT, NS_ITEMS },
+	{ IRIS_DISCO_SERVICE, NS_INFO },
+	{ IRIS_DISCO_SERVICE, NS_ITEMS },
+	{ IRIS_DISCO_PLACE, NS_INFO },
+	{ IRIS_DISCO_PLACE, NS_ITEMS },
 	{ .var = NULL },
 };
 
 static const struct iris_iq disco_iq[] = {
-	{ IRIS_TO_HOST, IRIS_GET, "query", NS_INFO, IRIS_ANYONE, disco_info },
-	{ IRIS_TO_HOST, IRIS_GET, "query", NS_ITEMS, IRIS_ANYONE, disco_items },
+	{ IRIS_TO_HOST | IRIS_TO_SERVICE | IRIS_TO_PLACE, IRIS_GET, "query", NS_INFO, IRIS_ANYONE,
+	  disco_info },
+	{ IRIS_TO_HOST | IRIS_TO_SERVICE | IRIS_TO_PLACE, IRIS_GET, "query", NS_ITEMS, IRIS_ANYONE,
+	  disco_items },
 	{ IRIS_TO_ACCOUNT, IRIS_GET, "query", NS_INFO, IRIS_NETWORK, disco_info },
 	{ IRIS_TO_ACCOUNT, IRIS_GET, "query", NS_ITEMS, IRIS_NETWORK, disco_items },
 	{ .name = NULL },

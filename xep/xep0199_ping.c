@@ -18,12 +18,15 @@ ping_answer(struct iris_request *request)
 static const struct iris_feature ping_features[] = {
 	{ IRIS_DISCO_HOST, NS_PING },
 	{ IRIS_DISCO_ACCOUNT, NS_PING },
+	{ IRIS_DISCO_SERVICE, NS_PING },
+	{ IRIS_DISCO_PLACE, NS_PING },
 	{ .var = NULL },
 };
 
 /* An account answers its network only: a stranger must not learn that it exists (P5.7). */
 static const struct iris_iq ping_iq[] = {
-	{ IRIS_TO_HOST, IRIS_GET, "ping", NS_PING, IRIS_ANYONE, ping_answer },
+	{ IRIS_TO_HOST | IRIS_TO_SERVICE | IRIS_TO_PLACE, IRIS_GET, "ping", NS_PING, IRIS_ANYONE,
+	  ping_answer },
 	{ IRIS_TO_ACCOUNT, IRIS_GET, "ping", NS_PING, IRIS_NETWORK, ping_answer },
 	{ .name = NULL },
 };

@@ -57,7 +57,7 @@ push_services_init(struct push_services *services)
 }
 
 static struct push_service *
-service_find(const struct push_services *services, int64_t key)
+service_node(const struct push_services *services, int64_t key)
 {
 	struct push_service *service;
 
@@ -91,7 +91,7 @@ static void
 service_add(struct push_services *services, int64_t key, struct iris_str jid, struct iris_str node,
 	    struct iris_str options)
 {
-	struct push_service *older = service_find(services, key);
+	struct push_service *older = service_node(services, key);
 	struct push_service *service =
 		iris_calloc(1, sizeof(*service) + jid.len + node.len + options.len + 1);
 	char *text = (char *)(service + 1);
@@ -123,7 +123,7 @@ push_services_take(struct push_services *services, const struct iris_rows *rows)
 
 		service_add(services, key, row_value(rows, i, 2)->bytes,
 			    row_value(rows, i, 3)->bytes, row_value(rows, i, 4)->bytes);
-		service_find(services, key)->failures = (unsigned)row_value(rows, i, 5)->number;
+		service_node(services, key)->failures = (unsigned)row_value(rows, i, 5)->number;
 	}
 }
 
@@ -151,7 +151,7 @@ push_services_enable(struct push_services *services, struct iris_user *user,
 	int64_t key = service_key(jid, node);
 
 	/* SECURITY: each of them makes work of every message. */
-	if (!service_find(services, key) &&
+	if (!service_node(services, key) &&
 	    services->count >= (unsigned)option_int(&push_self, PUSH_OPT_SERVICES_MAX))
 		return IRIS_RESOURCE_CONSTRAINT;
 	if (vault_write(&push_query_store, user->account.owner,
@@ -275,7 +275,7 @@ publication_answered(const struct iris_stanza *reply, void *arg)
 		user_find((struct iris_str){ publication->bare, publication->len });
 	struct push_services *services = user ? push_services_of(user) : NULL;
 	struct push_service *service =
-		services ? service_find(services, publication->service) : NULL;
+		services ? service_node(services, publication->service) : NULL;
 	bool taken = reply && reply->type == IRIS_RESULT;
 
 	metric_add(&push_metrics[taken ? PUSH_PUBLISHED : PUSH_FAILED], 1);

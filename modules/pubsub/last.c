@@ -155,7 +155,7 @@ static void
 answer_of(struct pubsub_service *service, const struct question *question)
 {
 	for (size_t i = 0; i < question->wanted_count; i++) {
-		struct pubsub_node *node = service_find(service, question->wanted[i]);
+		struct pubsub_node *node = service_node(service, question->wanted[i]);
 		struct iris_stanza *stanza;
 
 		if (!node || !is_for(node, &question->full))

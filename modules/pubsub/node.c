@@ -15,7 +15,7 @@ service_of(const struct iris_user *user)
 }
 
 struct pubsub_node *
-service_find(const struct pubsub_service *service, struct iris_str name)
+service_node(const struct pubsub_service *service, struct iris_str name)
 {
 	struct iris_hash_node *node = hash_find(&service->nodes, name);
 
@@ -299,7 +299,7 @@ service_take(struct pubsub_service *service, const struct iris_rows *rows)
 		struct pubsub_node *node;
 
 		/* Nodes that the account has made at a host are its own, too. */
-		if (row_value(rows, i, 1)->number != service->key || service_find(service, name))
+		if (row_value(rows, i, 1)->number != service->key || service_node(service, name))
 			continue;
 		node = node_make(service, name, row_value(rows, i, 0)->number);
 		node_config_init(&node->config, service->user != NULL,

@@ -186,7 +186,7 @@ pubsub_disco_account(struct iris_discovery *discovery, bool items)
 			disco_nodes(discovery->query, service, asker);
 		return IRIS_PASS;
 	}
-	node = service_find(service, discovery->node);
+	node = service_node(service, discovery->node);
 	if (!node || access_read(node, asker) != PUBSUB_NONE)
 		return IRIS_PASS;
 	discovery->known_node = true;
@@ -209,7 +209,7 @@ publication_node(const struct pubsub_publication *publication, struct iris_batch
 {
 	struct pubsub_service *service = service_of(publication->user);
 	struct iris_str name = str_from(publication->node);
-	struct pubsub_node *node = service_find(service, name);
+	struct pubsub_node *node = service_node(service, name);
 	const char *lines = publication->config ? publication->config : preset_config(name);
 	struct pubsub_config config;
 
@@ -254,7 +254,7 @@ pubsub_publish(const struct pubsub_publication *publication)
 enum iris_condition
 pubsub_retract(struct iris_user *user, const char *name, struct iris_str item)
 {
-	struct pubsub_node *node = service_find(service_of(user), str_from(name));
+	struct pubsub_node *node = service_node(service_of(user), str_from(name));
 	enum pubsub_error error;
 
 	if (!node)
@@ -271,7 +271,7 @@ bool
 pubsub_items(struct iris_user *user, const char *name, size_t limit, struct iris_arena *arena,
 	     struct pubsub_found **items_r, size_t *count_r)
 {
-	struct pubsub_node *node = service_find(service_of(user), str_from(name));
+	struct pubsub_node *node = service_node(service_of(user), str_from(name));
 	struct item_range range = { .node = node, .max = limit, .backwards = true };
 	struct item_page page;
 	bool read;
@@ -296,7 +296,7 @@ pubsub_items(struct iris_user *user, const char *name, size_t limit, struct iris
 struct iris_element *
 pubsub_item(struct iris_user *user, const char *name, struct iris_str id, struct iris_arena *arena)
 {
-	struct pubsub_node *node = service_find(service_of(user), str_from(name));
+	struct pubsub_node *node = service_node(service_of(user), str_from(name));
 	struct iris_element *item;
 	int64_t row;
 	bool read;
@@ -312,7 +312,7 @@ pubsub_item(struct iris_user *user, const char *name, struct iris_str id, struct
 bool
 pubsub_is_shared(struct iris_user *user, const char *name)
 {
-	const struct pubsub_node *node = service_find(service_of(user), str_from(name));
+	const struct pubsub_node *node = service_node(service_of(user), str_from(name));
 	int32_t access = node ? node->config.numbers[CONFIG_ACCESS_MODEL] : ACCESS_WHITELIST;
 
 	return access == ACCESS_OPEN || access == ACCESS_PRESENCE;

@@ -162,7 +162,7 @@ node_name(const struct pubsub_node *node)
 
 struct pubsub_service *service_of(const struct iris_user *user); /* of a loaded user */
 /* The node of an account's service, or NULL. */
-struct pubsub_node *service_find(const struct pubsub_service *service, struct iris_str name);
+struct pubsub_node *service_node(const struct pubsub_service *service, struct iris_str name);
 /*
  * The nodes of the service among these rows of store_node_load; then what else there is of them
  * (fiber; may wait). False: the vault failed.

@@ -160,7 +160,7 @@ run(struct pubsub_call *call)
 	if (str_is_empty(call->name))
 		call->name = IRIS_STR_NONE;
 	if (!str_is_none(call->name))
-		call->node = service_find(call->service, call->name);
+		call->node = service_node(call->service, call->name);
 	if (call->node)
 		node_ref(call->node);
 	error = check_needs(call, command->needs);

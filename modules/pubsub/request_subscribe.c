@@ -115,7 +115,7 @@ subscription_answered(const struct iris_request *request)
 
 	if (!form || !form_is_type(form, NS_SUBSCRIBE_AUTHORIZATION))
 		return IRIS_PASS;
-	node = service_find(service_of(user), form_value(form, "pubsub#node"));
+	node = service_node(service_of(user), form_value(form, "pubsub#node"));
 	allow = form_value(form, "pubsub#allow");
 	if (!node || str_is_none(allow) ||
 	    !jid_parse(request->arena, form_value(form, "pubsub#subscriber_jid"), &jid))

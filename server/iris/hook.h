@@ -32,7 +32,9 @@ struct iris_request {
 	struct iris_session *session;
 	/* whose address is asked (held), when it is a user of ours; else NULL */
 	struct iris_user *user;
-	struct iris_host *host;         /* the domain asked */
+	struct iris_host *host;         /* the domain asked, or the host of the service asked */
+	struct iris_service *service;   /* when it is one that is asked, or its place; else NULL */
+	struct iris_place *place;       /* of a service (held); else NULL */
 	struct iris_ticket *ticket;     /* pass it to vault_post() */
 	/* of an iq: DONE with this as the result's child, or NULL for an empty result */
 	struct iris_element *reply;
@@ -53,7 +55,7 @@ struct iris_incoming {
 	unsigned delivered;             /* in message_delivered: to how many sessions it went */
 };
 
-enum iris_discovered { IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT };
+enum iris_discovered { IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT, IRIS_DISCO_SERVICE, IRIS_DISCO_PLACE };
 
 /*
  * X(name, type of the argument). What it means:

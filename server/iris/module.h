@@ -36,8 +36,16 @@ struct iris_module_self {
 #define option_int(self, i) settings_int(atomic_load(&(self)->settings), (i))
 #define option_str(self, i) settings_str(atomic_load(&(self)->settings), (i))
 
-/* domain; bare JID, or no address at all */
-enum iris_target { IRIS_TO_HOST = 1, IRIS_TO_ACCOUNT = 2 };
+/*
+ * a host's domain; an account's bare JID, or no address at all; the domain of a service; an address
+ * of a service (iris/service.h)
+ */
+enum iris_target {
+	IRIS_TO_HOST = 1,
+	IRIS_TO_ACCOUNT = 2,
+	IRIS_TO_SERVICE = 4,
+	IRIS_TO_PLACE = 8,
+};
 
 enum iris_iq_access {
 	IRIS_ANYONE, /* of ours or remote */
@@ -74,7 +82,7 @@ struct iris_user_rows {
 };
 
 struct iris_feature {
-	enum iris_discovered of; /* IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT */
+	enum iris_discovered of;
 	const char *var;
 };
 
