@@ -471,6 +471,20 @@ harness_open(const char *user)
 	return client;
 }
 
+struct harness_client *
+harness_open_bound(const char *user)
+{
+	struct harness_client *client = harness_open(user);
+
+	if (!client)
+		return NULL;
+	harness_printf(client, "<iq type='set' id='bind'><bind xmlns='" NS_BIND
+			       "'><resource>r0</resource></bind></iq>");
+	if (!harness_await(client, "</iq>", NULL))
+		harness_close(&client, false);
+	return client;
+}
+
 void
 harness_close(struct harness_client **client_p, bool orderly)
 {

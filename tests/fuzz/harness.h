@@ -18,6 +18,8 @@ void harness_start(void);
 
 /* A stream of this account, signed in and not bound. NULL: refused. */
 struct harness_client *harness_open(const char *user);
+/* The same, bound to the resource r0. */
+struct harness_client *harness_open_bound(const char *user);
 void harness_send(struct harness_client *client, struct iris_str text);
 void harness_printf(struct harness_client *client, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));

@@ -189,28 +189,14 @@ add_presence(struct bytes *bytes, struct iris_strbuf *out)
 	strbuf_add(out, IRIS_STR("</presence>"));
 }
 
-static struct harness_client *
-open_and_bind(const char *user)
-{
-	struct harness_client *client = harness_open(user);
-
-	if (!client)
-		return NULL;
-	harness_printf(client, "<iq type='set' id='bind'><bind xmlns='" NS_BIND
-			       "'><resource>r0</resource></bind></iq>");
-	if (!harness_await(client, "</iq>", NULL))
-		harness_close(&client, false);
-	return client;
-}
-
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct bytes bytes = { data, data + size };
-	struct harness_client *romeo = open_and_bind("romeo"), *juliet = NULL;
+	struct harness_client *romeo = harness_open_bound("romeo"), *juliet = NULL;
 
 	if (bytes_take(&bytes) & 1)
-		juliet = open_and_bind("juliet");
+		juliet = harness_open_bound("juliet");
 	for (unsigned i = 0; romeo && i < STANZAS_MAX && bytes.at < bytes.end; i++) {
 		struct iris_arena *arena = arena_new();
 		struct iris_strbuf out = STRBUF_INIT(arena);

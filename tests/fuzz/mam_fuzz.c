@@ -262,20 +262,6 @@ ask_and_check(struct harness_client *client, struct bytes *bytes, unsigned numbe
 
 /* --- the archive that is asked --- */
 
-static struct harness_client *
-open_and_bind(const char *user)
-{
-	struct harness_client *client = harness_open(user);
-
-	if (!client)
-		return NULL;
-	harness_printf(client, "<iq type='set' id='bind'><bind xmlns='" NS_BIND
-			       "'><resource>r0</resource></bind></iq>");
-	if (!harness_await(client, "</iq>", NULL))
-		harness_close(&client, false);
-	return client;
-}
-
 static void
 say(struct harness_client *client, const char *to, unsigned number)
 {
@@ -291,7 +277,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	const char *at;
 
 	harness_start();
-	romeo = open_and_bind("romeo");
+	romeo = harness_open_bound("romeo");
 	IRIS_ASSERT(romeo);
 	for (unsigned i = 0; i < KNOWN_MAX; i++)
 		say(romeo, i % 3 == 2 ? "romeo@" HARNESS_HOST : "juliet@" HARNESS_HOST, i);
@@ -309,7 +295,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct bytes bytes = { data, data + size };
-	struct harness_client *romeo = open_and_bind("romeo");
+	struct harness_client *romeo = harness_open_bound("romeo");
 
 	for (unsigned i = 0; romeo && i < STEPS_MAX && bytes.at < bytes.end; i++) {
 		if (bytes_take(&bytes) < 16)

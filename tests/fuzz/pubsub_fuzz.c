@@ -218,22 +218,15 @@ add_request(struct bytes *bytes, struct iris_strbuf *out)
 	"ver='AAAA'/></presence>"
 
 static struct harness_client *
-open_and_bind(const char *user, const char *other)
+open_and_befriend(const char *user, const char *other)
 {
-	struct harness_client *client = harness_open(user);
+	struct harness_client *client = harness_open_bound(user);
 
-	if (!client)
-		return NULL;
-	harness_printf(client, "<iq type='set' id='bind'><bind xmlns='" NS_BIND
-			       "'><resource>r0</resource></bind></iq>");
-	if (!harness_await(client, "</iq>", NULL)) {
-		harness_close(&client, false);
-		return NULL;
-	}
-	harness_printf(client,
-		       PRESENCE "<presence type='subscribed' to='%s@" HARNESS_HOST "'/>"
-				"<presence type='subscribe' to='%s@" HARNESS_HOST "'/>",
-		       other, other);
+	if (client)
+		harness_printf(client,
+			       PRESENCE "<presence type='subscribed' to='%s@" HARNESS_HOST "'/>"
+					"<presence type='subscribe' to='%s@" HARNESS_HOST "'/>",
+			       other, other);
 	return client;
 }
 
@@ -241,8 +234,8 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct bytes bytes = { data, data + size };
-	struct harness_client *romeo = open_and_bind("romeo", "juliet");
-	struct harness_client *juliet = open_and_bind("juliet", "romeo");
+	struct harness_client *romeo = open_and_befriend("romeo", "juliet");
+	struct harness_client *juliet = open_and_befriend("juliet", "romeo");
 
 	for (unsigned i = 0; romeo && juliet && i < REQUESTS_MAX && bytes.at < bytes.end; i++) {
 		struct iris_arena *arena = arena_new();
