@@ -5,10 +5,10 @@
  */
 #include "harness.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <expat.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <netinet/in.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -73,7 +73,10 @@ static const char config_text[] =
 	"web: {behind-tls: true}\n"
 	"bosh: {inactivity: 1 s, wait: 1 s, polling: 0 ms, max-unauthenticated-per-address: "
 	"1000}\n"
-	"modules: {load: [xep0065, xep0077, xep0092, xep0379, xep0401, xep0445]}\n";
+	"files: {directory: files, scan: off, size-max: 4 KiB, profile-size-max: 1 KiB, "
+	"account-quota: 16 KiB, account-files: 8}\n"
+	"modules: {load: [files, xep0065, xep0077, xep0092, xep0363, xep0379, xep0401, "
+	"xep0445]}\n";
 
 static void
 die(const char *what, const char *detail)
@@ -140,17 +143,16 @@ harness_make_folder(void)
 	fclose(file);
 }
 
+static int
+harness_remove_entry(const char *path, const struct stat *info, int kind, struct FTW *walk)
+{
+	return remove(path);
+}
+
 static void
 harness_remove_folder(void)
 {
-	DIR *dir = opendir(harness.folder);
-	struct dirent *entry;
-
-	while (dir && (entry = readdir(dir)) != NULL)
-		(void)unlinkat(dirfd(dir), entry->d_name, 0);
-	if (dir)
-		closedir(dir);
-	(void)rmdir(harness.folder);
+	(void)nftw(harness.folder, harness_remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 /* --- the server --- */
@@ -218,7 +220,7 @@ harness_work_start(struct iris_mail *mail)
 		die("no fiber", "harness_work");
 }
 
-static void
+void
 harness_do(void (*fn)(void *arg), void *arg)
 {
 	struct harness_work work = { .mail.fn = harness_work_start, .fn = fn, .arg = arg };
@@ -331,6 +333,8 @@ harness_read(struct harness_client *client)
 {
 	ssize_t got = recv(client->fd, client->output + client->len, OUTPUT_MAX - client->len, 0);
 
+	if (got < 0 && errno == EINTR) /* the fuzzer's own alarm */
+		return;
 	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		die("no answer, the last was", client->output + client->looked);
 	if (got <= 0) {
@@ -375,6 +379,8 @@ harness_send(struct harness_client *client, struct iris_str text)
 	while (text.len > 0 && !client->ended) {
 		ssize_t sent = send(client->fd, text.base, text.len, MSG_NOSIGNAL);
 
+		if (sent < 0 && errno == EINTR)
+			continue;
 		if (sent <= 0)
 			return; /* closed: found when reading */
 		text.base += sent;
@@ -427,7 +433,7 @@ harness_hang_up(int fd, char *buffer, size_t size)
 
 	(void)shutdown(fd, SHUT_WR);
 	while ((got = recv(fd, buffer + len, size - len, 0)) > 0 ||
-	       (got < 0 && errno == EINTR)) { /* the fuzzer's own alarm */
+	       (got < 0 && errno == EINTR)) {
 		len += got > 0 ? (size_t)got : 0;
 		if (len == size)
 			len = 0; /* nobody looks at so much */

@@ -15,6 +15,8 @@ struct harness_client;
 
 /* Starts the server with accounts romeo and juliet, once; stopped when the process exits. */
 void harness_start(void);
+/* Runs fn(arg) on a fiber of the first worker, and waits for its end. */
+void harness_do(void (*fn)(void *arg), void *arg);
 
 /* A stream of this account, signed in and not bound. NULL: refused. */
 struct harness_client *harness_open(const char *user);
