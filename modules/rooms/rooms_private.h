@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of modules/rooms share.  Everything belongs to the home worker of the room's
+ * address, and never waits unless it says so.
+ */
+#ifndef IRIS_ROOMS_PRIVATE_H
+#define IRIS_ROOMS_PRIVATE_H
+
+#include "modules/rooms/rooms.h"
+
+#define ROOM_NICK_MAX 1023
+#define ROOM_REASON_MAX 1024
+#define ROOM_SESSIONS_MAX 16 /* of one occupant */
+
+extern struct iris_module_self rooms_self;
+extern struct iris_places rooms_places;
+extern const struct iris_service_kind rooms_kind;
+
+enum rooms_option {
+	OPT_LABEL,          /* of the domain whose rooms have a policy: "rooms" */
+	OPT_PLAIN_LABEL,    /* of the domain whose rooms have none; empty: there is no such domain */
+	OPT_KEEP,           /* a room without occupants stays in memory */
+	OPT_MAX_ROOMS,      /* in memory, for each worker */
+	OPT_INBOX,
+	OPT_PER_ACCOUNT,    /* rooms that one account owns */
+	OPT_MAX_OCCUPANTS,
+	OPT_MAX_AFFILIATES,
+	OPT_HISTORY,        /* messages sent to newcomers at most */
+	OPT_PRESENCE_MAX,   /* above it only moderators are shown */
+	OPT_PING_AFTER,     /* of other servers' sessions that were silent */
+	OPT_CREATE,         /* who may create rooms: accounts | admins | nobody */
+};
+
+enum rooms_metric {
+	METRIC_ROOMS, METRIC_LOADS, METRIC_FAILURES, /* as iris/place.h wants them */
+	METRIC_OCCUPANTS, METRIC_MESSAGES, METRIC_DELIVERIES, METRIC_ENTERED, METRIC_REFUSED,
+	METRIC_GHOSTS,
+};
+void rooms_count(enum rooms_metric metric, int64_t amount);
+const struct room_policy *room_policy(const struct room *room); /* NULL: none */
+
+/* --- configuration (config.c): §15.5.3 --- */
+
+/* X(NAME): the fields the engine looks at; the table in config.c has names, labels, defaults. */
+#define ROOM_CONFIG_NUMBERS(X)                                                              \
+	X(PERSISTENT) X(PUBLIC) X(MEMBERS_ONLY) X(MODERATED) X(PASSWORD_PROTECTED) X(WHOIS) \
+	X(CHANGE_SUBJECT) X(ALLOW_INVITES) X(ALLOW_PM) X(MAX_USERS) X(HISTORY) X(ARCHIVE)   \
+	X(PRESENCE_VISITOR) X(PRESENCE_PARTICIPANT) X(PRESENCE_MODERATOR) X(GET_MEMBER_LIST) \
+	X(REGISTER) X(VOICE_REQUESTS) X(CHANGE_NICK)
+#define ROOM_CONFIG_TEXTS(X) X(NAME) X(DESCRIPTION) X(SECRET) X(LANGUAGE)
+
+enum room_config_number {
+#define X(name) ROOM_CONFIG_##name,
+	ROOM_CONFIG_NUMBERS(X)
+#undef X
+	ROOM_CONFIG_NUMBER_COUNT
+};
+enum room_config_text {
+#define X(name) ROOM_CONFIG_##name,
+	ROOM_CONFIG_TEXTS(X)
+#undef X
+	ROOM_CONFIG_TEXT_COUNT
+};
+enum { ROOM_WHOIS_MODERATORS, ROOM_WHOIS_ANYONE };
+enum { ROOM_PM_ANYONE, ROOM_PM_PARTICIPANTS, ROOM_PM_MODERATORS, ROOM_PM_NONE };
+
+struct room_config {
+	int32_t numbers[ROOM_CONFIG_NUMBER_COUNT];
+	char *texts[ROOM_CONFIG_TEXT_COUNT]; /* NULL: none */
+};
+
+/* The defaults, then these lines ("name=value\n", trusted; names less "muc#roomconfig_"). */
+void room_config_init(struct room_config *config, struct iris_str lines);
+void room_config_free(struct room_config *config);
+void room_config_copy(struct room_config *copy_r, const struct room_config *config);
+struct iris_str room_config_write(struct iris_arena *arena, const struct room_config *config);
+/*
+ * A submitted form over what is there; what it lacks stays, unknown fields are passed over, those of
+ * `fixed` must be what they are. Otherwise why not, for people in text_r (in the form's arena).
+ */
+enum iris_condition room_config_submit(struct room_config *config, const struct iris_element *form,
+				       const char *fixed, const char **text_r);
+void room_config_add_form(struct iris_element *parent, const struct room_config *config);
+/* Features and the muc#roominfo form of disco#info (§6.4). */
+void room_config_add_info(struct iris_element *query, const struct room *room);
+
+/* --- rooms (room.c, store.c) --- */
+
+struct room_affiliate { /* by bare JID */
+	struct iris_hash_node node;
+	enum room_affiliation affiliation;
+	int64_t version;         /* of the change that made it so */
+	char *nick, *reason;     /* registered nick (§7.10); NULL: none */
+	struct iris_jid jid;
+	char text[];
+};
+
+struct room_subject {
+	struct iris_stanza *message; /* as it was sent to all; NULL: none was ever set */
+	int64_t time_ms;
+};
+
+enum room_state { ROOM_UNBORN, ROOM_LOCKED, ROOM_OPEN };
+
+struct room {
+	struct iris_place place; /* first */
+	enum room_state state;
+	struct iris_jid jid;     /* bare */
+	struct iris_service *service;
+	int64_t id, created_ms;
+	iris_owner owner;
+	int64_t version;         /* of affiliations; rises with each change */
+	int64_t active_ms;       /* XEP-0502: of the last message; 0: none */
+	struct room_config config;
+	struct room_subject subject;
+	struct iris_hash affiliates;
+	unsigned affiliation_counts[ROOM_AFFILIATION_COUNT];
+	char occupant_key[32];   /* XEP-0421; derived when loaded */
+
+	struct iris_hash occupants; /* struct room_occupant by nick */
+	struct iris_hash sessions;  /* struct room_session by full JID */
+	struct room_session **members; /* the same in one array, for fan-out */
+	size_t member_count, member_cap;
+	struct room_history *history;  /* history.c; NULL until somebody needs it */
+	struct iris_hash relayed;      /* requests between occupants that wait (private.c) */
+	struct room_timers *timers;    /* leave.c: pings */
+	unsigned flushing;             /* fibers at work for it */
+};
+
+struct room *room_of_delivery(struct iris_place *place);
+struct room_affiliate *room_affiliate(const struct room *room, struct iris_str bare); /* or NULL */
+/* In memory only; NONE without nick removes. */
+void room_affiliate_set(struct room *room, const struct iris_jid *bare,
+			enum room_affiliation affiliation, struct iris_str nick,
+			struct iris_str reason, int64_t version);
+/*
+ * A new room in memory (LOCKED) and in the vault, `by` its owner (fiber; waits). Asks policy and
+ * limits. The first to enter makes it; room_open() ends its being locked.
+ */
+enum iris_condition room_make(struct room *room, const struct iris_jid *by, const char *config,
+			      const char **text_r);
+void room_open(struct room *room);
+/* Its rows go (fiber; waits), the place is unborn again. Occupants are out already. */
+bool room_erase(struct room *room);
+/* The last one left: a room that is not persistent goes (a fiber of its own). */
+void room_emptied(struct room *room);
+
+/* --- statements (store.c) --- */
+
+extern struct iris_query *const rooms_queries[];
+bool store_room_load(struct room *room, bool *exists_r);  /* fiber; row, affiliates, subject */
+bool store_room_insert(struct room *room);                /* fiber; with its affiliates */
+bool store_room_configure(struct room *room, const struct room_config *config); /* fiber */
+bool store_room_erase(const struct room *room);           /* fiber; log, rows, all */
+/* Posts. */
+bool store_room_subject(const struct room *room, struct iris_str xml, int64_t time_ms,
+			struct iris_ticket *ticket);
+/* The rows of a change and the room's new version, in one transaction (fiber; waits). */
+bool store_room_change(const struct room_change *change, int64_t version);
+int64_t store_rooms_owned(const struct iris_jid *bare); /* fiber; how many; < 0: the vault failed */
+
+/* --- occupants and who is told (occupant.c) --- */
+
+struct room_session { /* by full JID */
+	struct iris_hash_node node;
+	struct room_occupant *occupant;
+	TAILQ_ENTRY(room_session) link; /* of the occupant's, in order of entering */
+	size_t index;                   /* in room->members */
+	struct iris_stanza *presence;   /* the last available one, as it came (compact) */
+	int64_t heard_ms;               /* monotonic */
+	bool is_away;                   /* of a vanished stream: pinged, no answer yet */
+	struct iris_jid jid;            /* full */
+	char text[];
+};
+
+struct room_occupant { /* by nick */
+	struct iris_hash_node node;
+	struct room *room;
+	enum room_role role;
+	struct iris_jid jid;            /* room@service/nick */
+	struct iris_jid bare;           /* whose it is */
+	TAILQ_HEAD(, room_session) sessions; /* the first one is the main one */
+	unsigned session_count;
+	char text[];
+};
+
+struct room_occupant *occupant_find(const struct room *room, struct iris_str nick);
+struct room_session *room_session_find(const struct room *room, const struct iris_jid *full);
+/* Finds any of a bare JID's; walks. */
+struct room_occupant *occupant_of(const struct room *room, const struct iris_jid *bare);
+struct room_occupant *occupant_new(struct room *room, struct iris_str nick,
+				   const struct iris_jid *bare, enum room_role role);
+struct room_session *room_session_new(struct room_occupant *occupant, const struct iris_jid *full,
+				      struct iris_stanza *presence);
+/* The last session takes the occupant with it: true. Tells nobody. */
+bool room_session_free(struct room_session *session);
+void occupant_rename(struct room_occupant **occupant_p, struct iris_str nick);
+enum room_role role_by_default(const struct room *room, enum room_affiliation affiliation);
+bool sees_addresses(const struct room *room, enum room_role role);
+
+/* Who is told of something. */
+enum room_audience {
+	ROOM_ALL,
+	ROOM_SEEING,     /* who sees real addresses */
+	ROOM_UNSEEING,
+	ROOM_MODERATORS,
+};
+/* One stanza without `to` to all of them but one occupant's (or NULL); taken over. */
+void fan_out(struct room *room, struct iris_stanza **stanza_p, enum room_audience audience,
+	     const struct room_occupant *except, struct iris_ticket *ticket);
+/* The same to every session of one occupant. */
+void fan_out_one(struct room_occupant *occupant, struct iris_stanza **stanza_p,
+		 struct iris_ticket *ticket);
+
+/* --- entering, presence, leaving (enter.c, presence.c, leave.c) --- */
+
+/* Presence to the room or an occupant: §7.1, §7.6, §7.7, §7.14, §17.3. */
+void room_take_presence(struct room *room, const struct iris_delivery *delivery,
+			struct iris_ticket *ticket);
+
+/* Status codes of one broadcast (§15.6.2), ended by 0. */
+#define ROOM_STATUS_MAX 6
+struct room_news {
+	const struct iris_jid *actor; /* whose nick is told (§8.2), or NULL */
+	struct iris_str reason;
+	struct iris_str new_nick;     /* 303 */
+	unsigned status[ROOM_STATUS_MAX];      /* for everybody */
+	unsigned own_status[ROOM_STATUS_MAX];  /* for the occupant itself, beside 110 */
+	struct iris_element *destroy; /* copied, or NULL */
+};
+/* The occupant as it is now, to everybody who is to see it (§7.1.3 …). */
+void presence_show_occupant(struct room_occupant *occupant, const struct room_news *news);
+/* Out: unavailable to everybody, itself included, and gone. news: 301, 307, 321, 322, 332, 333. */
+void occupant_put_out(struct room_occupant **occupant_p, const struct room_news *news);
+/* One of its sessions ends; unavailable comes as `from` said it, or as the server says it. */
+void room_session_leave(struct room_session *session, const struct iris_stanza *unavailable);
+/* A role becomes another (fiber not needed); tells. */
+void occupant_set_role(struct room_occupant *occupant, enum room_role role,
+		       const struct room_news *news);
+/* After affiliations became others: roles, who must go (members-only, outcasts), who is told. */
+void occupants_follow_change(const struct room_change *change);
+/* After a new configuration: who must go (322), roles, 104 and 170 … 174. */
+void occupants_follow_config(struct room *room, const struct room_config *before);
+void leave_timers_free(struct room *room);
+
+/* --- what is said (message.c, history.c, private.c) --- */
+
+void room_take_message(struct room *room, const struct iris_delivery *delivery,
+		       struct iris_ticket *ticket);
+/* iq to an occupant: relayed, or a self-ping (XEP-0410). To the room itself: service_answer(). */
+void room_take_iq(struct room *room, const struct iris_delivery *delivery,
+		  struct iris_ticket *ticket);
+void relay_free(struct room *room);
+/* Added to what is kept and sent: occupant-id, stanza-id. */
+void message_decorate(struct room *room, struct iris_stanza *message, const struct iris_jid *bare,
+		      int64_t log_id);
+/*
+ * History and subject to a session that has entered, by what its <history/> asks for (fiber; may
+ * wait). What is said meanwhile reaches it after this.
+ */
+void history_send(struct room *room, const struct iris_jid *full,
+		  const struct iris_element *wanted);
+void history_add(struct room *room, struct iris_stanza *message, int64_t log_id);
+void history_change(struct room *room, int64_t log_id, struct iris_stanza *message); /* tombstone */
+void history_free(struct room *room);
+/* §7.5 */
+void room_take_private(struct room *room, struct room_session *from, struct iris_str nick,
+		       const struct iris_delivery *delivery);
+
+/* --- requests to the room (admin.c, owner.c, register.c): on a fiber --- */
+
+enum iris_verdict admin_get(struct iris_request *request);
+enum iris_verdict admin_set(struct iris_request *request);
+enum iris_verdict owner_get(struct iris_request *request);
+enum iris_verdict owner_set(struct iris_request *request);
+enum iris_verdict register_get(struct iris_request *request);
+enum iris_verdict register_set(struct iris_request *request);
+/* <x xmlns='muc#user'/> or a form to the room: invitations, declines, voice (§7.8, §7.13, §8.6). */
+bool invite_take(struct room *room, const struct iris_delivery *delivery,
+		 struct iris_ticket *ticket);
+enum iris_verdict rooms_disco_info(struct iris_discovery *discovery);
+enum iris_verdict rooms_disco_items(struct iris_discovery *discovery);
+enum iris_verdict search_get(struct iris_request *request);
+enum iris_verdict search_set(struct iris_request *request);
+
+/* --- small things (room.c) --- */
+
+/* Answers a stanza with an error from the address that it was sent to. */
+void room_refuse(const struct iris_stanza *stanza, enum iris_condition condition,
+		 const char *text);
+
+#endif
