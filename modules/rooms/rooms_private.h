@@ -71,6 +71,7 @@ struct room_config {
 
 /* The defaults, then these lines ("name=value\n", trusted; names less "muc#roomconfig_"). */
 void room_config_init(struct room_config *config, struct iris_str lines);
+void room_config_set(struct room_config *config, struct iris_str lines); /* over what is there */
 void room_config_free(struct room_config *config);
 void room_config_copy(struct room_config *copy_r, const struct room_config *config);
 struct iris_str room_config_write(struct iris_arena *arena, const struct room_config *config);
@@ -100,6 +101,13 @@ struct room_subject {
 	int64_t time_ms;
 };
 
+/* XEP-0502: messages that count, by the hour. */
+#define ROOM_ACTIVITY_HOURS 25
+struct room_activity {
+	int64_t hour; /* since 1970, of counts[0] */
+	uint32_t counts[ROOM_ACTIVITY_HOURS];
+};
+
 enum room_state { ROOM_UNBORN, ROOM_LOCKED, ROOM_OPEN };
 
 struct room {
@@ -110,7 +118,9 @@ struct room {
 	int64_t id, created_ms;
 	iris_owner owner;
 	int64_t version;         /* of affiliations; rises with each change */
-	int64_t active_ms;       /* XEP-0502: of the last message; 0: none */
+	int64_t active_ms;       /* of the last message; 0: none */
+	struct room_removals *removals; /* XEP-0463: who was taken out lately (affiliation.c) */
+	struct room_activity activity;
 	struct room_config config;
 	struct room_subject subject;
 	struct iris_hash affiliates;
@@ -134,12 +144,28 @@ void room_affiliate_set(struct room *room, const struct iris_jid *bare,
 			enum room_affiliation affiliation, struct iris_str nick,
 			struct iris_str reason, int64_t version);
 /*
+ * XEP-0463. What has changed since the version that <mav/> of a join names, in messages to this
+ * session, before any presence; may it not know: an error. mav NULL: it did not ask.
+ */
+void affiliation_send_changes(struct room *room, const struct iris_jid *full,
+			      const struct iris_element *mav);
+/* <mav/> with what a version is called outside; since < 0: none. */
+void affiliation_add_version(struct iris_element *x, const struct room *room, int64_t since);
+/* May this address see who has an affiliation (§9.5; member, admin, owner)? */
+bool affiliation_may_list(const struct room *room, const struct iris_jid *jid);
+/* XEP-0502: a message with a body was said to all (no correction). */
+void room_activity_count(struct room *room);
+struct iris_str room_activity_text(const struct room *room, struct iris_arena *arena); /* or none */
+/*
  * A new room in memory (LOCKED) and in the vault, `by` its owner (fiber; waits). Asks policy and
  * limits. The first to enter makes it; room_open() ends its being locked.
  */
 enum iris_condition room_make(struct room *room, const struct iris_jid *by, const char *config,
 			      const char **text_r);
 void room_open(struct room *room);
+/* Stores it, then it is so, and all are told (fiber; waits). config: taken over. */
+enum iris_condition room_reconfigure(struct room *room, const struct iris_jid *by,
+				     struct room_config *config);
 /* Its rows go (fiber; waits), the place is unborn again. Occupants are out already. */
 bool room_erase(struct room *room);
 /* The last one left: a room that is not persistent goes (a fiber of its own). */
