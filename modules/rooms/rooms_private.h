@@ -89,6 +89,7 @@ void room_config_add_info(struct iris_element *query, const struct room *room);
 
 struct room_affiliate { /* by bare JID */
 	struct iris_hash_node node;
+	struct iris_hash_node by_nick; /* in room->nicks, when it has one */
 	enum room_affiliation affiliation;
 	int64_t version;         /* of the change that made it so */
 	char *nick, *reason;     /* registered nick (§7.10); NULL: none */
@@ -123,7 +124,7 @@ struct room {
 	struct room_activity activity;
 	struct room_config config;
 	struct room_subject subject;
-	struct iris_hash affiliates;
+	struct iris_hash affiliates, nicks;
 	unsigned affiliation_counts[ROOM_AFFILIATION_COUNT];
 	char occupant_key[32];   /* XEP-0421; derived when loaded */
 
@@ -139,6 +140,8 @@ struct room {
 
 struct room *room_of_delivery(struct iris_place *place);
 struct room_affiliate *room_affiliate(const struct room *room, struct iris_str bare); /* or NULL */
+/* Whose registered nick it is, or NULL; of several the first. */
+struct room_affiliate *room_affiliate_by_nick(const struct room *room, struct iris_str nick);
 /* In memory only; NONE without nick removes. */
 void room_affiliate_set(struct room *room, const struct iris_jid *bare,
 			enum room_affiliation affiliation, struct iris_str nick,
@@ -218,7 +221,7 @@ struct room_occupant { /* by nick */
 
 struct room_occupant *occupant_find(const struct room *room, struct iris_str nick);
 struct room_session *room_session_find(const struct room *room, const struct iris_jid *full);
-/* Its live half, when it is unloaded: nobody is in. */
+/* Its live half, members too, when it is unloaded, not before: something may still be sent. */
 void room_live_free(struct room *room);
 /* Finds any of a bare JID's; walks. */
 struct room_occupant *occupant_of(const struct room *room, const struct iris_jid *bare);
