@@ -50,6 +50,7 @@ struct room_affiliate_change {
 struct room_change {
 	struct room *room;
 	struct iris_jid by;           /* bare; none: the server itself */
+	bool is_judged;               /* as XEP-0045 §5.2.2 has it, by what `by` is when it is made */
 	struct room_affiliate_change *items;
 	size_t count;
 	struct iris_arena *arena;     /* a policy may replace items by more of them */

@@ -31,6 +31,7 @@ enum rooms_option {
 	OPT_CREATE,         /* who may create rooms: accounts | admins | nobody */
 };
 
+extern struct iris_metric rooms_metrics[];
 enum rooms_metric {
 	METRIC_ROOMS, METRIC_LOADS, METRIC_FAILURES, /* as iris/place.h wants them */
 	METRIC_OCCUPANTS, METRIC_MESSAGES, METRIC_DELIVERIES, METRIC_ENTERED, METRIC_REFUSED,
@@ -38,6 +39,18 @@ enum rooms_metric {
 };
 void rooms_count(enum rooms_metric metric, int64_t amount);
 const struct room_policy *room_policy(const struct room *room); /* NULL: none */
+
+/* --- who may change what of whom (judge.c): §5.1.3, §5.2.2, §8, §9, §10; pure --- */
+
+struct room_actor {
+	enum room_affiliation affiliation;
+	enum room_role role; /* NO_ROLE: not in the room */
+};
+
+enum iris_condition judge_affiliation(const struct room_actor *actor, enum room_affiliation before,
+				      enum room_affiliation after, bool is_self);
+enum iris_condition judge_role(const struct room_actor *actor, const struct room_actor *target,
+			       enum room_role after);
 
 /* --- configuration (config.c): §15.5.3 --- */
 
@@ -151,6 +164,7 @@ void affiliation_send_changes(struct room *room, const struct iris_jid *full,
 			      const struct iris_element *mav);
 /* <mav/> with what a version is called outside; since < 0: none. */
 void affiliation_add_version(struct iris_element *x, const struct room *room, int64_t since);
+void affiliation_forget(struct room *room); /* what is kept for that */
 /* May this address see who has an affiliation (§9.5; member, admin, owner)? */
 bool affiliation_may_list(const struct room *room, const struct iris_jid *jid);
 /* XEP-0502: a message with a body was said to all (no correction). */
@@ -184,6 +198,26 @@ bool store_room_subject(const struct room *room, struct iris_str xml, int64_t ti
 /* The rows of a change and the room's new version, in one transaction (fiber; waits). */
 bool store_room_change(const struct room_change *change, int64_t version);
 int64_t store_rooms_owned(const struct iris_jid *bare); /* fiber; how many; < 0: the vault failed */
+
+struct room_listed { /* a row, whether the room is in memory or not */
+	int64_t id;
+	iris_owner owner;
+	struct iris_jid jid;    /* none: it went meanwhile */
+	struct iris_str config; /* lines */
+};
+struct room_list_query {
+	const struct iris_service *service;
+	struct iris_jid asker;  /* sees public rooms, and those it belongs to */
+	int64_t from;           /* exclusive: above it, or below it */
+	bool backwards;         /* the last `limit` ones; returned in ascending order, too */
+	size_t limit;
+};
+/* Fiber; waits. In the arena. False: the vault failed. */
+bool store_rooms_list(const struct room_list_query *query, struct iris_arena *arena,
+		      struct room_listed **rooms_r, size_t *count_r);
+/* Rooms where this address has any affiliation, by id, above `after`. */
+bool store_rooms_of(const struct iris_jid *bare, int64_t after, struct iris_arena *arena,
+		    struct room_listed *rooms_r, size_t limit, size_t *count_r);
 
 /* --- occupants and who is told (occupant.c) --- */
 
