@@ -102,6 +102,7 @@ void room_config_add_info(struct iris_element *query, const struct room *room);
 
 struct room_affiliate { /* by bare JID */
 	struct iris_hash_node node;
+	struct iris_hash_node by_nick; /* in room->nicks, when it has one */
 	enum room_affiliation affiliation;
 	int64_t version;         /* of the change that made it so */
 	char *nick, *reason;     /* registered nick (§7.10); NULL: none */
@@ -136,22 +137,24 @@ struct room {
 	struct room_activity activity;
 	struct room_config config;
 	struct room_subject subject;
-	struct iris_hash affiliates;
+	struct iris_hash affiliates, nicks;
 	unsigned affiliation_counts[ROOM_AFFILIATION_COUNT];
 	char occupant_key[32];   /* XEP-0421; derived when loaded */
 
 	struct iris_hash occupants; /* struct room_occupant by nick */
 	struct iris_hash sessions;  /* struct room_session by full JID */
 	struct room_session **members; /* the same in one array, for fan-out */
+	struct iris_jid *addresses;    /* theirs, in the same order */
 	size_t member_count, member_cap;
 	struct room_history *history;  /* history.c; NULL until somebody needs it */
 	struct iris_hash relayed;      /* requests between occupants that wait (private.c) */
-	struct room_timers *timers;    /* leave.c: pings */
-	unsigned flushing;             /* fibers at work for it */
+	struct room_live *live;        /* live.h: what waits to come in, to go out */
 };
 
 struct room *room_of_delivery(struct iris_place *place);
 struct room_affiliate *room_affiliate(const struct room *room, struct iris_str bare); /* or NULL */
+/* Whose registered nick it is, or NULL; of several the first. */
+struct room_affiliate *room_affiliate_by_nick(const struct room *room, struct iris_str nick);
 /* In memory only; NONE without nick removes. */
 void room_affiliate_set(struct room *room, const struct iris_jid *bare,
 			enum room_affiliation affiliation, struct iris_str nick,
@@ -227,8 +230,10 @@ struct room_session { /* by full JID */
 	TAILQ_ENTRY(room_session) link; /* of the occupant's, in order of entering */
 	size_t index;                   /* in room->members */
 	struct iris_stanza *presence;   /* the last available one, as it came (compact) */
+	struct room_arrival *arrival;   /* it is being told what was before it (enter.c), or NULL */
 	int64_t heard_ms;               /* monotonic */
-	bool is_away;                   /* of a vanished stream: pinged, no answer yet */
+	unsigned relayed;               /* its requests to occupants that wait */
+	bool is_pinged;                 /* and has not answered yet */
 	struct iris_jid jid;            /* full */
 	char text[];
 };
@@ -241,11 +246,17 @@ struct room_occupant { /* by nick */
 	struct iris_jid bare;           /* whose it is */
 	TAILQ_HEAD(, room_session) sessions; /* the first one is the main one */
 	unsigned session_count;
+	TAILQ_ENTRY(room_occupant) link; /* of the room's, by order */
+	int64_t order;                  /* of entering or of the last change of the nick */
+	bool is_shown;                  /* others were sent its presence */
+	struct iris_str id;             /* XEP-0421 */
 	char text[];
 };
 
 struct room_occupant *occupant_find(const struct room *room, struct iris_str nick);
 struct room_session *room_session_find(const struct room *room, const struct iris_jid *full);
+/* Its live half, members too, when it is unloaded, not before: something may still be sent. */
+void room_live_free(struct room *room);
 /* Finds any of a bare JID's; walks. */
 struct room_occupant *occupant_of(const struct room *room, const struct iris_jid *bare);
 struct room_occupant *occupant_new(struct room *room, struct iris_str nick,
@@ -301,7 +312,6 @@ void occupant_set_role(struct room_occupant *occupant, enum room_role role,
 void occupants_follow_change(const struct room_change *change);
 /* After a new configuration: who must go (322), roles, 104 and 170 … 174. */
 void occupants_follow_config(struct room *room, const struct room_config *before);
-void leave_timers_free(struct room *room);
 
 /* --- what is said (message.c, history.c, private.c) --- */
 
@@ -311,15 +321,11 @@ void room_take_message(struct room *room, const struct iris_delivery *delivery,
 void room_take_iq(struct room *room, const struct iris_delivery *delivery,
 		  struct iris_ticket *ticket);
 void relay_free(struct room *room);
-/* Added to what is kept and sent: occupant-id, stanza-id. */
-void message_decorate(struct room *room, struct iris_stanza *message, const struct iris_jid *bare,
-		      int64_t log_id);
 /*
- * History and subject to a session that has entered, by what its <history/> asks for (fiber; may
- * wait). What is said meanwhile reaches it after this.
+ * A kept message's entry is the message as it went to all, addressed to whoever said it (bare; the
+ * room itself, when it did), which is for those only who may see it. Its peer is the same address.
  */
-void history_send(struct room *room, const struct iris_jid *full,
-		  const struct iris_element *wanted);
+const struct iris_jid *message_archived_sender(const struct iris_stanza *entry);
 void history_add(struct room *room, struct iris_stanza *message, int64_t log_id);
 void history_change(struct room *room, int64_t log_id, struct iris_stanza *message); /* tombstone */
 void history_free(struct room *room);
