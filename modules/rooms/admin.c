@@ -216,25 +216,18 @@ read_jid(const struct admin_call *call, const struct iris_element *item, struct 
 	return IRIS_NO_ERROR;
 }
 
-/* The nick that is reserved with a membership (§9.3); prepared, and nobody else's. */
+/* The nick that is reserved with a membership (§9.3); empty: none any more (§9.5). */
 static enum iris_condition
 read_nick(const struct admin_call *call, const struct iris_element *item,
 	  const struct iris_jid *bare, struct iris_str *nick_r)
 {
 	struct iris_str nick = element_get(item, "nick");
-	struct iris_jid jid;
 
 	*nick_r = IRIS_STR_NONE;
 	if (str_is_none(nick) || str_is_none(element_get(item, "jid")))
 		return IRIS_NO_ERROR;
-	if (nick.len > 0) {
-		if (!jid_make(call->request->arena, jid_node(&call->room->jid),
-			      jid_domain(&call->room->jid), nick, &jid))
-			return IRIS_JID_MALFORMED;
-		nick = jid_resource(&jid);
-		if (!register_nick_is_free(call->room, nick, bare))
-			return IRIS_CONFLICT;
-	}
+	if (nick.len > 0)
+		return register_check_nick(call->room, nick, bare, call->request->arena, nick_r);
 	*nick_r = nick;
 	return IRIS_NO_ERROR;
 }

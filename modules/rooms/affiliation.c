@@ -138,12 +138,32 @@ affiliate_new(struct room *room, struct iris_str bare)
 	return affiliate;
 }
 
+struct room_affiliate *
+room_nick_holder(const struct room *room, struct iris_str nick)
+{
+	struct iris_hash_node *node = hash_find(&room->nicks, nick);
+
+	return node ? IRIS_CONTAINER(node, struct room_affiliate, by_nick) : NULL;
+}
+
+static void
+affiliate_set_nick(struct room *room, struct room_affiliate *affiliate, char *nick)
+{
+	if (affiliate->nick)
+		hash_remove(&room->nicks, &affiliate->by_nick);
+	free(affiliate->nick);
+	affiliate->nick = nick;
+	if (nick)
+		hash_insert(&room->nicks, &affiliate->by_nick, str_from(nick));
+}
+
+/* A nick is one affiliate's: who had it first keeps it (changes see to it before they are stored). */
 void
 room_affiliate_set(struct room *room, const struct iris_jid *bare,
 		   enum room_affiliation affiliation, struct iris_str nick,
 		   struct iris_str reason, int64_t version)
 {
-	struct room_affiliate *affiliate = room_affiliate(room, jid_bare(bare));
+	struct room_affiliate *affiliate = room_affiliate(room, jid_bare(bare)), *holder;
 	bool removes = affiliation == ROOM_NONE && str_is_empty(nick);
 	char *new_nick, *new_reason;
 
@@ -151,11 +171,11 @@ room_affiliate_set(struct room *room, const struct iris_jid *bare,
 		return;
 	if (!affiliate)
 		affiliate = affiliate_new(room, jid_bare(bare));
-	new_nick = dup_or_null(nick); /* they may be its own */
-	new_reason = dup_or_null(reason);
-	free(affiliate->nick);
+	holder = str_is_empty(nick) ? NULL : room_nick_holder(room, nick);
+	new_nick = holder && holder != affiliate ? NULL : dup_or_null(nick);
+	new_reason = dup_or_null(reason); /* both may be its own */
+	affiliate_set_nick(room, affiliate, new_nick);
 	free(affiliate->reason);
-	affiliate->nick = new_nick;
 	affiliate->reason = new_reason;
 	affiliate->version = version;
 	room->affiliation_counts[affiliate->affiliation]--;
@@ -256,6 +276,26 @@ change_judge_items(const struct room_change *change)
 	return condition;
 }
 
+/* §7.10: a nick is reserved once; what another of the items gives up is not free yet. */
+static bool
+change_nicks_are_free(const struct room_change *change)
+{
+	for (size_t i = 0; i < change->count; i++) {
+		const struct room_affiliate_change *item = &change->items[i];
+		const struct room_affiliate *holder =
+			str_is_empty(item->nick) ? NULL :
+						   room_nick_holder(change->room, item->nick);
+
+		if (holder && !jid_bare_equal(&holder->jid, &item->jid))
+			return false;
+		for (size_t j = 0; j < i; j++)
+			if (item->nick.len > 0 &&
+			    str_equal(change->items[j].nick, item->nick))
+				return false;
+	}
+	return true;
+}
+
 static enum iris_condition
 change_check_counts(const struct room_change *change, const char **text_r)
 {
@@ -302,6 +342,8 @@ change_judge(struct room_change *change, const char **text_r)
 		if (condition == IRIS_NO_ERROR && !change_prepare(change))
 			condition = IRIS_BAD_REQUEST;
 	}
+	if (condition == IRIS_NO_ERROR && !change_nicks_are_free(change))
+		condition = IRIS_CONFLICT;
 	return condition == IRIS_NO_ERROR ? change_check_counts(change, text_r) : condition;
 }
 

@@ -180,7 +180,8 @@ room_clear(struct room *room)
 	affiliation_forget(room);
 	history_free(room);
 	relay_free(room);
-	leave_timers_free(room);
+	room_live_free(room);
+	invite_forget(room);
 	stanza_unref(&room->subject.message);
 	room_config_free(&room->config);
 	room->subject.time_ms = room->active_ms = room->created_ms = room->id = room->version = 0;
@@ -228,6 +229,7 @@ room_unload(struct iris_place *place)
 	IRIS_ASSERT(room->member_count == 0);
 	room_clear(room);
 	hash_free(&room->affiliates);
+	hash_free(&room->nicks);
 	hash_free(&room->occupants);
 	hash_free(&room->sessions);
 	hash_free(&room->relayed);
@@ -544,24 +546,11 @@ room_emptied(struct room *room)
 		place_release(&room->place);
 }
 
-/* §10.9: <destroy/> with where to go, and why. */
-static struct iris_element *
-destroy_element(struct iris_arena *arena, struct iris_str reason, const struct iris_jid *alternate)
-{
-	struct iris_element *destroy = element_new(arena, "destroy", NS_MUC_USER);
-
-	if (alternate && !jid_is_none(alternate))
-		element_set(destroy, "jid", jid_full(alternate));
-	if (!str_is_empty(reason))
-		element_add_text(destroy, "reason", NULL, reason);
-	return destroy;
-}
-
 static void
-room_put_all_out(struct room *room, struct iris_str reason, const struct iris_jid *alternate)
+room_put_all_out(struct room *room, const struct iris_element *destroy)
 {
 	struct iris_arena *arena = arena_new();
-	struct room_news news = { .destroy = destroy_element(arena, reason, alternate) };
+	struct room_news news = { .destroy = element_copy(arena, destroy) };
 
 	while (room->member_count > 0) {
 		struct room_occupant *occupant = room->members[0]->occupant;
@@ -572,8 +561,7 @@ room_put_all_out(struct room *room, struct iris_str reason, const struct iris_ji
 }
 
 enum iris_condition
-room_destroy(struct room *room, const struct iris_jid *by, struct iris_str reason,
-	     const struct iris_jid *alternate)
+room_destroy_as(struct room *room, const struct iris_jid *by, const struct iris_element *destroy)
 {
 	const struct room_policy *policy = room_policy(room);
 	bool erased = true;
@@ -584,11 +572,28 @@ room_destroy(struct room *room, const struct iris_jid *by, struct iris_str reaso
 		return IRIS_NOT_ALLOWED;
 	fiber_lock(jid_bare(&room->jid));
 	if (room_exists(room)) {
-		room_put_all_out(room, reason, alternate);
+		room_put_all_out(room, destroy);
 		erased = room_erase_locked(room);
 	}
 	fiber_unlock(jid_bare(&room->jid));
 	return erased ? IRIS_NO_ERROR : IRIS_RESOURCE_CONSTRAINT;
+}
+
+enum iris_condition
+room_destroy(struct room *room, const struct iris_jid *by, struct iris_str reason,
+	     const struct iris_jid *alternate)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_element *destroy = element_new(arena, "destroy", NS_MUC_USER);
+	enum iris_condition condition;
+
+	if (alternate && !jid_is_none(alternate))
+		element_set(destroy, "jid", jid_full(alternate));
+	if (!str_is_empty(reason))
+		element_add_text(destroy, "reason", NULL, reason);
+	condition = room_destroy_as(room, by, destroy);
+	arena_unref(&arena);
+	return condition;
 }
 
 static const struct iris_place_kind room_kind = {

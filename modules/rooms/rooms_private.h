@@ -183,6 +183,9 @@ void room_open(struct room *room);
 /* Stores it, then it is so, and all are told (fiber; waits). config: taken over. */
 enum iris_condition room_reconfigure(struct room *room, const struct iris_jid *by,
 				     struct room_config *config);
+/* As room_destroy(), which asks no one; `destroy` is what occupants are sent. */
+enum iris_condition room_destroy_as(struct room *room, const struct iris_jid *by,
+				    const struct iris_element *destroy);
 /* Its rows go (fiber; waits), the place is unborn again. Occupants are out already. */
 bool room_erase(struct room *room);
 /* The last one left: a room that is not persistent goes (a fiber of its own). */
@@ -344,6 +347,26 @@ enum iris_verdict register_set(struct iris_request *request);
 /* <x xmlns='muc#user'/> or a form to the room: invitations, declines, voice (§7.8, §7.13, §8.6). */
 bool invite_take(struct room *room, const struct iris_delivery *delivery,
 		 struct iris_ticket *ticket);
+void invite_forget(struct room *room); /* frees room->asked */
+/* A registration waits for an admin: they are asked (§9.9). */
+void invite_ask_admins(struct room *room, const struct iris_jid *bare, struct iris_str nick);
+/*
+ * Registers with this nick: a member at once, or when an admin has said so (fiber; waits). `by` is
+ * who says so.
+ */
+enum iris_condition register_member(struct room *room, const struct iris_jid *by,
+				    const struct iris_jid *bare, struct iris_str nick,
+				    const char **text_r);
+/* The nick as the room has it (prepared, in the arena); or why not: conflict, jid-malformed. */
+enum iris_condition register_check_nick(const struct room *room, struct iris_str nick,
+					const struct iris_jid *bare, struct iris_arena *arena,
+					struct iris_str *nick_r);
+/*
+ * SECURITY (P5.7): a room that is hidden and for members only is not there for others, nor is one
+ * that was not configured yet.
+ */
+bool discovery_may_know(const struct room *room, const struct iris_jid *asker);
+enum iris_verdict rooms_account_removed(struct iris_account_removed *removed);
 enum iris_verdict rooms_disco_info(struct iris_discovery *discovery);
 enum iris_verdict rooms_disco_items(struct iris_discovery *discovery);
 enum iris_verdict search_get(struct iris_request *request);
