@@ -50,6 +50,7 @@ struct room_affiliate_change {
 struct room_change {
 	struct room *room;
 	struct iris_jid by;           /* bare; none: the server itself */
+	bool is_judged;               /* as XEP-0045 §5.2.2 has it, by what `by` is when it is made */
 	struct room_affiliate_change *items;
 	size_t count;
 	struct iris_arena *arena;     /* a policy may replace items by more of them */
@@ -65,15 +66,21 @@ struct room_policy {
 				   const struct iris_jid *jid, const char **text_r);
 	/* A change that the XEP allows: is it allowed here? May alter it (transfer of ownership). */
 	enum iris_condition (*judge_change)(struct room_change *change, const char **text_r);
-	/* "name=value\n" lines: the configuration of a new room; fields that cannot be set otherwise */
+	/*
+	 * "name=value\n" lines: the configuration of a new room; fields that cannot be set otherwise.
+	 * The field "policy" is the policy's own: it is kept with the others, and no form has it.
+	 */
 	const char *new_config;
 	const char *fixed_config;
+	bool admins_promote; /* §10.6: not only owners make members admins */
 	/* It was committed, and told to the occupants (fiber; may wait; the room is held). */
 	void (*created)(struct room *room, const struct iris_jid *by);
 	void (*changed)(const struct room_change *change);
 	void (*configured)(struct room *room, const struct iris_jid *by);
 	/* Before its rows go (fiber; may wait): REFUSE keeps it. */
 	enum iris_verdict (*destroying)(struct room *room, const struct iris_jid *by);
+	/* They are gone, and who was in has been told (fiber of its home; may wait). */
+	void (*destroyed)(const struct iris_jid *bare);
 	/* Adds to an occupant's presence, as children of its <presence/> (hats). */
 	void (*add_presence)(struct room *room, const struct iris_jid *bare,
 			     struct iris_element *presence);
@@ -86,6 +93,8 @@ void rooms_policy_set(const struct room_policy *policy); /* main thread; .start,
 
 /* A room that exists (fiber; waits); hold it: room_release(). NULL: none, or the vault failed. */
 struct room *room_get(const struct iris_jid *bare);
+/* The same, telling one from the other. FOUND: it exists, and is held. */
+enum iris_place_found room_seek(const struct iris_jid *bare, struct room **room_r);
 void room_release(struct room **room_p);
 struct room *room_of(struct iris_place *place); /* of a request to a room; may be unborn */
 bool room_exists(const struct room *room);
@@ -103,6 +112,9 @@ void room_affiliates_each(struct room *room,
 			  void (*fn)(const struct iris_jid *bare, enum room_affiliation affiliation,
 				     struct iris_str nick, void *arg),
 			  void *arg);
+/* Each bare JID that is in, once for each nick. */
+void room_occupants_each(const struct room *room,
+			 void (*fn)(const struct iris_jid *bare, void *arg), void *arg);
 const char *room_affiliation_name(enum room_affiliation affiliation);
 const char *room_role_name(enum room_role role);
 /* The role of this full JID's session in the room; NO_ROLE: it is not in. */
@@ -110,6 +122,26 @@ enum room_role room_role(const struct room *room, const struct iris_jid *full);
 /* XEP-0421: the id of whoever has this bare JID, in this room. */
 struct iris_str room_occupant_id(const struct room *room, const struct iris_jid *jid,
 				 struct iris_arena *arena);
+
+/* --- lists (any worker, fiber; they wait): in the order in which rooms were made --- */
+
+struct room_found {
+	struct iris_jid jid;
+	enum room_affiliation affiliation; /* of the one that was asked for; else none */
+	struct iris_str name, policy;      /* fields of the configuration, or none */
+};
+
+/*
+ * Rooms of services with a policy, after this one (none: from the first on): of somebody who is a
+ * member or more, or of a service, all that are not public. False: the vault failed.
+ */
+bool rooms_of(const struct iris_jid *bare, const struct iris_jid *after, size_t limit,
+	      struct iris_arena *arena, struct room_found **found_r, size_t *count_r);
+bool rooms_at(const struct iris_service *service, const struct iris_jid *after, size_t limit,
+	      struct iris_arena *arena, struct room_found **found_r, size_t *count_r);
+int64_t rooms_owned(const struct iris_jid *bare); /* how many; < 0: the vault failed */
+/* The service of a host whose rooms have the policy, or NULL. */
+struct iris_service *rooms_service(const struct iris_host *host);
 
 /* --- doing (fiber; they wait for the commit) --- */
 

@@ -31,6 +31,7 @@ enum rooms_option {
 	OPT_CREATE,         /* who may create rooms: accounts | admins | nobody */
 };
 
+extern struct iris_metric rooms_metrics[];
 enum rooms_metric {
 	METRIC_ROOMS, METRIC_LOADS, METRIC_FAILURES, /* as iris/place.h wants them */
 	METRIC_OCCUPANTS, METRIC_MESSAGES, METRIC_DELIVERIES, METRIC_ENTERED, METRIC_REFUSED,
@@ -38,6 +39,18 @@ enum rooms_metric {
 };
 void rooms_count(enum rooms_metric metric, int64_t amount);
 const struct room_policy *room_policy(const struct room *room); /* NULL: none */
+
+/* --- who may change what of whom (judge.c): §5.1.3, §5.2.2, §8, §9, §10; pure --- */
+
+struct room_actor {
+	enum room_affiliation affiliation;
+	enum room_role role; /* NO_ROLE: not in the room */
+};
+
+enum iris_condition judge_affiliation(const struct room_actor *actor, enum room_affiliation before,
+				      enum room_affiliation after, bool is_self);
+enum iris_condition judge_role(const struct room_actor *actor, const struct room_actor *target,
+			       enum room_role after);
 
 /* --- configuration (config.c): §15.5.3 --- */
 
@@ -154,6 +167,7 @@ void affiliation_send_changes(struct room *room, const struct iris_jid *full,
 			      const struct iris_element *mav);
 /* <mav/> with what a version is called outside; since < 0: none. */
 void affiliation_add_version(struct iris_element *x, const struct room *room, int64_t since);
+void affiliation_forget(struct room *room); /* what is kept for that */
 /* May this address see who has an affiliation (§9.5; member, admin, owner)? */
 bool affiliation_may_list(const struct room *room, const struct iris_jid *jid);
 /* XEP-0502: a message with a body was said to all (no correction). */
@@ -169,6 +183,9 @@ void room_open(struct room *room);
 /* Stores it, then it is so, and all are told (fiber; waits). config: taken over. */
 enum iris_condition room_reconfigure(struct room *room, const struct iris_jid *by,
 				     struct room_config *config);
+/* As room_destroy(), which asks no one; `destroy` is what occupants are sent. */
+enum iris_condition room_destroy_as(struct room *room, const struct iris_jid *by,
+				    const struct iris_element *destroy);
 /* Its rows go (fiber; waits), the place is unborn again. Occupants are out already. */
 bool room_erase(struct room *room);
 /* The last one left: a room that is not persistent goes (a fiber of its own). */
@@ -187,6 +204,26 @@ bool store_room_subject(const struct room *room, struct iris_str xml, int64_t ti
 /* The rows of a change and the room's new version, in one transaction (fiber; waits). */
 bool store_room_change(const struct room_change *change, int64_t version);
 int64_t store_rooms_owned(const struct iris_jid *bare); /* fiber; how many; < 0: the vault failed */
+
+struct room_listed { /* a row, whether the room is in memory or not */
+	int64_t id;
+	iris_owner owner;
+	struct iris_jid jid;    /* none: it went meanwhile */
+	struct iris_str config; /* lines */
+};
+struct room_list_query {
+	const struct iris_service *service;
+	struct iris_jid asker;  /* sees public rooms, and those it belongs to */
+	int64_t from;           /* exclusive: above it, or below it */
+	bool backwards;         /* the last `limit` ones; returned in ascending order, too */
+	size_t limit;
+};
+/* Fiber; waits. In the arena. False: the vault failed. */
+bool store_rooms_list(const struct room_list_query *query, struct iris_arena *arena,
+		      struct room_listed **rooms_r, size_t *count_r);
+/* Rooms where this address has any affiliation, by id, above `after`. */
+bool store_rooms_of(const struct iris_jid *bare, int64_t after, struct iris_arena *arena,
+		    struct room_listed *rooms_r, size_t limit, size_t *count_r);
 
 /* --- occupants and who is told (occupant.c) --- */
 
@@ -309,6 +346,26 @@ enum iris_verdict register_set(struct iris_request *request);
 /* <x xmlns='muc#user'/> or a form to the room: invitations, declines, voice (§7.8, §7.13, §8.6). */
 bool invite_take(struct room *room, const struct iris_delivery *delivery,
 		 struct iris_ticket *ticket);
+void invite_forget(struct room *room); /* frees room->asked */
+/* A registration waits for an admin: they are asked (§9.9). */
+void invite_ask_admins(struct room *room, const struct iris_jid *bare, struct iris_str nick);
+/*
+ * Registers with this nick: a member at once, or when an admin has said so (fiber; waits). `by` is
+ * who says so.
+ */
+enum iris_condition register_member(struct room *room, const struct iris_jid *by,
+				    const struct iris_jid *bare, struct iris_str nick,
+				    const char **text_r);
+/* The nick as the room has it (prepared, in the arena); or why not: conflict, jid-malformed. */
+enum iris_condition register_check_nick(const struct room *room, struct iris_str nick,
+					const struct iris_jid *bare, struct iris_arena *arena,
+					struct iris_str *nick_r);
+/*
+ * SECURITY (P5.7): a room that is hidden and for members only is not there for others, nor is one
+ * that was not configured yet.
+ */
+bool discovery_may_know(const struct room *room, const struct iris_jid *asker);
+enum iris_verdict rooms_account_removed(struct iris_account_removed *removed);
 enum iris_verdict rooms_disco_info(struct iris_discovery *discovery);
 enum iris_verdict rooms_disco_items(struct iris_discovery *discovery);
 enum iris_verdict search_get(struct iris_request *request);
