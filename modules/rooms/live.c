@@ -296,13 +296,9 @@ live_of(struct room *room)
 	return live;
 }
 
-void
-room_live_free(struct room *room)
+static void
+live_free(struct room_live *live)
 {
-	struct room_live *live = room->live;
-
-	if (!live)
-		return;
 	IRIS_ASSERT(TAILQ_EMPTY(&live->occupants) && LIST_EMPTY(&live->arrivals));
 	IRIS_ASSERT(live->busy == 0 && live->inbox_count == 0 && live->outbox_count == 0 &&
 		    live->said_count == 0);
@@ -311,8 +307,18 @@ room_live_free(struct room *room)
 	timer_stop(&live->relay_timer);
 	if (live->subject)
 		stanza_unref(&live->subject);
+	free(live);
+}
+
+void
+room_live_free(struct room *room)
+{
+	if (room->live)
+		live_free(room->live);
+	room->live = NULL;
+	hash_free(&room->occupants);
+	hash_free(&room->sessions);
+	hash_free(&room->relayed);
 	free(room->members);
 	free(room->addresses);
-	free(live);
-	room->live = NULL;
 }
