@@ -38,18 +38,6 @@ occupant_of(const struct room *room, const struct iris_jid *bare)
 	return NULL;
 }
 
-void
-room_occupants_each(const struct room *room, void (*fn)(const struct iris_jid *bare, void *arg),
-		    void *arg)
-{
-	const struct room_occupant *occupant;
-
-	if (!room->live)
-		return;
-	TAILQ_FOREACH(occupant, &room->live->occupants, link)
-		fn(&occupant->bare, arg);
-}
-
 enum room_role
 room_role(const struct room *room, const struct iris_jid *full)
 {
