@@ -307,6 +307,8 @@ struct room_news {
 	unsigned status[ROOM_STATUS_MAX];      /* for everybody */
 	unsigned own_status[ROOM_STATUS_MAX];  /* for the occupant itself, beside 110 */
 	struct iris_element *destroy; /* copied, or NULL */
+	bool is_versioned;            /* XEP-0463: affiliations have changed, */
+	int64_t since;                /* and this was the version before */
 };
 /* The occupant as it is now, to everybody who is to see it (§7.1.3 …). */
 void presence_show_occupant(struct room_occupant *occupant, const struct room_news *news);
@@ -338,9 +340,6 @@ const struct iris_jid *message_archived_sender(const struct iris_stanza *entry);
 void history_add(struct room *room, struct iris_stanza *message, int64_t log_id);
 void history_change(struct room *room, int64_t log_id, struct iris_stanza *message); /* tombstone */
 void history_free(struct room *room);
-/* §7.5 */
-void room_take_private(struct room *room, struct room_session *from, struct iris_str nick,
-		       const struct iris_delivery *delivery);
 
 /* --- requests to the room (admin.c, owner.c, register.c): on a fiber --- */
 
