@@ -101,14 +101,6 @@ room_occupants_each(const struct room *room, void (*fn)(const struct iris_jid *b
 		fn(&IRIS_CONTAINER(node, struct room_occupant, node)->bare, arg);
 }
 
-enum room_role
-room_role(const struct room *room, const struct iris_jid *full)
-{
-	const struct room_session *session = room_session_find(room, full);
-
-	return session ? session->occupant->role : ROOM_NO_ROLE;
-}
-
 bool
 affiliation_may_list(const struct room *room, const struct iris_jid *jid)
 {
