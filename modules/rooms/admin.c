@@ -329,11 +329,10 @@ read_items(struct admin_call *call)
 /* --- what is done --- */
 
 static void
-change_role(const struct admin_call *call, const struct role_change *change,
-	    const struct iris_jid *actor)
+change_role(const struct admin_call *call, const struct role_change *change)
 {
 	struct room_occupant *occupant = occupant_find(call->room, change->nick);
-	struct room_news news = { .actor = actor, .reason = change->reason };
+	struct room_news news = { .actor = &call->from, .reason = change->reason };
 
 	if (!occupant || occupant->role == change->after)
 		return;
@@ -343,17 +342,6 @@ change_role(const struct admin_call *call, const struct role_change *change,
 	} else {
 		occupant_set_role(occupant, change->after, &news);
 	}
-}
-
-static void
-change_roles(const struct admin_call *call)
-{
-	const struct room_session *session = room_session_find(call->room, &call->from);
-	struct iris_jid actor = session ? jid_copy(call->request->arena, &session->occupant->jid) :
-					  IRIS_JID_NONE;
-
-	for (size_t i = 0; i < call->role_count; i++)
-		change_role(call, &call->roles[i], session ? &actor : NULL);
 }
 
 static enum iris_condition
@@ -390,6 +378,7 @@ admin_set(struct iris_request *request)
 					&text);
 	if (condition != IRIS_NO_ERROR)
 		return refuse(request, condition, text);
-	change_roles(&call);
+	for (size_t i = 0; i < call.role_count; i++)
+		change_role(&call, &call.roles[i]);
 	return IRIS_DONE;
 }

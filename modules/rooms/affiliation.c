@@ -93,12 +93,12 @@ room_affiliates_each(struct room *room,
 	}
 }
 
-enum room_role
-room_role(const struct room *room, const struct iris_jid *full)
+void
+room_occupants_each(const struct room *room, void (*fn)(const struct iris_jid *bare, void *arg),
+		    void *arg)
 {
-	const struct room_session *session = room_session_find(room, full);
-
-	return session ? session->occupant->role : ROOM_NO_ROLE;
+	HASH_FOREACH(node, &room->occupants)
+		fn(&IRIS_CONTAINER(node, struct room_occupant, node)->bare, arg);
 }
 
 bool
@@ -139,7 +139,7 @@ affiliate_new(struct room *room, struct iris_str bare)
 }
 
 struct room_affiliate *
-room_nick_holder(const struct room *room, struct iris_str nick)
+room_affiliate_by_nick(const struct room *room, struct iris_str nick)
 {
 	struct iris_hash_node *node = hash_find(&room->nicks, nick);
 
@@ -171,7 +171,7 @@ room_affiliate_set(struct room *room, const struct iris_jid *bare,
 		return;
 	if (!affiliate)
 		affiliate = affiliate_new(room, jid_bare(bare));
-	holder = str_is_empty(nick) ? NULL : room_nick_holder(room, nick);
+	holder = str_is_empty(nick) ? NULL : room_affiliate_by_nick(room, nick);
 	new_nick = holder && holder != affiliate ? NULL : dup_or_null(nick);
 	new_reason = dup_or_null(reason); /* both may be its own */
 	affiliate_set_nick(room, affiliate, new_nick);
@@ -264,12 +264,16 @@ change_prepare(struct room_change *change)
 static enum iris_condition
 change_judge_items(const struct room_change *change)
 {
+	const struct room_policy *policy = room_policy(change->room);
 	struct room_actor actor = { .affiliation = room_affiliation(change->room, &change->by) };
 	enum iris_condition condition = IRIS_NO_ERROR;
 
 	for (size_t i = 0; i < change->count && condition == IRIS_NO_ERROR; i++) {
 		const struct room_affiliate_change *item = &change->items[i];
 
+		if (policy && policy->admins_promote && actor.affiliation >= ROOM_ADMIN &&
+		    item->before == ROOM_MEMBER && item->after == ROOM_ADMIN)
+			continue;
 		condition = judge_affiliation(&actor, item->before, item->after,
 					      jid_bare_equal(&item->jid, &change->by));
 	}
@@ -284,7 +288,7 @@ change_nicks_are_free(const struct room_change *change)
 		const struct room_affiliate_change *item = &change->items[i];
 		const struct room_affiliate *holder =
 			str_is_empty(item->nick) ? NULL :
-						   room_nick_holder(change->room, item->nick);
+						   room_affiliate_by_nick(change->room, item->nick);
 
 		if (holder && !jid_bare_equal(&holder->jid, &item->jid))
 			return false;

@@ -39,7 +39,7 @@ struct number_field {
 
 struct text_field {
 	const char *var;
-	const char *type;
+	const char *type; /* NULL: no form has it */
 	size_t max;
 	const char *label;
 };
@@ -93,6 +93,7 @@ static const struct text_field text_fields[ROOM_CONFIG_TEXT_COUNT] = {
 	[ROOM_CONFIG_SECRET] = { SECRET_VAR, "text-private", 255, "The password" },
 	[ROOM_CONFIG_LANGUAGE] = { "lang", "text-single", 35,
 		"The language that is spoken in the room" },
+	[ROOM_CONFIG_POLICY] = { "policy", NULL, 255, NULL },
 };
 
 /* --- values --- */
@@ -421,7 +422,7 @@ submit_field(struct room_config *config, const struct iris_element *form,
 			       IRIS_NO_ERROR :
 			       refuse(form, full, "cannot have this value", text_r);
 	}
-	if ((i = find_text(var)) < 0)
+	if ((i = find_text(var)) < 0 || !text_fields[i].type)
 		return IRIS_NO_ERROR;
 	if (value.len > text_fields[i].max)
 		return refuse(form, full, "is too long", text_r);
@@ -538,9 +539,12 @@ room_config_add_form(struct iris_element *parent, const struct room_config *conf
 
 	form_set_title(form, IRIS_STR("Configuration of the room"), IRIS_STR_NONE);
 	for (int i = 0; i < ROOM_CONFIG_TEXT_COUNT; i++) {
-		struct iris_element *field = add_field(form, text_fields[i].type, text_fields[i].var,
-						       text_fields[i].label);
+		struct iris_element *field;
 
+		if (!text_fields[i].type)
+			continue;
+		field = add_field(form, text_fields[i].type, text_fields[i].var,
+				  text_fields[i].label);
 		if (config->texts[i])
 			form_field_add_value(field, str_from(config->texts[i]));
 	}

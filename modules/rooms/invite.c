@@ -307,10 +307,9 @@ pass_voice_approval(struct passing *passing, const char **text_r)
 {
 	struct room *room = passing->room;
 	const struct room_policy *policy = room_policy(room);
-	const struct room_session *session = room_session_find(room, &passing->stanza->from);
 	struct room_occupant *occupant =
 		occupant_find(room, form_value(passing->payload, "muc#roomnick"));
-	struct room_news news = { .actor = session ? &session->occupant->jid : NULL };
+	struct room_news news = { .actor = &passing->stanza->from };
 	struct iris_jid jid;
 	enum iris_condition condition = IRIS_NO_ERROR;
 

@@ -100,7 +100,7 @@ register_check_nick(const struct room *room, struct iris_str nick, const struct 
 	    jid_is_bare(&jid))
 		return IRIS_JID_MALFORMED;
 	*nick_r = jid_resource(&jid);
-	holder = room_nick_holder(room, *nick_r);
+	holder = room_affiliate_by_nick(room, *nick_r);
 	occupant = occupant_find(room, *nick_r);
 	if ((holder && !jid_bare_equal(&holder->jid, bare)) ||
 	    (occupant && !jid_bare_equal(&occupant->bare, bare)))

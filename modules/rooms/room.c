@@ -37,18 +37,32 @@ room_exists(const struct room *room)
 	return room->state != ROOM_UNBORN;
 }
 
+enum iris_place_found
+room_seek(const struct iris_jid *bare, struct room **room_r)
+{
+	enum iris_place_found found;
+	struct iris_place *place;
+
+	*room_r = NULL;
+	IRIS_ASSERT(home_of(jid_bare(bare)) == worker_self());
+	place = place_get(&rooms_places, jid_bare(bare), &found);
+	if (!place) /* a room is never NOBODY: there was no place for it */
+		return IRIS_PLACE_FAILED;
+	if (!room_exists(room_of(place))) {
+		place_release(place);
+		return IRIS_PLACE_NOBODY;
+	}
+	*room_r = room_of(place);
+	return IRIS_PLACE_FOUND;
+}
+
 struct room *
 room_get(const struct iris_jid *bare)
 {
-	struct iris_place *place;
+	struct room *room;
 
-	IRIS_ASSERT(home_of(jid_bare(bare)) == worker_self());
-	place = place_get(&rooms_places, jid_bare(bare), NULL);
-	if (place && !room_exists(room_of(place))) {
-		place_release(place);
-		place = NULL;
-	}
-	return place ? room_of(place) : NULL;
+	room_seek(bare, &room);
+	return room;
 }
 
 void
@@ -180,7 +194,6 @@ room_clear(struct room *room)
 	affiliation_forget(room);
 	history_free(room);
 	relay_free(room);
-	room_live_free(room);
 	invite_forget(room);
 	stanza_unref(&room->subject.message);
 	room_config_free(&room->config);
@@ -228,12 +241,9 @@ room_unload(struct iris_place *place)
 
 	IRIS_ASSERT(room->member_count == 0);
 	room_clear(room);
+	room_live_free(room);
 	hash_free(&room->affiliates);
 	hash_free(&room->nicks);
-	hash_free(&room->occupants);
-	hash_free(&room->sessions);
-	hash_free(&room->relayed);
-	free(room->members);
 }
 
 static int64_t
@@ -576,6 +586,8 @@ room_destroy_as(struct room *room, const struct iris_jid *by, const struct iris_
 		erased = room_erase_locked(room);
 	}
 	fiber_unlock(jid_bare(&room->jid));
+	if (erased && policy && policy->destroyed)
+		policy->destroyed(&room->jid);
 	return erased ? IRIS_NO_ERROR : IRIS_RESOURCE_CONSTRAINT;
 }
 

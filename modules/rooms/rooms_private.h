@@ -39,6 +39,7 @@ enum rooms_metric {
 };
 void rooms_count(enum rooms_metric metric, int64_t amount);
 const struct room_policy *room_policy(const struct room *room); /* NULL: none */
+bool rooms_service_has_policy(const struct iris_service *service);
 
 /* --- who may change what of whom (judge.c): §5.1.3, §5.2.2, §8, §9, §10; pure --- */
 
@@ -60,7 +61,7 @@ enum iris_condition judge_role(const struct room_actor *actor, const struct room
 	X(CHANGE_SUBJECT) X(ALLOW_INVITES) X(ALLOW_PM) X(MAX_USERS) X(HISTORY) X(ARCHIVE)   \
 	X(PRESENCE_VISITOR) X(PRESENCE_PARTICIPANT) X(PRESENCE_MODERATOR) X(GET_MEMBER_LIST) \
 	X(REGISTER) X(VOICE_REQUESTS) X(CHANGE_NICK)
-#define ROOM_CONFIG_TEXTS(X) X(NAME) X(DESCRIPTION) X(SECRET) X(LANGUAGE)
+#define ROOM_CONFIG_TEXTS(X) X(NAME) X(DESCRIPTION) X(SECRET) X(LANGUAGE) X(POLICY)
 
 enum room_config_number {
 #define X(name) ROOM_CONFIG_##name,
@@ -138,6 +139,7 @@ struct room {
 	struct room_config config;
 	struct room_subject subject;
 	struct iris_hash affiliates, nicks;
+	struct room_asked *asked; /* who asked moderators or admins lately (invite.c) */
 	unsigned affiliation_counts[ROOM_AFFILIATION_COUNT];
 	char occupant_key[32];   /* XEP-0421; derived when loaded */
 
@@ -210,10 +212,12 @@ struct room_listed { /* a row, whether the room is in memory or not */
 	iris_owner owner;
 	struct iris_jid jid;    /* none: it went meanwhile */
 	struct iris_str config; /* lines */
+	enum room_affiliation affiliation; /* of the address that was asked for, if any */
 };
 struct room_list_query {
 	const struct iris_service *service;
 	struct iris_jid asker;  /* sees public rooms, and those it belongs to */
+	bool hidden;            /* those that are not public instead; nobody asks; forwards only */
 	int64_t from;           /* exclusive: above it, or below it */
 	bool backwards;         /* the last `limit` ones; returned in ascending order, too */
 	size_t limit;
@@ -221,6 +225,8 @@ struct room_list_query {
 /* Fiber; waits. In the arena. False: the vault failed. */
 bool store_rooms_list(const struct room_list_query *query, struct iris_arena *arena,
 		      struct room_listed **rooms_r, size_t *count_r);
+/* 0: there is none. False: the vault failed. */
+bool store_room_find(const struct iris_jid *bare, int64_t *id_r);
 /* Rooms where this address has any affiliation, by id, above `after`. */
 bool store_rooms_of(const struct iris_jid *bare, int64_t after, struct iris_arena *arena,
 		    struct room_listed *rooms_r, size_t limit, size_t *count_r);

@@ -109,10 +109,11 @@ static struct iris_query affiliations_owned = {
 /* The rooms of an address, from this one on. */
 static struct iris_query affiliations_of = {
 	.name = "rooms.of", .table = "room_affiliations",
-	.sql = "SELECT a.room, r.owner FROM room_affiliations a JOIN rooms r ON r.id = a.room "
+	.sql = "SELECT a.room, r.owner, a.affiliation FROM room_affiliations a "
+	       "JOIN rooms r ON r.id = a.room "
 	       "WHERE a.jid_key = $1 AND a.room > $2 ORDER BY a.room LIMIT $3",
 	.params = { { "jid_key", IRIS_INT }, { "after", IRIS_INT }, { "limit", IRIS_INT } },
-	.columns = { { "room", IRIS_INT }, { "owner", IRIS_INT } },
+	.columns = { { "room", IRIS_INT }, { "owner", IRIS_INT }, { "affiliation", IRIS_INT } },
 };
 
 /* --- what may be seen of a service: public rooms, and those one belongs to --- */
@@ -140,6 +141,14 @@ static struct iris_query list_before = {
 	.name = "rooms.list_before", .table = "rooms", .sql = LIST("<", "DESC"), LIST_FIELDS,
 };
 
+static struct iris_query list_hidden = {
+	.name = "rooms.list_hidden", .table = "rooms",
+	.sql = "SELECT id, owner FROM rooms WHERE host_key = $1 AND is_public = 0 AND id > $2 "
+	       "ORDER BY id LIMIT $3",
+	.params = { { "host_key", IRIS_INT }, { "after", IRIS_INT }, { "limit", IRIS_INT } },
+	.columns = { { "id", IRIS_INT }, { "owner", IRIS_INT } },
+};
+
 static struct iris_query list_open = {
 	.name = "rooms.list_open", .table = "rooms", .key = "id",
 	.sql = "SELECT id, jid, config FROM rooms WHERE id = $1",
@@ -151,7 +160,7 @@ struct iris_query *const rooms_queries[] = {
 	&room_find, &room_load, &room_insert, &room_update_config, &room_update_subject,
 	&room_update_version, &room_delete, &affiliations_load, &affiliation_set,
 	&affiliation_delete, &affiliations_delete, &affiliations_owned, &affiliations_of,
-	&list_after, &list_before, &list_open, NULL,
+	&list_after, &list_before, &list_hidden, &list_open, NULL,
 };
 
 /* --- loading --- */
@@ -400,20 +409,32 @@ listed_open(struct iris_arena *arena, struct room_listed *rooms, size_t count)
 	return true;
 }
 
+static enum iris_vault_result
+list_read(const struct room_list_query *query, struct iris_arena *arena, struct iris_rows *rows_r)
+{
+	int64_t host = vault_peer_id(jid_domain(&query->service->jid));
+	int64_t limit = (int64_t)query->limit;
+
+	if (query->hidden)
+		return vault_read(&list_hidden, 0,
+				  VALUES(value_int(host), value_int(query->from),
+					 value_int(limit)),
+				  arena, rows_r);
+	return vault_read(query->backwards ? &list_before : &list_after, 0,
+			  VALUES(value_int(host), value_int(query->from),
+				 value_int(vault_peer_id(jid_bare(&query->asker))),
+				 value_int(limit)),
+			  arena, rows_r);
+}
+
 bool
 store_rooms_list(const struct room_list_query *query, struct iris_arena *arena,
 		 struct room_listed **rooms_r, size_t *count_r)
 {
-	int64_t host = vault_peer_id(jid_domain(&query->service->jid));
-	int64_t asker = vault_peer_id(jid_bare(&query->asker));
-	const struct iris_query *list = query->backwards ? &list_before : &list_after;
 	struct iris_rows rows;
 	struct room_listed *rooms;
 
-	if (vault_read(list, 0,
-		       VALUES(value_int(host), value_int(query->from), value_int(asker),
-			      value_int((int64_t)query->limit)),
-		       arena, &rows) != IRIS_VAULT_OK)
+	if (list_read(query, arena, &rows) != IRIS_VAULT_OK)
 		return false;
 	*rooms_r = rooms = arena_alloc(arena, rows.count * sizeof(*rooms));
 	*count_r = rows.count;
@@ -425,6 +446,19 @@ store_rooms_list(const struct room_list_query *query, struct iris_arena *arena,
 		room->owner = (iris_owner)row_value(&rows, i, 1)->number;
 	}
 	return listed_open(arena, rooms, rows.count);
+}
+
+bool
+store_room_find(const struct iris_jid *bare, int64_t *id_r)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_rows rows;
+	bool read = vault_read(&room_find, 0, VALUES(value_int(vault_peer_id(jid_bare(bare)))),
+			       arena, &rows) == IRIS_VAULT_OK;
+
+	*id_r = read && rows.count > 0 ? row_value(&rows, 0, 0)->number : 0;
+	arena_unref(&arena);
+	return read;
 }
 
 bool
@@ -443,6 +477,7 @@ store_rooms_of(const struct iris_jid *bare, int64_t after, struct iris_arena *ar
 		rooms_r[i] = (struct room_listed){
 			.id = row_value(&rows, i, 0)->number,
 			.owner = (iris_owner)row_value(&rows, i, 1)->number,
+			.affiliation = (enum room_affiliation)row_value(&rows, i, 2)->number,
 		};
 	return listed_open(arena, rooms_r, rows.count);
 }
