@@ -157,7 +157,7 @@ affiliate_set_nick(struct room *room, struct room_affiliate *affiliate, char *ni
 		hash_insert(&room->nicks, &affiliate->by_nick, str_from(nick));
 }
 
-/* A nick is one affiliate's: who had it first keeps it. Changes see to it before they are stored. */
+/* A nick is one affiliate's: who had it first keeps it. Changes see to that before. */
 void
 room_affiliate_set(struct room *room, const struct iris_jid *bare,
 		   enum room_affiliation affiliation, struct iris_str nick,
