@@ -39,6 +39,14 @@ occupant_of(const struct room *room, const struct iris_jid *bare)
 }
 
 enum room_role
+room_role(const struct room *room, const struct iris_jid *full)
+{
+	const struct room_session *session = room_session_find(room, full);
+
+	return session ? session->occupant->role : ROOM_NO_ROLE;
+}
+
+enum room_role
 role_by_default(const struct room *room, enum room_affiliation affiliation)
 {
 	switch (affiliation) {
