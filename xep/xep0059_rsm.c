@@ -6,8 +6,6 @@
  */
 #include "xep/xep0059_rsm.h"
 
-#define NS_RSM "http://jabber.org/protocol/rsm"
-
 static struct iris_module_self rsm_self;
 
 enum iris_condition

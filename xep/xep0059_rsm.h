@@ -8,6 +8,8 @@
 
 #include "iris/module.h"
 
+#define NS_RSM "http://jabber.org/protocol/rsm"
+
 struct rsm_request {
 	/* within the limit that was given; that limit when none was asked for */
 	size_t max;

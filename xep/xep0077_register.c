@@ -7,7 +7,6 @@
  */
 #include "xep/xep0077_register.h"
 
-#define NS_REGISTER "jabber:iq:register"
 #define NS_FEATURE "http://jabber.org/features/iq-register"
 
 enum { OPT_OPEN, OPT_INSTRUCTIONS };

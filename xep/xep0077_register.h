@@ -8,6 +8,8 @@
 
 #include "iris/module.h"
 
+#define NS_REGISTER "jabber:iq:register"
+
 /* On the stream's fiber, before it is signed in; all but `admits` and `features` may wait. */
 struct register_admission {
 	void (*features)(struct iris_stream *stream, struct iris_element *features);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An account is removed: what it is to rooms goes.  On a fiber at the account's home, one room after
- * the other at theirs.
+ * An account is removed: what it is to rooms goes.  On a fiber at the account's home, one room
+ * after the other at theirs.
  *
  * A plain room whose last owner goes is its oldest admin's, else its oldest member's; one without
  * either is destroyed: nobody could ever configure it again.  Rooms with a policy stay as they are:

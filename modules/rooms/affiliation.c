@@ -157,7 +157,7 @@ affiliate_set_nick(struct room *room, struct room_affiliate *affiliate, char *ni
 		hash_insert(&room->nicks, &affiliate->by_nick, str_from(nick));
 }
 
-/* A nick is one affiliate's: who had it first keeps it (changes see to it before they are stored). */
+/* A nick is one affiliate's: who had it first keeps it. Changes see to that before. */
 void
 room_affiliate_set(struct room *room, const struct iris_jid *bare,
 		   enum room_affiliation affiliation, struct iris_str nick,
@@ -371,21 +371,27 @@ add_item(struct iris_element *x, const struct iris_jid *jid, enum room_affiliati
 	element_set(item, "affiliation", str_from(room_affiliation_name(affiliation)));
 }
 
-/* Whose affiliation has changed and who is not in: to who may see addresses (§9, §10; 0463). */
-static void
-tell_of_absent(const struct room_change *change, int64_t before)
+/*
+ * What is told of those who are not in, to who may see addresses (§9, §10; 0463): NULL: nothing. Of
+ * the others their presence tells, also when they are put out now.
+ */
+static struct iris_stanza *
+notice_of_absent(const struct room_change *change, int64_t before)
 {
 	struct room *room = change->room;
 	struct iris_element *x;
-	struct iris_stanza *notice = notice_new(room, &x);
+	struct iris_stanza *notice;
 
+	if (room->member_count == 0)
+		return NULL;
+	notice = notice_new(room, &x);
 	affiliation_add_version(x, room, before);
 	for (size_t i = 0; i < change->count; i++)
 		if (!occupant_of(room, &change->items[i].jid))
 			add_item(x, &change->items[i].jid, change->items[i].after);
-	if (element_child(x, "item", NULL) && room->member_count > 0)
-		fan_out(room, &notice, ROOM_SEEING, NULL, NULL);
-	stanza_unref(&notice);
+	if (!element_child(x, "item", NULL))
+		stanza_unref(&notice);
+	return notice;
 }
 
 /* Who may enter from now on, and is not in, is told: nobody else would. */
@@ -418,6 +424,7 @@ change_make(struct room_change *change)
 {
 	struct room *room = change->room;
 	int64_t before = room->version, version = before + 1;
+	struct iris_stanza *notice;
 
 	if (change->count == 0)
 		return IRIS_NO_ERROR;
@@ -431,8 +438,10 @@ change_make(struct room_change *change)
 		room_affiliate_set(room, &item->jid, item->after, item->nick, item->reason,
 				   version);
 	}
+	notice = notice_of_absent(change, before);
 	occupants_follow_change(change);
-	tell_of_absent(change, before);
+	if (notice)
+		fan_out(room, &notice, ROOM_SEEING, NULL, NULL);
 	tell_new_members(change);
 	return IRIS_NO_ERROR;
 }

@@ -26,7 +26,7 @@ enum number_kind {
 	NUMBER_USERS,    /* a count, or none */
 	NUMBER_MESSAGES, /* a count */
 	NUMBER_ROLES,    /* a set of roles */
-	NUMBER_BROADCAST /* one field of three numbers, a bool for each role; the first stands for it */
+	NUMBER_BROADCAST /* a set of roles, kept as a bool for each; the first is the field */
 };
 
 struct number_field {

@@ -4,7 +4,9 @@
  * there are.  Hooks of xep0030; on a fiber, where it is asked.
  */
 #include "modules/rooms/rooms_private.h"
+#include "xep/payloads.h"
 #include "xep/xep0059_rsm.h"
+#include "xep/xep0077_register.h"
 
 #define ROOMS_MAX 100     /* of one page */
 #define OCCUPANTS_MAX 500 /* listed */
@@ -13,13 +15,13 @@
 /* What every room does, whatever its configuration. */
 static const char *const room_features[] = {
 	NS_MUC, NS_MUC "#stable_id", NS_MUC "#self-ping-optimization", NS_MUC "#request",
-	"jabber:iq:register", "urn:xmpp:occupant-id:0", "urn:xmpp:sid:0",
+	NS_REGISTER, "urn:xmpp:occupant-id:0", NS_SID,
 	"urn:xmpp:muc:affiliations:1",
 };
 
 static const char *const service_features[] = {
 	NS_MUC, "urn:xmpp:channel-search:0:search", "jabber:iq:search",
-	"http://jabber.org/protocol/rsm",
+	NS_RSM,
 };
 
 bool

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What is passed on between the room and people: mediated invitations and what is said to them
- * (XEP-0045 §7.8.2), requests for voice (§7.13, §8.6) and for membership (§9.9) to those who decide,
- * and their answers.  Home worker of the room; what waits is done on a fiber.
+ * (XEP-0045 §7.8.2), requests for voice (§7.13, §8.6) and for membership (§9.9) to those who
+ * decide, and their answers.  Home worker of the room; what waits is done on a fiber.
  *
  * Direct invitations (XEP-0249) do not pass the room.
  */
@@ -53,7 +53,8 @@ may_ask_now(struct room *room, const struct iris_jid *bare)
 	if (!asked)
 		asked = room->asked = iris_calloc(1, sizeof(*asked));
 	for (size_t i = 0; i < ASKED_MAX; i++)
-		if (asked->entries[i].peer == peer && asked->entries[i].time_ms > now - ASK_AGAIN_MS)
+		if (asked->entries[i].peer == peer &&
+		    asked->entries[i].time_ms > now - ASK_AGAIN_MS)
 			return false;
 	asked->entries[asked->next].peer = peer;
 	asked->entries[asked->next].time_ms = now;
@@ -152,7 +153,7 @@ invite_judge(const struct passing *passing, const char **text_r)
 				       IRIS_NO_ERROR;
 }
 
-/* An invitation into a room for members makes one (§9.5); nobody invites whom an admin has banned. */
+/* An invitation to a room for members makes one (§9.5); nobody invites whom an admin has banned. */
 static enum iris_condition
 make_members(struct passing *passing, const struct invitation *invitations, size_t count,
 	     const char **text_r)

@@ -5,8 +5,8 @@
  */
 #include "modules/rooms/rooms_private.h"
 #include "xep/xep0004_forms.h"
+#include "xep/xep0077_register.h"
 
-#define NS_REGISTER "jabber:iq:register"
 #define NS_MUC_REGISTER NS_MUC "#register"
 
 static enum iris_verdict

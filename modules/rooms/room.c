@@ -145,7 +145,7 @@ room_activity_count(struct room *room)
 	room->activity.counts[0]++;
 }
 
-/* Full hours that were seen; none before there is one, and where entering takes more than a nick. */
+/* Of the last day; none where nothing was said, or where entering takes more than a nick. */
 struct iris_str
 room_activity_text(const struct room *room, struct iris_arena *arena)
 {

@@ -4,6 +4,7 @@
  * README.md.
  */
 #include "modules/rooms/rooms_private.h"
+#include "xep/xep0077_register.h"
 
 struct iris_module_self rooms_self;
 
@@ -160,8 +161,8 @@ static const struct iris_iq rooms_iq[] = {
 	{ IRIS_TO_PLACE, IRIS_SET, "query", NS_MUC_ADMIN, IRIS_ANYONE, admin_set },
 	{ IRIS_TO_PLACE, IRIS_GET, "query", NS_MUC_OWNER, IRIS_ANYONE, owner_get },
 	{ IRIS_TO_PLACE, IRIS_SET, "query", NS_MUC_OWNER, IRIS_ANYONE, owner_set },
-	{ IRIS_TO_PLACE, IRIS_GET, "query", "jabber:iq:register", IRIS_ANYONE, register_get },
-	{ IRIS_TO_PLACE, IRIS_SET, "query", "jabber:iq:register", IRIS_ANYONE, register_set },
+	{ IRIS_TO_PLACE, IRIS_GET, "query", NS_REGISTER, IRIS_ANYONE, register_get },
+	{ IRIS_TO_PLACE, IRIS_SET, "query", NS_REGISTER, IRIS_ANYONE, register_set },
 	{ IRIS_TO_SERVICE, IRIS_GET, "search", "urn:xmpp:channel-search:0:search", IRIS_ANYONE,
 	  search_get },
 	{ IRIS_TO_SERVICE, IRIS_GET, "query", "jabber:iq:search", IRIS_ANYONE, search_get },
@@ -215,8 +216,7 @@ static const struct iris_option rooms_options[] = {
 	[OPT_CREATE] = { "create", IRIS_OPT_CHOICE, "accounts", .choices = create_choices,
 			 .reloadable = true,
 			 .help = "Who may create rooms: accounts of this server, administrators "
-				 "among them, nobody (but those who own some already keep them), or "
-				 "anyone who can reach it." },
+				 "among them, nobody, or anyone who can reach it." },
 	IRIS_OPTIONS_END,
 };
 
