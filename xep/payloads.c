@@ -58,10 +58,10 @@ static const struct payload_rule payload_rules[] = {
 	 * XEP-0334, 0203, 0359, 0421, 0280, 0380, 0428, 0393, 0172, 0153: they say how to take the
 	 * rest
 	 */
-	{ "urn:xmpp:hints", NULL, false },
+	{ NS_HINTS, NULL, false },
 	{ NS_DELAY, NULL, false },
 	{ NS_SID, NULL, false },
-	{ "urn:xmpp:occupant-id:0", NULL, false },
+	{ NS_OCCUPANT_ID, NULL, false },
 	{ NS_CARBONS, NULL, false },
 	{ "urn:xmpp:eme:0", NULL, false },
 	{ "urn:xmpp:fallback:0", NULL, false },

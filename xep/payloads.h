@@ -54,16 +54,19 @@ payload_is_node_event(const struct iris_element *payload) /* XEP-0060 */
 	return element_is(payload, "event", NS_PUBSUB_EVENT);
 }
 
+#define NS_HINTS "urn:xmpp:hints" /* XEP-0334 */
+#define NS_OCCUPANT_ID "urn:xmpp:occupant-id:0" /* XEP-0421 */
+
 static inline bool
 payload_is_hint(const struct iris_element *payload) /* XEP-0334 */
 {
-	return str_is(payload->ns, "urn:xmpp:hints");
+	return str_is(payload->ns, NS_HINTS);
 }
 
 static inline bool
 message_has_hint(const struct iris_element *message, const char *hint) /* XEP-0334 §4 */
 {
-	return element_child(message, hint, "urn:xmpp:hints") != NULL;
+	return element_child(message, hint, NS_HINTS) != NULL;
 }
 
 #define NS_SID "urn:xmpp:sid:0"         /* XEP-0359 */

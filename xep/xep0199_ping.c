@@ -3,9 +3,7 @@
  * XEP-0199 2.0: XMPP Ping, of the server and of an account (§4.2, §4.3). Full JIDs answer for
  * themselves.
  */
-#include "iris/module.h"
-
-#define NS_PING "urn:xmpp:ping"
+#include "xep/xep0199_ping.h"
 
 static struct iris_module_self ping_self;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Coming in (XEP-0045 §7.1, §7.2, §10.1): who may, with which nick, and what who comes in is told:
- * who is there, itself, what was said, the subject.  At once where that is little and in memory, else
- * on a fiber, over some turns.  What is known already of who is in is in presence.c.
+ * who is there, itself, what was said, the subject.  At once where that is little and in memory,
+ * else on a fiber, over some turns.  What comes from who is in is in presence.c.
  */
 #include <stdlib.h>
 
@@ -316,7 +316,8 @@ tell_newcomer(struct room_session *session, struct iris_stanza *request, bool cr
 	live_busy_end(room);
 	if (created)
 		status_add(arrival.status, STATUS_CREATED);
-	if (count_listed(live, session) <= LIST_AT_ONCE && history_is_ready(room, &arrival.wanted)) {
+	if (count_listed(live, session) <= LIST_AT_ONCE &&
+	    history_is_ready(room, &arrival.wanted)) {
 		(void)arrival_list_some(&arrival);
 		tell_rest(session, &arrival);
 	} else {

@@ -195,8 +195,8 @@ history_load(struct room *room)
 bool
 history_is_ready(const struct room *room, const struct history_wanted *wanted)
 {
-	return (room->history && !room->history->is_reading) || wanted->stanzas == 0 || wanted->chars == 0 ||
-	       !room->config.numbers[ROOM_CONFIG_ARCHIVE];
+	return (room->history && !room->history->is_reading) || wanted->stanzas == 0 ||
+	       wanted->chars == 0 || !room->config.numbers[ROOM_CONFIG_ARCHIVE];
 }
 
 /* --- sending it --- */

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Going out (XEP-0045 §7.14, §8.2, §9.1, §9.4, §10.9, §14): who leaves, who is put out, what a change
- * of affiliations or of the configuration does to who is in, and ghosts: sessions that are not
- * there any more.  Of accounts of ours the core tells; those of other servers are pinged.
+ * Going out (XEP-0045 §7.14, §8.2, §9.1, §9.4, §10.9, §14): who leaves, who is put out, what a
+ * change of affiliations or of the configuration does to who is in, and ghosts: sessions that are
+ * not there any more.  Of accounts of ours the core tells; those of other servers are pinged.
  */
 #include <stdlib.h>
 
 #include "modules/rooms/live.h"
+#include "xep/xep0199_ping.h"
 
 #define PING_TIMEOUT_MS 30000
 #define PING_BURST 500 /* in one turn */
@@ -162,8 +163,8 @@ suspicion_run(void *arg)
 }
 
 /*
- * Somebody who blocks another occupant (XEP-0191) answers what it says in the same way as an address
- * that is not there. Of our own, the home knows.
+ * Somebody who blocks another occupant (XEP-0191) answers what it says in the same way as an
+ * address that is not there. Of our own, the home knows.
  */
 static void
 ghost_suspect(struct room_session *session)
@@ -251,7 +252,7 @@ ping_send(struct room *room, struct room_session *session)
 	ping->jid = session->jid;
 	ping->jid.base = memcpy(ping->text, text.base, text.len);
 	session->is_pinged = true;
-	element_add(iq->root, "ping", "urn:xmpp:ping");
+	element_add(iq->root, "ping", NS_PING);
 	stanza_set_from(iq, &room->jid);
 	stanza_set_to(iq, &ping->jid);
 	route_iq(&iq, PING_TIMEOUT_MS, ping_answered, ping);

@@ -2,8 +2,8 @@
 /*
  * What waits at a room.  To come in: while it is being made, and while it sends, since a stream
  * that fails under a stanza takes its session, and so an occupant, with it in the midst of the
- * list.  To go out: more than a turn of the loop may take, and all that follows it.  To be told: what
- * happens while somebody is entering.  It judges nothing.
+ * list.  To go out: more than a turn of the loop may take, and all that follows it.  To be told:
+ * what happens while somebody is entering.  It judges nothing.
  */
 #include <stdlib.h>
 

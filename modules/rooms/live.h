@@ -7,8 +7,7 @@
 #define IRIS_ROOMS_LIVE_H
 
 #include "modules/rooms/rooms_private.h"
-
-#define NS_OCCUPANT_ID "urn:xmpp:occupant-id:0" /* XEP-0421 */
+#include "xep/payloads.h"
 
 struct room_parcel;
 struct room_job;

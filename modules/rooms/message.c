@@ -8,9 +8,8 @@
 
 #include "modules/archive/archive.h"
 #include "modules/rooms/live.h"
-#include "xep/payloads.h"
 
-#define SUBJECT_MAX 8192 /* bytes inside of a message that sets it: it is kept and sent to newcomers */
+#define SUBJECT_MAX 8192 /* bytes inside of a message that sets it: newcomers are sent it */
 #define SAID_MAX 1024    /* messages of a room that wait to be committed */
 
 struct room_said {

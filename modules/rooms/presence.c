@@ -7,7 +7,6 @@
 #include <stdlib.h>
 
 #include "modules/rooms/live.h"
-#include "xep/payloads.h"
 #include "xep/xep0203_delay.h"
 
 #define PRESENCE_MAX 8192 /* bytes of one that is kept; of a longer one only <show/> */

@@ -6,13 +6,12 @@
 #include <stdlib.h>
 
 #include "modules/rooms/live.h"
-#include "xep/payloads.h"
+#include "xep/xep0054_vcard.h"
+#include "xep/xep0199_ping.h"
 
 #define RELAYS_MAX 2000        /* of a room: requests that wait for their answer */
 #define RELAYS_OF_SESSION 50
 #define RELAY_TIMEOUT_MS 60000
-#define NS_PING "urn:xmpp:ping"
-#define NS_VCARD "vcard-temp"
 
 /* A request on its way; in room->relayed by the id that it has on its second half. */
 struct room_relay {
@@ -61,7 +60,7 @@ private_send(struct room_occupant *to, struct iris_stanza *message, struct iris_
 
 	if (to->session_count > 1) {
 		other = stanza_copy(message);
-		element_add(other->root, "no-permanent-store", "urn:xmpp:hints");
+		element_add(other->root, "no-permanent-store", NS_HINTS);
 		stanza_freeze(other);
 	}
 	stanza_freeze(message);
