@@ -195,16 +195,6 @@ websocket_feed(struct websocket *websocket, struct iris_str text)
 	websocket->carrier.handler->input(websocket->carrier.owner, text.base, text.len);
 }
 
-static void
-write_attribute(struct iris_strbuf *buf, const char *name, struct iris_str value)
-{
-	if (str_is_none(value))
-		return;
-	strbuf_printf(buf, " %s='", name);
-	xml_escape(buf, value);
-	strbuf_add_char(buf, '\'');
-}
-
 /* RFC 7395 §3.4: <open/> is the header. */
 static void
 websocket_feed_header(struct websocket *websocket, const struct iris_element *open)
@@ -213,10 +203,10 @@ websocket_feed_header(struct websocket *websocket, const struct iris_element *op
 
 	strbuf_add(&header,
 		   IRIS_STR("<stream:stream xmlns='" NS_CLIENT "' xmlns:stream='" NS_STREAM "'"));
-	write_attribute(&header, "to", element_get(open, "to"));
-	write_attribute(&header, "from", element_get(open, "from"));
-	write_attribute(&header, "version", element_get(open, "version"));
-	write_attribute(&header, "xml:lang", element_lang(open));
+	xml_add_attribute(&header, "to", element_get(open, "to"));
+	xml_add_attribute(&header, "from", element_get(open, "from"));
+	xml_add_attribute(&header, "version", element_get(open, "version"));
+	xml_add_attribute(&header, "xml:lang", element_lang(open));
 	strbuf_add_char(&header, '>');
 	websocket_feed(websocket, strbuf_str(&header));
 }
