@@ -48,7 +48,8 @@ static struct {
 	bool urgent, stopping;
 	size_t background_credit; /* rows that the background may write although others are due */
 	size_t background_share;  /* and in one transaction, beside its first group */
-	char trouble[256];      /* why it is not ready; empty: it is */
+	char trouble[256];      /* why it cannot write; empty: it can */
+	int64_t trouble_us;     /* since when */
 } writer = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* --- the queue --- */
@@ -330,6 +331,8 @@ trouble_set(int code)
 
 	pthread_mutex_lock(&writer.lock);
 	first = writer.trouble[0] == '\0';
+	if (first)
+		writer.trouble_us = now_us();
 	(void)snprintf(writer.trouble, sizeof(writer.trouble), "the database cannot be written: %s",
 		       sqlite3_errmsg(writer.connection.db));
 	pthread_mutex_unlock(&writer.lock);
@@ -436,10 +439,11 @@ writer_main(void *arg)
 }
 
 bool
-writer_is_ready(char *why, size_t size)
+writer_is_ready(int64_t delay_ms, char *why, size_t size)
 {
 	pthread_mutex_lock(&writer.lock);
-	bool ready = writer.trouble[0] == '\0';
+	bool ready = writer.trouble[0] == '\0' ||
+		     now_us() - writer.trouble_us < delay_ms * 1000;
 	if (!ready)
 		(void)snprintf(why, size, "%s", writer.trouble);
 	pthread_mutex_unlock(&writer.lock);
