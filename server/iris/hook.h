@@ -135,7 +135,8 @@ enum iris_discovered { IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT, IRIS_DISCO_SERVICE, 
 	/* A message of an archive became a tombstone: what it named may go, too; \
 	   pass the ticket on · home, fiber · no wait */ \
 	X(message_retracted, struct iris_retracted) \
-	/* Rows of this account must go: post deletions · home, fiber · may wait */ \
+	/* Rows of this account must go: post deletions, REFUSE when the vault takes none (asked
+	   again, all of them) · home, fiber · may wait */ \
 	X(account_removed, struct iris_account_removed) \
 	/* The password was changed or the account locked: forget what signs in without it \
 	   (tokens) · home, fiber · may wait */ \
