@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rooms (XEP-0045), for plug-ins that name "rooms" in their needs.  Everything at the home worker of
- * the room's address, where its place lives; nothing waits unless it says so.
+ * Rooms (XEP-0045), for plug-ins that name "rooms" in their needs.  Everything at the home worker
+ * of the room's address, where its place lives; nothing waits unless it says so.
  */
 #ifndef IRIS_ROOMS_H
 #define IRIS_ROOMS_H
@@ -56,16 +56,18 @@ struct room_change {
 };
 
 /*
- * What an organisation wants of its rooms beyond XEP-0045. Static; any member may be NULL: then as the
- * XEP says. Rooms of a service without policy never get here.
+ * What an organisation wants of its rooms beyond XEP-0045. Static; any member may be NULL: then as
+ * the XEP says. Rooms of a service without policy never get here.
  */
 struct room_policy {
 	/* IRIS_NO_ERROR, or why not (text_r: for people). `jid` is bare. */
 	enum iris_condition (*may)(struct room *room, enum room_action action,
 				   const struct iris_jid *jid, const char **text_r);
-	/* A change that the XEP allows: is it allowed here? May alter it (transfer of ownership). */
+	/* A change that the XEP allows: is it allowed here? May alter it (transfer of
+	   ownership). */
 	enum iris_condition (*judge_change)(struct room_change *change, const char **text_r);
-	/* "name=value\n" lines: the configuration of a new room; fields that cannot be set otherwise */
+	/* "name=value\n" lines: the configuration of a new room; fields that cannot be set
+	   otherwise */
 	const char *new_config;
 	const char *fixed_config;
 	/* It was committed, and told to the occupants (fiber; may wait; the room is held). */
@@ -95,7 +97,8 @@ int64_t room_id(const struct room *room);         /* reader of its log */
 iris_owner room_owner(const struct room *room);
 bool room_has_policy(const struct room *room);
 struct iris_str room_name(const struct room *room); /* muc#roomconfig_roomname; none */
-struct iris_str room_config_get(const struct room *room, const char *field); /* by var, less "muc#roomconfig_" */
+/* by var, less "muc#roomconfig_" */
+struct iris_str room_config_get(const struct room *room, const char *field);
 
 enum room_affiliation room_affiliation(const struct room *room, const struct iris_jid *jid);
 size_t room_affiliation_count(const struct room *room, enum room_affiliation affiliation);
@@ -114,8 +117,8 @@ struct iris_str room_occupant_id(const struct room *room, const struct iris_jid 
 /* --- doing (fiber; they wait for the commit) --- */
 
 /*
- * A room as `by` would have made it with config ("name=value\n" lines over the defaults, or NULL), open at
- * once. conflict: there is one.
+ * A room as `by` would have made it with config ("name=value\n" lines over the defaults, or NULL),
+ * open at once. conflict: there is one.
  */
 enum iris_condition room_create(const struct iris_jid *bare, const struct iris_jid *by,
 				const char *config, struct room **room_r);
@@ -144,8 +147,8 @@ enum iris_condition room_moderate(struct room *room, const struct room_moderatio
 /* --- telling --- */
 
 /*
- * A message of the room itself to all who are in: `message` has its children and no addresses; taken
- * over. kept: in the archive, too, and sent when it is committed.
+ * A message of the room itself to all who are in: `message` has its children and no addresses;
+ * taken over. kept: in the archive, too, and sent when it is committed.
  */
 void room_send_all(struct room *room, struct iris_stanza **message_p, bool kept,
 		   struct iris_ticket *ticket);

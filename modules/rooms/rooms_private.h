@@ -18,7 +18,7 @@ extern const struct iris_service_kind rooms_kind;
 
 enum rooms_option {
 	OPT_LABEL,          /* of the domain whose rooms have a policy: "rooms" */
-	OPT_PLAIN_LABEL,    /* of the domain whose rooms have none; empty: there is no such domain */
+	OPT_PLAIN_LABEL,    /* of the domain whose rooms have none; empty: there is none */
 	OPT_KEEP,           /* a room without occupants stays in memory */
 	OPT_MAX_ROOMS,      /* in memory, for each worker */
 	OPT_INBOX,
@@ -75,8 +75,8 @@ void room_config_free(struct room_config *config);
 void room_config_copy(struct room_config *copy_r, const struct room_config *config);
 struct iris_str room_config_write(struct iris_arena *arena, const struct room_config *config);
 /*
- * A submitted form over what is there; what it lacks stays, unknown fields are passed over, those of
- * `fixed` must be what they are. Otherwise why not, for people in text_r (in the form's arena).
+ * A submitted form over what is there; what it lacks stays, unknown fields are passed over, those
+ * of `fixed` must be what they are. Otherwise why not, for people in text_r (in the form's arena).
  */
 enum iris_condition room_config_submit(struct room_config *config, const struct iris_element *form,
 				       const char *fixed, const char **text_r);
