@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * irisctl region init, sign, check, diff: the region map as a file, without a server.  Whoever signs
- * maps needs no server at all, and should not sit at one.
+ * irisctl region init, sign, check, diff: the region map as a file, without a server.  Whoever
+ * signs maps needs no server at all, and should not sit at one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 #include "worker_private.h"
 
 static const char sample[] =
-	"# The region map: every region, and what may cross between which. Sign it after each change:\n"
+	"# The region map: every region, and what may cross between which. After each change:\n"
 	"#   irisctl region sign MAP KEY\n"
 	"map:\n"
 	"  name: example\n"
@@ -35,8 +35,11 @@ static const char sample[] =
 	"      endpoints: [\"xmpp.emea.example.org:5270\"]\n"
 	"      external: false\n"
 	"policy:\n"
-	"  rules:                         # the first that matches holds; what nobody names is denied\n"
-	"    - { from: \"*\", to: \"*\", categories: [presence, message, service], verdict: deliver }\n";
+	"  rules:    # the first that matches holds; what nobody names is denied\n"
+	"    - from: \"*\"\n"
+	"      to: \"*\"\n"
+	"      categories: [presence, message, service]\n"
+	"      verdict: deliver\n";
 
 static enum exit_code
 complain(const char *what, const char *path)
