@@ -124,25 +124,27 @@ writer_submit(struct vault_group *group)
 	bool wake = writer.state == WRITER_IDLE ||
 		    (writer.state == WRITER_LINGERS &&
 		     (writer.urgent || group->background || writer.rows >= LINGER_ROWS));
-	if (wake) {
+	if (wake)
 		writer.state = WRITER_BUSY;
-		pthread_cond_signal(&writer.wake);
-	}
 	pthread_mutex_unlock(&writer.lock);
+	/* Not before: who is woken would find it locked, and sleep again at once. */
+	if (wake)
+		pthread_cond_signal(&writer.wake);
 }
 
 void
 writer_hurry(void)
 {
+	bool wake;
+
 	pthread_mutex_lock(&writer.lock);
-	if (writer.queue.first) {
-		writer.urgent = true;
-		if (writer.state == WRITER_LINGERS) {
-			writer.state = WRITER_BUSY;
-			pthread_cond_signal(&writer.wake);
-		}
-	}
+	writer.urgent |= writer.queue.first != NULL;
+	wake = writer.queue.first && writer.state == WRITER_LINGERS;
+	if (wake)
+		writer.state = WRITER_BUSY;
 	pthread_mutex_unlock(&writer.lock);
+	if (wake)
+		pthread_cond_signal(&writer.wake);
 }
 
 static int64_t
