@@ -256,8 +256,10 @@ connection_again(void *arg)
 static void
 connection_read(struct connection *connection)
 {
-	if (connection->paused)
+	if (connection->paused) { /* not asked for before: mostly nothing comes meanwhile */
+		event_del(connection->reader);
 		return;
+	}
 	if (connection_read_rounds(connection) && !timer_is_running(&connection->again))
 		timer_start(&connection->again, 0, connection_again, connection);
 }
@@ -563,7 +565,6 @@ connection_pause(struct iris_carrier *carrier, bool paused)
 		return;
 	connection->paused = paused;
 	if (paused) {
-		event_del(connection->reader);
 		timer_stop(&connection->again);
 		return;
 	}
