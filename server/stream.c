@@ -125,6 +125,7 @@ stream_pass_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p)
 	struct iris_stream_ticket ticket = { .stream = stream };
 
 	stream_count_metric(STREAM_METRIC_STANZAS_IN, 1);
+	stream->stanza_ms = stream->input_ms;
 	if (!stream->counting) {
 		stream->role->stanza(stream, stanza_p, NULL);
 		return;

@@ -72,6 +72,7 @@ static _Thread_local struct {
 	unsigned count;
 	struct websocket *reading;
 	struct websocket *writing;
+	bool patient; /* what is written may wait (IRIS_UNIT_PATIENT) */
 } here;
 
 static ssize_t
@@ -92,7 +93,7 @@ websocket_on_receive(uint8_t *buffer, size_t size, int flags, void *arg)
 static ssize_t
 websocket_on_send(const uint8_t *bytes, size_t len, int flags, void *arg)
 {
-	carrier_send(here.writing->below, IRIS_UNIT_BYTES,
+	carrier_send(here.writing->below, here.patient ? IRIS_UNIT_PATIENT : IRIS_UNIT_BYTES,
 		     (struct iris_str){ (const char *)bytes, len });
 	return (ssize_t)len;
 }
@@ -518,10 +519,13 @@ websocket_send(struct iris_carrier *carrier, enum iris_unit unit, struct iris_st
 {
 	struct websocket *websocket = websocket_of(carrier);
 
-	if (unit == IRIS_UNIT_SPACE) /* RFC 7395 §3.8 */
+	if (unit == IRIS_UNIT_SPACE) { /* RFC 7395 §3.8 */
 		websocket_send_frame(websocket, WSLAY_PING, IRIS_STR_NONE);
-	else
+	} else {
+		here.patient = unit == IRIS_UNIT_PATIENT;
 		websocket_send_frame(websocket, WSLAY_TEXT_FRAME, text);
+		here.patient = false;
+	}
 }
 
 static size_t
