@@ -11,22 +11,29 @@
 static void
 streams_drop_scratch(struct iris_turn *turn)
 {
-	arena_unref(&IRIS_CONTAINER(turn, struct streams, scratch_turn)->scratch);
+	struct streams *here = IRIS_CONTAINER(turn, struct streams, scratch_turn);
+
+	arena_unref(&here->scratch);
+	here->spare = (struct iris_strbuf){ .base = NULL };
 }
 
 struct iris_strbuf
 stream_buffer(void)
 {
 	struct streams *here = streams_here();
+	struct iris_strbuf spare = here->spare;
 
-	if (here->scratch && arena_size(here->scratch) > SCRATCH_MAX)
+	if (here->scratch && arena_size(here->scratch) > SCRATCH_MAX) {
+		spare = (struct iris_strbuf){ .base = NULL };
 		arena_unref(&here->scratch);
+	}
 	if (!here->scratch) {
 		here->scratch = arena_new();
 		here->scratch_turn.fn = streams_drop_scratch;
 		worker_at_turn_end(&here->scratch_turn);
 	}
-	return STRBUF_INIT(here->scratch);
+	here->spare = (struct iris_strbuf){ .base = NULL };
+	return spare.base ? spare : STRBUF_INIT(here->scratch);
 }
 
 bool
@@ -48,6 +55,9 @@ stream_send_text(struct iris_stream *stream, enum iris_unit unit, struct iris_st
 
 	carrier_send(stream->carrier, unit, text);
 	stream_count_metric(STREAM_METRIC_BYTES_OUT, (int64_t)text.len);
+	buf->len = 0; /* the carrier has a copy */
+	if (buf->arena == streams_here()->scratch)
+		streams_here()->spare = *buf;
 }
 
 bool

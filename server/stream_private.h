@@ -104,7 +104,8 @@ struct streams {
 	unsigned warm_count;
 	size_t count;
 	struct iris_timer sweep;
-	struct iris_arena *scratch;      /* for what is serialised in this turn */
+	struct iris_arena *scratch;      /* for what is serialised in this turn, */
+	struct iris_strbuf spare;        /* and a buffer in it that is not in use, or none */
 	struct iris_turn scratch_turn;
 	const char *closing;             /* who still arrives is sent away with this condition */
 };

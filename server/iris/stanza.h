@@ -115,7 +115,8 @@ struct iris_stanza {
 	struct iris_jid from, to; /* none when absent */
 	struct iris_str id, lang;
 	bool frozen;
-	struct iris_str inner; /* the serialised children, once frozen */
+	/* once frozen, as text: the children, and the attributes but `to`, which is written first */
+	struct iris_str inner, attributes;
 	int64_t received_ms;   /* Unix time, for delay stamps */
 };
 
