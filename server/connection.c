@@ -26,6 +26,7 @@
 #define RECORD_MAX 16384u /* the most one TLS record holds */
 #define READ_ROUNDS_MAX 16 /* then others have their turn */
 #define WRITE_ROUNDS_MAX 4
+#define GATHER_BYTES 8192u /* so much does not wait for more */
 
 /* X(NAME, what is under way) */
 #define CONNECTION_STATES(X)                      \
@@ -64,13 +65,23 @@ struct connection {
 	uint8_t busy; /* handlers under way */
 	bool freed; /* by a handler: goes when it returns */
 	bool paused, direct_tls, overflow;
+	bool hurry; /* what is queued does not wait for more */
+	bool gathering; /* it does, in the worker's list */
+	int64_t written_ms; /* when something was written last */
+	TAILQ_ENTRY(connection) gathering_link;
 	char peer[INET6_ADDRSTRLEN];
 };
 
 static struct {
 	atomic_size_t output_limit;
-	atomic_uint dead_peer_ms, keepalive_s;
-} options = { 8u << 20, 90000, 240 };
+	atomic_uint dead_peer_ms, keepalive_s, gather_ms;
+} options = { 8u << 20, 90000, 240, 0 };
+
+/* Those whose output waits for more: all of them are written when the timer fires. */
+static _Thread_local struct {
+	TAILQ_HEAD(, connection) waiting;
+	struct iris_timer timer;
+} gathering;
 
 static void connection_on_event(int fd, short what, void *arg);
 static const struct iris_carrier_ops connection_ops;
@@ -81,6 +92,63 @@ connection_of(const struct iris_carrier *carrier)
 	return IRIS_CONTAINER(carrier, struct connection, carrier);
 }
 
+/* --- output that waits for more --- */
+
+static size_t
+connection_pending(const struct connection *connection)
+{
+	return connection->output ? evbuffer_get_length(connection->output) : 0;
+}
+
+static void
+gathering_leave(struct connection *connection)
+{
+	if (!connection->gathering)
+		return;
+	connection->gathering = false;
+	TAILQ_REMOVE(&gathering.waiting, connection, gathering_link);
+	if (TAILQ_EMPTY(&gathering.waiting))
+		timer_stop(&gathering.timer);
+}
+
+static void
+gathering_is_over(void *arg)
+{
+	struct connection *connection;
+
+	while ((connection = TAILQ_FIRST(&gathering.waiting)) != NULL) {
+		gathering_leave(connection);
+		connection->hurry = true;
+		worker_at_turn_end(&connection->turn);
+	}
+}
+
+static void
+gathering_join(struct connection *connection, unsigned most_ms)
+{
+	if (!gathering.waiting.tqh_last)
+		TAILQ_INIT(&gathering.waiting);
+	connection->gathering = true;
+	TAILQ_INSERT_TAIL(&gathering.waiting, connection, gathering_link);
+	if (!timer_is_running(&gathering.timer))
+		timer_start(&gathering.timer, most_ms, gathering_is_over, NULL);
+}
+
+/* True: nothing is to be written now. */
+static bool
+connection_gathers(struct connection *connection)
+{
+	unsigned most_ms = atomic_load_explicit(&options.gather_ms, memory_order_relaxed);
+
+	if (connection->state != CONNECTION_OPEN || connection->hurry ||
+	    connection_pending(connection) == 0 ||
+	    worker_now_ms() - connection->written_ms >= most_ms)
+		return false;
+	if (!connection->gathering)
+		gathering_join(connection, most_ms);
+	return true;
+}
+
 /* --- the end --- */
 
 static void
@@ -88,6 +156,7 @@ connection_release(struct connection *connection)
 {
 	timer_stop(&connection->again);
 	worker_turn_cancel(&connection->turn);
+	gathering_leave(connection);
 	if (connection->reader)
 		event_free(connection->reader);
 	if (connection->writer)
@@ -127,6 +196,7 @@ connection_end(struct connection *connection, const char *reason)
 	connection->state = CONNECTION_ENDED;
 	connection->end_reason = reason;
 	timer_stop(&connection->again);
+	gathering_leave(connection);
 	if (connection->reader)
 		event_del(connection->reader);
 	if (connection->writer)
@@ -150,12 +220,6 @@ connection_want_write(struct connection *connection, bool wanted)
 }
 
 /* --- reading and writing, in the clear or not --- */
-
-static size_t
-connection_pending(const struct connection *connection)
-{
-	return connection->output ? evbuffer_get_length(connection->output) : 0;
-}
 
 enum { IO_AGAIN = 0, IO_ENDED = -1 }; /* above zero: bytes */
 
@@ -256,8 +320,10 @@ connection_again(void *arg)
 static void
 connection_read(struct connection *connection)
 {
-	if (connection->paused)
+	if (connection->paused) { /* not asked for before: mostly nothing comes meanwhile */
+		event_del(connection->reader);
 		return;
+	}
 	if (connection_read_rounds(connection) && !timer_is_running(&connection->again))
 		timer_start(&connection->again, 0, connection_again, connection);
 }
@@ -288,7 +354,10 @@ connection_write(struct connection *connection)
 {
 	const struct iris_carrier *carrier = &connection->carrier;
 
+	gathering_leave(connection);
 	connection_write_rounds(connection);
+	connection->hurry = false;
+	connection->written_ms = worker_now_ms();
 	if (carrier->handler->drained && connection->state == CONNECTION_OPEN &&
 	    connection_pending(connection) == 0)
 		carrier->handler->drained(carrier->owner);
@@ -443,7 +512,7 @@ connection_on_turn(struct iris_turn *turn)
 	struct connection *connection = IRIS_CONTAINER(turn, struct connection, turn);
 
 	connection_enter(connection);
-	if (!connection->writer &&
+	if (!connection->writer && !connection_gathers(connection) &&
 	    (connection->state == CONNECTION_OPEN || connection->state == CONNECTION_FLUSHING))
 		connection_flush(connection);
 	/* SECURITY: a peer that does not read must not make us keep everything it is sent. */
@@ -535,6 +604,7 @@ static void
 connection_send(struct iris_carrier *carrier, enum iris_unit unit, struct iris_str bytes)
 {
 	struct connection *connection = connection_of(carrier);
+	size_t pending;
 
 	if (connection->state != CONNECTION_OPEN || connection->overflow)
 		return;
@@ -542,10 +612,13 @@ connection_send(struct iris_carrier *carrier, enum iris_unit unit, struct iris_s
 		connection->output = evbuffer_new();
 	IRIS_ASSERT(connection->output &&
 		    evbuffer_add(connection->output, bytes.base, bytes.len) == 0);
-	if (evbuffer_get_length(connection->output) >
-	    atomic_load_explicit(&options.output_limit, memory_order_relaxed))
+	pending = evbuffer_get_length(connection->output);
+	if (unit != IRIS_UNIT_PATIENT || pending >= GATHER_BYTES)
+		connection->hurry = true;
+	if (pending > atomic_load_explicit(&options.output_limit, memory_order_relaxed))
 		connection->overflow = true;
-	worker_at_turn_end(&connection->turn);
+	if (!connection->gathering || connection->hurry)
+		worker_at_turn_end(&connection->turn);
 }
 
 static size_t
@@ -563,7 +636,6 @@ connection_pause(struct iris_carrier *carrier, bool paused)
 		return;
 	connection->paused = paused;
 	if (paused) {
-		event_del(connection->reader);
 		timer_stop(&connection->again);
 		return;
 	}
@@ -600,6 +672,7 @@ connection_detach(struct iris_carrier *carrier)
 	connection_want_write(connection, false);
 	timer_stop(&connection->again);
 	worker_turn_cancel(&connection->turn);
+	gathering_leave(connection);
 }
 
 static void
@@ -666,4 +739,5 @@ connection_set_options(const struct connection_options *fresh)
 	atomic_store(&options.output_limit, fresh->output_limit);
 	atomic_store(&options.dead_peer_ms, fresh->dead_peer_ms);
 	atomic_store(&options.keepalive_s, fresh->keepalive_s);
+	atomic_store(&options.gather_ms, fresh->gather_ms);
 }

@@ -3,7 +3,9 @@
  * The carrier that all others stand on: one TCP connection, with TLS in between.  See
  * iris/carrier.h.
  *
- * Output is collected and written at the end of the turn, up to a record of 16 KiB a time.
+ * Output is collected and written at the end of the turn, up to a record of 16 KiB a time.  What is
+ * patient (IRIS_UNIT_PATIENT) waits beyond it, for `gather_ms` at most, when something was written
+ * less than that ago: in a burst several leave together, and the first of it leaves at once.
  */
 #ifndef IRIS_CONNECTION_H
 #define IRIS_CONNECTION_H
@@ -32,6 +34,7 @@ struct connection_options {
 	size_t output_limit;
 	unsigned dead_peer_ms;   /* unacknowledged by the peer's TCP for so long: gone */
 	unsigned keepalive_s;    /* TCP probes after so long a silence */
+	unsigned gather_ms;      /* 0: nothing waits */
 };
 void connection_set_options(const struct connection_options *options);
 

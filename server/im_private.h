@@ -257,8 +257,8 @@ bool roster_is_visible_change(const struct roster_change *before,
 			      const struct roster_change *after);
 /* What the modules keep of a user who is loading (fiber, waits). False: the vault failed. */
 IRIS_MUST_CHECK bool user_rows_load(struct iris_user *user);
-/* A removed account's rows (fiber, waits). */
-void roster_erase(const struct iris_account *account);
+/* Posts that a removed account's rows go. False: the vault takes no more just now. */
+bool roster_erase(const struct iris_account *account);
 /* Posts the change with its version; BUSY and REFUSED as vault_post(). */
 enum iris_vault_result roster_post(const struct iris_account *account,
 				   const struct roster_change *change, int64_t version,

@@ -234,8 +234,7 @@ roster_stream_features(struct iris_stream_features *event)
 static enum iris_verdict
 roster_account_removed(struct iris_account_removed *removed)
 {
-	roster_erase(&removed->account);
-	return IRIS_PASS;
+	return roster_erase(&removed->account) ? IRIS_PASS : IRIS_REFUSE;
 }
 
 static const struct iris_option roster_options[] = {

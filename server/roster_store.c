@@ -207,7 +207,7 @@ roster_post(const struct iris_account *account, const struct roster_change *chan
 	return result;
 }
 
-void
+bool
 roster_erase(const struct iris_account *account)
 {
 	struct iris_batch *batch = batch_new(account->owner);
@@ -215,7 +215,5 @@ roster_erase(const struct iris_account *account)
 
 	batch_add(batch, &drop_all, VALUES(id));
 	batch_add(batch, &drop_version, VALUES(id));
-	if (batch_write(&batch) != IRIS_VAULT_OK)
-		LOG(IRIS_LOG_ERROR, "roster", "a removed account's rows were not erased",
-		    LOG_INT("account", account->id));
+	return batch_post(&batch, NULL) == IRIS_VAULT_OK;
 }

@@ -126,6 +126,54 @@ service_open(const struct iris_service_kind *kind, struct iris_host *host, struc
 	return service ? &service->public : NULL;
 }
 
+struct opening {
+	const struct iris_service_kind *kind;
+	struct iris_str label;
+	void *arg;
+	struct iris_error *error; /* of the first that failed */
+	bool failed;
+};
+
+static void
+open_for(struct iris_host *host, void *arg)
+{
+	struct opening *opening = arg;
+	struct iris_error ignored;
+
+	if (!host->is_component &&
+	    !service_open(opening->kind, host, opening->label, opening->arg,
+			  opening->failed ? &ignored : opening->error))
+		opening->failed = true;
+}
+
+bool
+service_open_all(const struct iris_service_kind *kind, struct iris_str label, void *arg,
+		 struct iris_error *error)
+{
+	struct opening opening = { kind, label, arg, error, false };
+
+	host_each(open_for, &opening);
+	if (opening.failed)
+		error_hint(error, "give it another one: %s: {label: …}", kind->module->name);
+	return !opening.failed;
+}
+
+bool
+service_check_label(struct iris_str label, struct iris_error *error)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_jid jid;
+	bool good = jid_parse(arena, arena_printf(arena, "%.*s.example", IRIS_STR_FMT(label)),
+			      &jid) &&
+		    jid.node_len == 0 && jid_is_bare(&jid);
+
+	arena_unref(&arena);
+	if (good)
+		return true;
+	error_set(error, "\"%.*s\" cannot be what a domain begins with", IRIS_STR_FMT(label));
+	return error_hint(error, "as in: label: upload");
+}
+
 void
 services_stop(void)
 {

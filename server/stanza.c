@@ -210,12 +210,16 @@ void
 stanza_freeze(struct iris_stanza *stanza)
 {
 	struct iris_strbuf buf = STRBUF_INIT(stanza->arena);
+	size_t attributes;
 
 	if (stanza->frozen)
 		return;
 	element_join_texts(stanza->root);
+	element_write_attributes(&buf, stanza->root, "to");
+	attributes = buf.len;
 	element_write_children(&buf, stanza->root);
-	stanza->inner = strbuf_str(&buf);
+	stanza->attributes = (struct iris_str){ strbuf_str(&buf).base, attributes };
+	stanza->inner = (struct iris_str){ buf.base + attributes, buf.len - attributes };
 	stanza->frozen = true;
 }
 
@@ -277,16 +281,16 @@ delivery_write_as(struct iris_strbuf *buf, const struct iris_delivery *delivery,
 {
 	const struct iris_stanza *stanza = delivery->stanza;
 	const struct iris_element *root = stanza->root;
-	bool override = !jid_is_none(&delivery->to);
+	const struct iris_jid *to = jid_is_none(&delivery->to) ? &stanza->to : &delivery->to;
 
 	IRIS_ASSERT(stanza->frozen);
 	strbuf_add_char(buf, '<');
 	strbuf_add(buf, root->name);
 	if (alone)
 		strbuf_add(buf, IRIS_STR(" xmlns='" NS_CLIENT "'"));
-	if (override)
-		element_write_attribute(buf, IRIS_STR("to"), jid_full(&delivery->to));
-	element_write_attributes(buf, root, override ? "to" : NULL);
+	if (!jid_is_none(to))
+		element_write_attribute(buf, IRIS_STR("to"), jid_full(to));
+	strbuf_add(buf, stanza->attributes);
 	if (stanza->inner.len == 0 && delivery->extra.len == 0) {
 		strbuf_add(buf, IRIS_STR("/>"));
 		return;

@@ -21,7 +21,6 @@
 	20 /* inputs in a row, none of them that long after the one before: not just a sign-in */
 #define FIBER_RETRY_MS 20
 #define PARSER_TICK_MS 50
-#define SCRATCH_MAX (256u * 1024u)
 
 static _Thread_local struct streams streams;
 
@@ -110,91 +109,6 @@ stream_set_warm(struct iris_stream *stream, bool warm)
 	}
 }
 
-/* --- output --- */
-
-static void
-streams_drop_scratch(struct iris_turn *turn)
-{
-	arena_unref(&IRIS_CONTAINER(turn, struct streams, scratch_turn)->scratch);
-}
-
-struct iris_strbuf
-stream_buffer(void)
-{
-	struct streams *here = streams_here();
-
-	if (here->scratch && arena_size(here->scratch) > SCRATCH_MAX)
-		arena_unref(&here->scratch);
-	if (!here->scratch) {
-		here->scratch = arena_new();
-		here->scratch_turn.fn = streams_drop_scratch;
-		worker_at_turn_end(&here->scratch_turn);
-	}
-	return STRBUF_INIT(here->scratch);
-}
-
-bool
-stream_is_framed(const struct iris_stream *stream)
-{
-	return stream->carrier->ops->framed;
-}
-
-struct iris_str
-stream_outer_ns(const struct iris_stream *stream)
-{
-	return stream_is_framed(stream) ? IRIS_STR_NONE : str_from(stream->role->ns);
-}
-
-void
-stream_send_text(struct iris_stream *stream, enum iris_unit unit, struct iris_strbuf *buf)
-{
-	struct iris_str text = strbuf_str(buf);
-
-	carrier_send(stream->carrier, unit, text);
-	stream_count_metric(STREAM_METRIC_BYTES_OUT, (int64_t)text.len);
-}
-
-bool
-stream_takes_output(const struct iris_stream *stream)
-{
-	stream_assert_home(stream);
-	return stream->state < IRIS_STREAM_CLOSING && !stream->lost;
-}
-
-void
-stream_send(struct iris_stream *stream, const struct iris_element *element)
-{
-	struct iris_strbuf buf;
-
-	if (!stream_takes_output(stream))
-		return;
-	buf = stream_buffer();
-	element_write(&buf, element, stream_outer_ns(stream));
-	stream_send_text(stream, IRIS_UNIT_ELEMENT, &buf);
-}
-
-void
-stream_send_delivery(struct iris_stream *stream, const struct iris_delivery *delivery)
-{
-	struct iris_strbuf buf;
-
-	if (!stream_takes_output(stream))
-		return;
-	buf = stream_buffer();
-	if (stream_is_framed(stream))
-		delivery_write_alone(&buf, delivery);
-	else
-		delivery_write(&buf, delivery);
-	stream_send_text(stream, IRIS_UNIT_ELEMENT, &buf);
-	stream_count_metric(STREAM_METRIC_STANZAS_OUT, 1);
-}
-
-size_t
-stream_output_pending(const struct iris_stream *stream)
-{
-	return stream->carrier ? carrier_pending(stream->carrier) : 0;
-}
-
 /* --- stanzas --- */
 
 static bool
@@ -211,6 +125,7 @@ stream_pass_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p)
 	struct iris_stream_ticket ticket = { .stream = stream };
 
 	stream_count_metric(STREAM_METRIC_STANZAS_IN, 1);
+	stream->stanza_ms = stream->input_ms;
 	if (!stream->counting) {
 		stream->role->stanza(stream, stanza_p, NULL);
 		return;

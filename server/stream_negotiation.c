@@ -11,24 +11,17 @@
 
 /* --- our header --- */
 
-static void
-stream_write_attr(struct iris_strbuf *buf, const char *name, struct iris_str value)
-{
-	if (str_is_empty(value))
-		return;
-	strbuf_printf(buf, " %s='", name);
-	xml_escape(buf, value);
-	strbuf_add_char(buf, '\'');
-}
-
 /* The domain that speaks: the host asked for when it is served here, else the first one. */
 static struct iris_str
 stream_own_name(const struct iris_stream *stream, const struct iris_element *header)
 {
 	struct iris_host *host = stream->host ? stream->host : host_default();
+	struct iris_str to;
 
-	if (!stream->host && header && stream->role->serves)
-		return element_get(header, "to"); /* a component's domain is its own */
+	if (!stream->host && header && stream->role->serves) { /* a component's is its own */
+		to = element_get(header, "to");
+		return str_is_empty(to) ? IRIS_STR_NONE : to;
+	}
 	return host ? host->name : IRIS_STR_NONE;
 }
 
@@ -55,12 +48,13 @@ stream_send_header(struct iris_stream *stream, const struct iris_element *header
 			      "<?xml version='1.0'?><stream:stream xmlns='%s' "
 			      "xmlns:stream='" NS_STREAM "'",
 			      stream->role->ns);
-	stream_write_attr(&buf, "id", stream_make_id(stream));
-	stream_write_attr(&buf, "from", stream_own_name(stream, header));
-	stream_write_attr(&buf, "to", str_from(stream->claimed));
+	xml_add_attribute(&buf, "id", stream_make_id(stream));
+	xml_add_attribute(&buf, "from", stream_own_name(stream, header));
+	xml_add_attribute(&buf, "to", str_from(stream->claimed));
 	if (!header || stream->has_version) /* §4.7.5: none is answered by none */
 		strbuf_add(&buf, IRIS_STR(" version='1.0'"));
-	stream_write_attr(&buf, "xml:lang", stream->lang[0] ? stream_lang(stream) : IRIS_STR("en"));
+	xml_add_attribute(&buf, "xml:lang",
+			  stream->lang[0] ? stream_lang(stream) : IRIS_STR("en"));
 	strbuf_add(&buf, stream_is_framed(stream) ? IRIS_STR("/>") : IRIS_STR(">"));
 	stream->header_sent = true;
 	stream_send_text(stream, IRIS_UNIT_OPEN, &buf);

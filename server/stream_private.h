@@ -90,6 +90,7 @@ struct iris_stream {
 	TAILQ_ENTRY(iris_stream) warm_link;
 	int64_t since_ms;                /* in its list; lists are in this order */
 	int64_t input_ms;                /* the last bytes */
+	int64_t stanza_ms;               /* the last stanza */
 	char id[17];                     /* 96 random bits */
 	char lang[20];                   /* "" none */
 };
@@ -103,7 +104,8 @@ struct streams {
 	unsigned warm_count;
 	size_t count;
 	struct iris_timer sweep;
-	struct iris_arena *scratch;      /* for what is serialised in this turn */
+	struct iris_arena *scratch;      /* for what is serialised in this turn, */
+	struct iris_strbuf spare;        /* and a buffer in it that is not in use, or none */
 	struct iris_turn scratch_turn;
 	const char *closing;             /* who still arrives is sent away with this condition */
 };
@@ -157,6 +159,7 @@ enum stream_option {
 	STREAM_OPT_NODES,
 	STREAM_OPT_BUDGET,
 	STREAM_OPT_OUTPUT_LIMIT,
+	STREAM_OPT_GATHER,
 	STREAM_OPT_NEGOTIATION,
 	STREAM_OPT_CLOSE,
 	STREAM_OPT_KEEPALIVE,

@@ -46,6 +46,7 @@ stream_apply_options(void)
 {
 	connection_set_options(&(struct connection_options){
 		.output_limit = (size_t)stream_option(STREAM_OPT_OUTPUT_LIMIT),
+		.gather_ms = (unsigned)stream_option(STREAM_OPT_GATHER),
 		.dead_peer_ms = (unsigned)stream_option(STREAM_OPT_DEAD_PEER),
 		.keepalive_s = (unsigned)(stream_option(STREAM_OPT_KEEPALIVE) / 1000),
 	});
@@ -96,6 +97,10 @@ static const struct iris_option stream_options[] = {
 				      .max = 1 << 30, .reloadable = true,
 				      .help = "How much may wait for a client that does not read "
 					      "before its connection is cut." },
+	[STREAM_OPT_GATHER] = { "gather", IRIS_OPT_DURATION, "10 ms", .max = 100, .reloadable = true,
+				.help = "How long messages and presence in quick succession wait "
+					"for each other, on their way to a client that only "
+					"listens; 0: not at all." },
 	[STREAM_OPT_NEGOTIATION] = { "negotiation-timeout", IRIS_OPT_DURATION, "60 seconds",
 				     .min = 1000, .max = 3600000, .reloadable = true,
 				     .help = "How long a client may take from connecting to having "

@@ -141,7 +141,8 @@ vault_is_ready(char *why, size_t size)
 	if (atomic_load(&vault_is_edge))
 		return true;
 	if (atomic_load(&vault_running))
-		return vault_engine->is_ready(why, size) && vault_commits_in_time(why, size);
+		return vault_engine->is_ready(vault_ready_delay_ms, why, size) &&
+		       vault_commits_in_time(why, size);
 	(void)snprintf(why, size, "the vault is closed");
 	return false;
 }

@@ -208,7 +208,8 @@ struct iris_vault_engine {
 	bool (*make_parts)(int64_t first_id, int64_t last_id, struct iris_error *error);
 	bool (*drop_parts)(int64_t horizon_id, struct iris_error *error);
 
-	bool (*is_ready)(char *why, size_t size);  /* any thread */
+	/* Has it been out of order for longer than this? Then false, and why. Any thread. */
+	bool (*is_ready)(int64_t delay_ms, char *why, size_t size);
 };
 
 #endif

@@ -165,8 +165,9 @@ static const struct iris_option vault_options_table[] = {
 			      .fallback = "10 s",
 			      .min = 100,
 			      .max = 3600000,
-			      .help = "How long the oldest of those rows may wait before the "
-				      "server says that it is not ready." },
+			      .help = "How long the oldest of those rows may wait, or the store "
+				      "be out of order, before the server says that it is not "
+				      "ready." },
 	IRIS_OPTIONS_END,
 };
 

@@ -636,8 +636,8 @@ batch_drop(struct iris_batch **batch_p)
 }
 
 /*
- * Moves the batch into this turn's group, memory and all; NULL when that is refused, the batch is
- * gone then too.
+ * Moves the batch into this turn's group, memory and all; NULL when there is nothing in it, or that
+ * is refused. The batch is gone then too.
  */
 static struct vault_unit *
 batch_hand_over(struct iris_batch **batch_p, enum iris_vault_result *result_r)
@@ -646,9 +646,11 @@ batch_hand_over(struct iris_batch **batch_p, enum iris_vault_result *result_r)
 	struct vault_unit *unit = batch->unit;
 
 	*result_r = batch->result;
-	if (*result_r == IRIS_VAULT_OK && !batch->own)
+	if (*result_r == IRIS_VAULT_OK && batch->rows > 0 && !batch->own)
 		*result_r = post_allowed(batch->owner);
-	if (*result_r != IRIS_VAULT_OK) {
+	if (*result_r != IRIS_VAULT_OK)
+		(void)post_refused(*result_r);
+	if (*result_r != IRIS_VAULT_OK || batch->rows == 0) {
 		batch_drop(batch_p);
 		return NULL;
 	}
@@ -669,14 +671,10 @@ enum iris_vault_result
 batch_post(struct iris_batch **batch_p, struct iris_ticket *ticket)
 {
 	enum iris_vault_result result;
-
-	if ((*batch_p)->result == IRIS_VAULT_OK && (*batch_p)->rows == 0) {
-		batch_drop(batch_p);
-		return IRIS_VAULT_OK;
-	}
 	struct vault_unit *unit = batch_hand_over(batch_p, &result);
+
 	if (!unit)
-		return post_refused(result);
+		return result;
 	unit->ticket = ticket_ref(ticket);
 	return IRIS_VAULT_OK;
 }
@@ -685,14 +683,10 @@ enum iris_vault_result
 batch_write(struct iris_batch **batch_p)
 {
 	enum iris_vault_result result;
-
-	if ((*batch_p)->result == IRIS_VAULT_OK && (*batch_p)->rows == 0) {
-		batch_drop(batch_p);
-		return IRIS_VAULT_OK;
-	}
 	struct vault_unit *unit = batch_hand_over(batch_p, &result);
+
 	if (!unit)
-		return post_refused(result);
+		return result;
 	return unit_await(worker_mine()->group, unit, "vault: batch", NULL);
 }
 

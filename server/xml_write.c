@@ -113,6 +113,13 @@ element_write_attribute(struct iris_strbuf *buf, struct iris_str name, struct ir
 	strbuf_add_char(buf, '\'');
 }
 
+void
+xml_add_attribute(struct iris_strbuf *buf, const char *name, struct iris_str value)
+{
+	if (!str_is_none(value))
+		element_write_attribute(buf, str_from(name), value);
+}
+
 /* An attribute of a foreign namespace, with a prefix of its own that counts up within the tag. */
 static void
 write_foreign_attribute(struct iris_strbuf *buf, const struct iris_attr *attr, unsigned number)

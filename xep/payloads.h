@@ -91,6 +91,7 @@ message_origin_id(const struct iris_element *message) /* XEP-0359 §3.2; none: i
 
 #define NS_RETRACT "urn:xmpp:message-retract:1" /* XEP-0424 */
 #define NS_CORRECT "urn:xmpp:message-correct:0" /* XEP-0308 */
+#define NS_MODERATE "urn:xmpp:message-moderate:1" /* XEP-0425 */
 
 static inline bool
 message_is_tombstone(const struct iris_element *message) /* XEP-0424 §5 */

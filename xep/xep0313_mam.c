@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0313 1.1: Message Archive Management, of accounts.  Home worker of the account, on a fiber.
+ * XEP-0313 1.1: Message Archive Management.  Home worker of the archive's address, on a fiber.
  *
- * A query becomes one read of the account's log, or a few when it asks for a full address, which
- * the index does not know; its results are messages to the session that asked, before the <fin/>.
- * An account reads its own archive only.  No <count/> (XEP-0059 §2.7): it would have to look at
- * every entry that matches, however large the archive.
+ * A query becomes one read of the archive's log, or a few when it asks for what the index does not
+ * know (a full address); its results are messages to the session that asked, before the <fin/>.
+ * No <count/> (XEP-0059 §2.7): it would have to look at every entry that matches, however large
+ * the archive.  An account reads its own archive only; other archives are answered by the plug-ins
+ * whose they are, through xep0313_mam.h.
  *
- * It does not do: preferences (XEP-0441), archives of rooms.
+ * It does not do: preferences (XEP-0441).
  */
 #include <stdlib.h>
 
@@ -24,9 +25,11 @@ enum { NAMED_AFTER, NAMED_BEFORE, NAMED_PAGE_AFTER, NAMED_PAGE_BEFORE, MAM_NAMED
 
 /* What is asked for, once read. */
 struct mam_query {
+	const struct mam_archive *archive;
 	struct iris_log_query log;
 	struct iris_str ids;      /* one a line; none: not asked by id */
 	struct iris_jid with;     /* none: everybody */
+	enum mam_match match;     /* how the archive finds what is with it */
 	int64_t named[MAM_NAMED]; /* ids that must be in the archive; 0: none */
 	/* of a page that was left unfinished: where the next one begins */
 	int64_t edge;
@@ -134,7 +137,8 @@ mam_read_form(struct mam_query *query, const struct iris_element *form)
 	if (!str_is_none(with)) {
 		if (!jid_parse(form->arena, with, &query->with))
 			return IRIS_JID_MALFORMED;
-		query->log.peer = vault_peer_id(jid_bare(&query->with));
+		query->match = query->archive->kind->match(query->archive, &query->with,
+							   &query->log.peer);
 	}
 	query->ids = form_values(form, "ids");
 	condition = mam_read_times(query, form);
@@ -166,12 +170,15 @@ mam_read_page(struct mam_query *query, const struct iris_element *payload)
 }
 
 static enum iris_condition
-mam_read_query(struct iris_request *request, struct mam_query *query)
+mam_read_query(struct iris_request *request, const struct mam_archive *archive,
+	       struct mam_query *query)
 {
 	const struct iris_element *payload = request->payload, *form = form_find(payload, "submit");
 	enum iris_condition condition = IRIS_NO_ERROR;
 
-	*query = (struct mam_query){ .log.reader = request->user->account.id,
+	*query = (struct mam_query){ .archive = archive,
+				     .match = MAM_BY_INDEX,
+				     .log.reader = archive->reader,
 				     .log.flags_all = ARCHIVE_HISTORY };
 	query->flip = element_child(payload, "flip-page", NS_MAM) != NULL;
 	if (form)
@@ -182,10 +189,10 @@ mam_read_query(struct iris_request *request, struct mam_query *query)
 /* --- reading the archive --- */
 
 static enum iris_condition
-mam_log_read(struct iris_request *request, const struct iris_log_query *query,
-	     struct iris_log_page *page_r)
+mam_log_read(struct iris_request *request, const struct mam_archive *archive,
+	     const struct iris_log_query *query, struct iris_log_page *page_r)
 {
-	switch (log_read(query, request->user->account.owner, request->arena, page_r)) {
+	switch (log_read(query, archive->owner, request->arena, page_r)) {
 	case IRIS_VAULT_OK: return IRIS_NO_ERROR;
 	case IRIS_VAULT_ERASED: return IRIS_GONE;
 	default: return IRIS_INTERNAL_SERVER_ERROR;
@@ -194,14 +201,15 @@ mam_log_read(struct iris_request *request, const struct iris_log_query *query,
 
 /* §4.3.2: an id that is not in the archive is an error, not an empty page. */
 static enum iris_condition
-mam_read_one(struct iris_request *request, int64_t id, struct iris_log_page *page_r)
+mam_read_one(struct iris_request *request, const struct mam_archive *archive, int64_t id,
+	     struct iris_log_page *page_r)
 {
-	struct iris_log_query one = { .reader = request->user->account.id,
+	struct iris_log_query one = { .reader = archive->reader,
 				      .after_id = id - 1,
 				      .before_id = id + 1,
 				      .flags_all = ARCHIVE_HISTORY,
 				      .limit = 1 };
-	enum iris_condition condition = mam_log_read(request, &one, page_r);
+	enum iris_condition condition = mam_log_read(request, archive, &one, page_r);
 
 	return condition == IRIS_NO_ERROR && page_r->count == 0 ? IRIS_ITEM_NOT_FOUND : condition;
 }
@@ -214,7 +222,7 @@ mam_check_named(struct iris_request *request, const struct mam_query *query)
 
 	for (size_t i = 0; i < MAM_NAMED && condition == IRIS_NO_ERROR; i++)
 		if (query->named[i])
-			condition = mam_read_one(request, query->named[i], &page);
+			condition = mam_read_one(request, query->archive, query->named[i], &page);
 	return condition;
 }
 
@@ -284,7 +292,7 @@ mam_read_ids(struct iris_request *request, const struct mam_query *query,
 
 		if (i > 0 && ids[i] == ids[i - 1])
 			continue;
-		condition = mam_read_one(request, ids[i], &found);
+		condition = mam_read_one(request, query->archive, ids[i], &found);
 		if (condition == IRIS_NO_ERROR)
 			page_r->entries[page_r->count++] = found.entries[0];
 	}
@@ -293,12 +301,12 @@ mam_read_ids(struct iris_request *request, const struct mam_query *query,
 	return condition;
 }
 
-/* --- pages of a full address: §4.1.1, the index of the log knows bare ones --- */
+/* --- pages of what the index does not know: §4.1.1 --- */
 
 static bool
 mam_is_with(const struct mam_query *query, const struct iris_log_entry *entry)
 {
-	struct iris_stanza *stanza = archive_entry_stanza(entry);
+	struct iris_stanza *stanza = query->archive->kind->show(query->archive, entry);
 	bool with = stanza && (jid_equal(&query->with, &stanza->from) ||
 			       jid_equal(&query->with, &stanza->to));
 
@@ -342,8 +350,8 @@ mam_reverse(struct iris_log_entry *entries, size_t count)
  * reads is given out as it is, incomplete, and `edge` says where the next one begins.
  */
 static enum iris_condition
-mam_read_full_address(struct iris_request *request, struct mam_query *query,
-		      struct iris_log_page *page_r)
+mam_read_by_looking(struct iris_request *request, struct mam_query *query,
+		    struct iris_log_page *page_r)
 {
 	struct iris_log_query log = query->log;
 	struct iris_log_page page;
@@ -351,7 +359,7 @@ mam_read_full_address(struct iris_request *request, struct mam_query *query,
 
 	page_r->entries = arena_alloc(request->arena, log.limit * sizeof(*page_r->entries));
 	for (unsigned round = 0; round < MAM_ROUNDS && !over; round++) {
-		enum iris_condition condition = mam_log_read(request, &log, &page);
+		enum iris_condition condition = mam_log_read(request, query->archive, &log, &page);
 
 		if (condition != IRIS_NO_ERROR)
 			return condition;
@@ -376,55 +384,42 @@ mam_read_archive(struct iris_request *request, struct mam_query *query,
 {
 	enum iris_condition condition;
 
-	archive_settle(request->user);
+	if (query->archive->kind->settle)
+		query->archive->kind->settle(query->archive);
 	condition = mam_check_named(request, query);
 	*page_r = (struct iris_log_page){ .count = 0 };
 	if (condition != IRIS_NO_ERROR)
 		return condition;
 	if (!str_is_empty(query->ids))
 		return mam_read_ids(request, query, page_r);
-	if (!jid_is_none(&query->with) && !jid_is_bare(&query->with))
-		return mam_read_full_address(request, query, page_r);
-	return mam_log_read(request, &query->log, page_r);
+	switch (query->match) {
+	case MAM_NOTHING: return IRIS_NO_ERROR;
+	case MAM_BY_LOOKING: return mam_read_by_looking(request, query, page_r);
+	default: return mam_log_read(request, query->archive, &query->log, page_r);
+	}
 }
 
 /* --- results: §4.2, §5 --- */
 
-static struct iris_str
-mam_id(const struct iris_request *request, int64_t id)
-{
-	return log_id_seal(request->arena, request->user->account.id, id);
-}
-
 static void
-mam_send_result(struct iris_request *request, const struct iris_log_entry *entry,
-		const struct iris_stanza *stanza)
+mam_send_entry(struct iris_request *request, const struct mam_archive *archive,
+	       const struct iris_log_entry *entry)
 {
-	struct iris_stanza *message = stanza_new(IRIS_MESSAGE, IRIS_NORMAL);
-	struct iris_element *result = element_add(message->root, "result", NS_MAM);
-	/* With its id: who has been given it here needs no second copy (§7.1, XEP-0160). */
-	struct iris_delivery delivery = { .stanza = message, .log_id = entry->id };
+	struct iris_stanza *stanza = archive->kind->show(archive, entry), *message;
+	struct iris_element *result;
 
-	stanza_set_from(message, &request->user->jid);
-	stanza_set_to(message, &request->session->jid);
+	if (!stanza)
+		return;
+	message = stanza_new(IRIS_MESSAGE, IRIS_NORMAL);
+	stanza_set_from(message, &archive->jid);
+	stanza_set_to(message, &request->stanza->from);
+	result = element_add(message->root, "result", NS_MAM);
 	element_set(result, "queryid", element_get(request->payload, "queryid"));
-	element_set(result, "id",
-		    log_id_seal(message->arena, request->user->account.id, entry->id));
+	element_set(result, "id", log_id_seal(message->arena, archive->reader, entry->id));
 	forwarded_add(result, stanza->root, log_id_time_ms(entry->id));
-	stanza_freeze(message);
-	session_deliver(request->session, &delivery);
-	stanza_unref(&message);
-	metric_add(&mam_metrics[1], 1);
-}
-
-static void
-mam_send_entry(struct iris_request *request, const struct iris_log_entry *entry)
-{
-	struct iris_stanza *stanza = archive_entry_stanza(entry);
-
-	if (stanza)
-		mam_send_result(request, entry, stanza);
 	stanza_unref(&stanza);
+	archive->kind->give(request, &message, entry->id);
+	metric_add(&mam_metrics[1], 1);
 }
 
 /* The ids of a page's ends. At the edge of an unfinished one the next goes on, matching or not. */
@@ -432,6 +427,7 @@ static void
 mam_write_set(struct iris_request *request, const struct mam_query *query,
 	      const struct iris_log_page *page)
 {
+	int64_t reader = query->archive->reader;
 	int64_t first = page->count ? page->entries[0].id : query->edge;
 	int64_t last = page->count ? page->entries[page->count - 1].id : query->edge;
 
@@ -442,7 +438,8 @@ mam_write_set(struct iris_request *request, const struct mam_query *query,
 	if (query->is_empty || first == 0)
 		rsm_write(request->reply, IRIS_STR_NONE, IRIS_STR_NONE);
 	else
-		rsm_write(request->reply, mam_id(request, first), mam_id(request, last));
+		rsm_write(request->reply, log_id_seal(request->arena, reader, first),
+			  log_id_seal(request->arena, reader, last));
 }
 
 static void
@@ -455,29 +452,30 @@ mam_reply_fin(struct iris_request *request, const struct mam_query *query,
 	mam_write_set(request, query, page);
 }
 
-static enum iris_verdict
-mam_query_set(struct iris_request *request)
+/* --- what plug-ins with archives call --- */
+
+enum iris_verdict
+mam_answer_query(struct iris_request *request, const struct mam_archive *archive)
 {
 	struct mam_query query;
 	struct iris_log_page page;
-	enum iris_condition condition = mam_read_query(request, &query);
+	enum iris_condition condition = mam_read_query(request, archive, &query);
 
 	metric_add(&mam_metrics[0], 1);
 	if (condition == IRIS_NO_ERROR)
 		condition = mam_read_archive(request, &query, &page);
 	if (condition != IRIS_NO_ERROR)
 		return mam_refuse(request, condition);
-	if (!request->session || request->session->closing)
-		return mam_refuse(request, IRIS_RECIPIENT_UNAVAILABLE);
 	for (size_t i = 0; i < page.count && !query.is_empty; i++)
-		mam_send_entry(request, &page.entries[query.flip ? page.count - 1 - i : i]);
+		mam_send_entry(request, archive,
+			       &page.entries[query.flip ? page.count - 1 - i : i]);
 	mam_reply_fin(request, &query, &page);
 	return IRIS_DONE;
 }
 
 /* §4.1.6: which fields are understood. */
-static enum iris_verdict
-mam_query_get(struct iris_request *request)
+enum iris_verdict
+mam_answer_form(struct iris_request *request)
 {
 	struct iris_element *form;
 
@@ -493,10 +491,10 @@ mam_query_get(struct iris_request *request)
 }
 
 /* §6: the first and the last message. */
-static enum iris_verdict
-mam_metadata(struct iris_request *request)
+enum iris_verdict
+mam_answer_metadata(struct iris_request *request, const struct mam_archive *archive)
 {
-	struct iris_log_query query = { .reader = request->user->account.id,
+	struct iris_log_query query = { .reader = archive->reader,
 					.flags_all = ARCHIVE_HISTORY,
 					.limit = 1 };
 
@@ -507,18 +505,91 @@ mam_metadata(struct iris_request *request)
 		enum iris_condition condition;
 
 		query.backwards = end == 1;
-		condition = mam_log_read(request, &query, &page);
+		condition = mam_log_read(request, archive, &query, &page);
 		if (condition != IRIS_NO_ERROR)
 			return mam_refuse(request, condition);
 		if (page.count == 0)
 			break;
 		element = element_add(request->reply, end ? "end" : "start", NULL);
-		element_set(element, "id", mam_id(request, page.entries[0].id));
+		element_set(element, "id",
+			    log_id_seal(request->arena, archive->reader, page.entries[0].id));
 		element_set(element, "timestamp",
 			    datetime_format(request->arena,
 					    log_id_time_ms(page.entries[0].id)));
 	}
 	return IRIS_DONE;
+}
+
+/* --- accounts --- */
+
+struct mam_account {
+	struct mam_archive archive; /* first */
+	const struct iris_user *user;
+};
+
+static void
+account_settle(const struct mam_archive *archive)
+{
+	archive_settle(IRIS_CONTAINER(archive, struct mam_account, archive)->user);
+}
+
+/* The index knows bare addresses. */
+static enum mam_match
+account_match(const struct mam_archive *archive, const struct iris_jid *with, int64_t *peer_r)
+{
+	*peer_r = vault_peer_id(jid_bare(with));
+	return jid_is_bare(with) ? MAM_BY_INDEX : MAM_BY_LOOKING;
+}
+
+static struct iris_stanza *
+account_show(const struct mam_archive *archive, const struct iris_log_entry *entry)
+{
+	return archive_entry_stanza(entry);
+}
+
+/* With its id: who has been given it here needs no second copy (§7.1, XEP-0160). */
+static void
+account_give(struct iris_request *request, struct iris_stanza **message_p, int64_t log_id)
+{
+	struct iris_delivery delivery = { .stanza = *message_p, .log_id = log_id };
+
+	stanza_freeze(*message_p);
+	if (request->session && !request->session->closing)
+		session_deliver(request->session, &delivery);
+	stanza_unref(message_p);
+}
+
+static struct mam_account
+account_archive(const struct iris_user *user)
+{
+	static const struct mam_archive_kind kind = {
+		.settle = account_settle,
+		.match = account_match,
+		.show = account_show,
+		.give = account_give,
+	};
+
+	return (struct mam_account){
+		.archive = { .kind = &kind, .reader = user->account.id,
+			     .owner = user->account.owner, .jid = user->jid },
+		.user = user,
+	};
+}
+
+static enum iris_verdict
+mam_query_set(struct iris_request *request)
+{
+	struct mam_account account = account_archive(request->user);
+
+	return mam_answer_query(request, &account.archive);
+}
+
+static enum iris_verdict
+mam_metadata(struct iris_request *request)
+{
+	struct mam_account account = account_archive(request->user);
+
+	return mam_answer_metadata(request, &account.archive);
 }
 
 static const struct iris_feature mam_features[] = {
@@ -530,7 +601,7 @@ static const struct iris_feature mam_features[] = {
 
 static const struct iris_iq mam_iq[] = {
 	{ IRIS_TO_ACCOUNT, IRIS_SET, "query", NS_MAM, IRIS_SELF, mam_query_set },
-	{ IRIS_TO_ACCOUNT, IRIS_GET, "query", NS_MAM, IRIS_SELF, mam_query_get },
+	{ IRIS_TO_ACCOUNT, IRIS_GET, "query", NS_MAM, IRIS_SELF, mam_answer_form },
 	{ IRIS_TO_ACCOUNT, IRIS_GET, "metadata", NS_MAM, IRIS_SELF, mam_metadata },
 	{ .name = NULL },
 };

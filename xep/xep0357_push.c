@@ -69,6 +69,9 @@ struct iris_metric push_metrics[] = {
 			    .help = "Failures of push services that the vault did not take" },
 	[PUSH_MERGED] = { .name = "iris_push_merged_total",
 			  .help = "News that were told together with others" },
+	[PUSH_UNTOLD] = { .name = "iris_push_untold_total",
+			  .help = "Messages of rooms that absent members were not told of, since "
+				  "too many waited to be looked up" },
 	{ .name = NULL },
 };
 
@@ -282,6 +285,15 @@ push_message(struct iris_user *user, struct iris_stanza *stanza)
 	push_news(push, urgency, stanza);
 }
 
+void
+push_message_absent(struct iris_user *user, struct iris_stanza *message)
+{
+	struct iris_visibility visibility = { .user = user, .jid = message->from };
+
+	if (!user->account.locked && hook_run_presence_visible(&visibility) != IRIS_REFUSE)
+		push_message(user, message);
+}
+
 static enum iris_verdict
 push_message_delivered(struct iris_incoming *incoming)
 {
@@ -469,7 +481,12 @@ push_user_take(struct iris_user *user, const struct iris_rows *rows)
 	push->user = user;
 	push->told_ms = INT64_MIN / 2;
 	push_services_init(&push->services);
-	push_services_take(&push->services, rows);
+	if (!push_services_take(&push->services, rows) &&
+	    vault_post(&push_query_address, user->account.owner,
+		       VALUES(value_int(user->account.id),
+			      value_int(vault_peer_id(jid_bare(&user->jid)))),
+		       NULL) != IRIS_VAULT_OK)
+		metric_add(&push_metrics[PUSH_UNSTORED], 1); /* the next load tries again */
 	*user_slot(user, &push_self) = push;
 	return true;
 }
@@ -619,7 +636,8 @@ const struct iris_module iris_module_xep0357 = {
 	.options = push_options,
 	.queries = (struct iris_query *const[]){ &push_query_load, &push_query_store,
 						 &push_query_failed, &push_query_drop,
-						 &push_query_erase, NULL },
+						 &push_query_erase, &push_query_who,
+						 &push_query_address, NULL },
 	.user_rows = (const struct iris_user_rows[]){ { &push_query_load, push_user_take },
 						      { NULL } },
 	.features = push_features,
@@ -627,4 +645,5 @@ const struct iris_module iris_module_xep0357 = {
 	.hooks = push_hooks,
 	.metrics = push_metrics,
 	.not_unloadable = true,
+	.stop = push_audience_stop,
 };

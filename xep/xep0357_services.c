@@ -12,21 +12,44 @@
 
 struct iris_query push_query_load = {
 	.name = "push.load", .table = "push_services", .key = "account service",
-	.sql = "SELECT account, service, jid, node, options, failures FROM push_services "
-	       "WHERE account = $1",
+	.sql = "SELECT account, service, jid, node, options, failures, address "
+	       "FROM push_services WHERE account = $1",
 	.params = { { "account", IRIS_INT } },
 	.columns = { { "account", IRIS_INT }, { "service", IRIS_INT }, { "jid", IRIS_SEALED },
 		     { "node", IRIS_SEALED }, { "options", IRIS_SEALED },
-		     { "failures", IRIS_INT } },
+		     { "failures", IRIS_INT }, { "address", IRIS_INT } },
+};
+
+/* Which of these addresses have services (no hash is negative)? */
+struct iris_query push_query_who = {
+	.name = "push.who", .table = "push_services",
+	.sql = "SELECT DISTINCT address FROM push_services WHERE address IN "
+	       "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+	.params = { { "a1", IRIS_INT }, { "a2", IRIS_INT }, { "a3", IRIS_INT },
+		    { "a4", IRIS_INT }, { "a5", IRIS_INT }, { "a6", IRIS_INT },
+		    { "a7", IRIS_INT }, { "a8", IRIS_INT }, { "a9", IRIS_INT },
+		    { "a10", IRIS_INT }, { "a11", IRIS_INT }, { "a12", IRIS_INT },
+		    { "a13", IRIS_INT }, { "a14", IRIS_INT }, { "a15", IRIS_INT },
+		    { "a16", IRIS_INT } },
+	.columns = { { "address", IRIS_INT } },
+};
+
+struct iris_query push_query_address = {
+	.name = "push.address", .table = "push_services", .write = true,
+	.sql = "UPDATE push_services SET address = $2 WHERE account = $1",
+	.params = { { "account", IRIS_INT }, { "address", IRIS_INT } },
 };
 
 struct iris_query push_query_store = {
 	.name = "push.store", .table = "push_services", .key = "account service", .write = true,
-	.sql = "INSERT INTO push_services (account, service, jid, node, options, failures) "
-	       "VALUES ($1, $2, $3, $4, $5, 0) ON CONFLICT (account, service) DO UPDATE SET "
-	       "jid = excluded.jid, node = excluded.node, options = excluded.options, failures = 0",
+	.sql = "INSERT INTO push_services (account, service, jid, node, options, failures, "
+	       "address) VALUES ($1, $2, $3, $4, $5, 0, $6) "
+	       "ON CONFLICT (account, service) DO UPDATE SET "
+	       "jid = excluded.jid, node = excluded.node, options = excluded.options, "
+	       "failures = 0, address = excluded.address",
 	.params = { { "account", IRIS_INT }, { "service", IRIS_INT }, { "jid", IRIS_SEALED },
-		    { "node", IRIS_SEALED }, { "options", IRIS_SEALED } },
+		    { "node", IRIS_SEALED }, { "options", IRIS_SEALED },
+		    { "address", IRIS_INT } },
 };
 
 struct iris_query push_query_failed = {
@@ -115,16 +138,20 @@ push_services_free(struct push_services *services)
 		service_remove(services, service);
 }
 
-void
+bool
 push_services_take(struct push_services *services, const struct iris_rows *rows)
 {
+	bool findable = true;
+
 	for (size_t i = 0; i < rows->count; i++) {
 		int64_t key = row_value(rows, i, 1)->number;
 
 		service_add(services, key, row_value(rows, i, 2)->bytes,
 			    row_value(rows, i, 3)->bytes, row_value(rows, i, 4)->bytes);
 		service_node(services, key)->failures = (unsigned)row_value(rows, i, 5)->number;
+		findable = findable && row_value(rows, i, 6)->number != 0;
 	}
+	return findable;
 }
 
 /* --- enabling and disabling: §5, §6 --- */
@@ -156,9 +183,11 @@ push_services_enable(struct push_services *services, struct iris_user *user,
 		return IRIS_RESOURCE_CONSTRAINT;
 	if (vault_write(&push_query_store, user->account.owner,
 			VALUES(value_int(user->account.id), value_int(key),
-			       value_str(jid_full(jid)), value_str(node), value_str(options)),
+			       value_str(jid_full(jid)), value_str(node), value_str(options),
+			       value_int(vault_peer_id(jid_bare(&user->jid)))),
 			NULL) != IRIS_VAULT_OK)
 		return IRIS_RESOURCE_CONSTRAINT;
+	push_audience_enabled(jid_bare(&user->jid));
 	service_add(services, key, jid_full(jid), node, options);
 	return IRIS_NO_ERROR;
 }

@@ -8,6 +8,7 @@
 #include "xep/xep0004_forms.h"
 #include "xep/xep0363_upload.h"
 
+#define UPLOAD_NAME "HTTP File Upload"
 #define NS_PURPOSE "urn:xmpp:http:upload:purpose:0"
 
 struct iris_module_self upload_self;
@@ -134,7 +135,7 @@ upload_answer(struct iris_request *request, const struct iris_account *account)
 
 /* --- discovery (§3) --- */
 
-void
+static void
 upload_describe(struct iris_element *query)
 {
 	struct iris_element *identity = element_add(query, "identity", NULL), *form;
@@ -156,25 +157,16 @@ upload_describe(struct iris_element *query)
 static enum iris_verdict
 upload_disco_info(struct iris_discovery *discovery)
 {
-	if (discovery->of == IRIS_DISCO_HOST && str_is_none(discovery->node))
-		upload_describe(discovery->query);
-	return IRIS_PASS;
-}
+	const struct iris_service *service = discovery->request->service;
 
-static enum iris_verdict
-upload_disco_items(struct iris_discovery *discovery)
-{
-	struct iris_str domain;
-	struct iris_element *item;
-
-	if (discovery->of != IRIS_DISCO_HOST || !str_is_none(discovery->node))
+	if (!str_is_none(discovery->node))
 		return IRIS_PASS;
-	domain = upload_service_domain(discovery->request->host);
-	if (str_is_none(domain))
+	if (discovery->of == IRIS_DISCO_SERVICE && service->kind == &upload_service_kind)
+		element_set(element_add(discovery->query, "feature", NULL), "var",
+			    IRIS_STR(NS_UPLOAD));
+	else if (discovery->of != IRIS_DISCO_HOST)
 		return IRIS_PASS;
-	item = element_add(discovery->query, "item", NULL);
-	element_set(item, "jid", domain);
-	element_set(item, "name", IRIS_STR(UPLOAD_NAME));
+	upload_describe(discovery->query);
 	return IRIS_PASS;
 }
 
@@ -193,7 +185,7 @@ upload_check(const struct iris_settings *settings, struct iris_error *error)
 	struct iris_str url = settings_str(settings, UPLOAD_OPT_URL);
 
 	if (url.len > 8 && memcmp(url.base, "https://", 8) == 0 && url.base[url.len - 1] != '/')
-		return true;
+		return service_check_label(settings_str(settings, UPLOAD_OPT_LABEL), error);
 	error_set(error, "xep0363.url must begin with https:// and not end with /");
 	return error_hint(error, "as in https://{host}:5281");
 }
@@ -201,8 +193,17 @@ upload_check(const struct iris_settings *settings, struct iris_error *error)
 static bool
 upload_start(struct iris_error *error)
 {
-	upload_service_look();
-	return true;
+	return service_open_all(&upload_service_kind, option_str(&upload_self, UPLOAD_OPT_LABEL),
+				NULL, error);
+}
+
+static void
+upload_reload(void)
+{
+	struct iris_error error;
+
+	if (!upload_start(&error))
+		log_error(IRIS_LOG_ERROR, "xep0363", "domain-taken", &error);
 }
 
 static const struct iris_feature upload_features[] = {
@@ -217,7 +218,6 @@ static const struct iris_iq upload_iq[] = {
 
 static const struct iris_hook_handler upload_hooks[] = {
 	HOOK(disco_info, IRIS_NEUTRAL, upload_disco_info),
-	HOOK(disco_items, IRIS_NEUTRAL, upload_disco_items),
 	HOOKS_END,
 };
 
@@ -248,5 +248,5 @@ const struct iris_module iris_module_xep0363 = {
 	.not_unloadable = true,
 	.check = upload_check,
 	.start = upload_start,
-	.reload = upload_service_look,
+	.reload = upload_reload,
 };

@@ -115,7 +115,7 @@ retract_entry(struct retraction *retraction, const struct iris_log_entry *entry)
 			hook_run_message_retracted(&(struct iris_retracted){
 				.user = retraction->user,
 				.original = original,
-				.sent = retraction->sent,
+				.sender = retraction->sent ? &retraction->user->account : NULL,
 				.ticket = retraction->ticket,
 			});
 		}

@@ -416,12 +416,20 @@ fast_inline_request(struct iris_inline *answer)
 
 /* A new password, a lock, or the end of the account: no token is good any more. */
 static enum iris_verdict
-fast_forget(struct iris_account_removed *removed)
+fast_account_removed(struct iris_account_removed *removed)
 {
-	if (vault_write(&query_drop_account, removed->account.owner,
-			VALUES(value_int(removed->account.id)), NULL) != IRIS_VAULT_OK)
+	return vault_write(&query_drop_account, removed->account.owner,
+			   VALUES(value_int(removed->account.id)), NULL) == IRIS_VAULT_OK ?
+		       IRIS_PASS :
+		       IRIS_REFUSE;
+}
+
+static enum iris_verdict
+fast_account_secured(struct iris_account_removed *secured)
+{
+	if (fast_account_removed(secured) != IRIS_PASS)
 		LOG(IRIS_LOG_ERROR, "fast", "tokens-not-removed",
-		    LOG_JID("jid", jid_bare(&removed->jid)));
+		    LOG_JID("jid", jid_bare(&secured->jid)));
 	return IRIS_PASS;
 }
 
@@ -450,8 +458,8 @@ static const struct iris_sasl_mechanism fast_mechanisms[] = {
 static const struct iris_hook_handler fast_hooks[] = {
 	HOOK(inline_features, IRIS_NEUTRAL, fast_inline_features),
 	HOOK(inline_request, IRIS_EARLY, fast_inline_request),
-	HOOK(account_secured, IRIS_NEUTRAL, fast_forget),
-	HOOK(account_removed, IRIS_NEUTRAL, fast_forget),
+	HOOK(account_secured, IRIS_NEUTRAL, fast_account_secured),
+	HOOK(account_removed, IRIS_NEUTRAL, fast_account_removed),
 	HOOKS_END,
 };
 

@@ -59,7 +59,7 @@ files_message_retracted(struct iris_retracted *retracted)
 	struct iris_str rest;
 	const char *at;
 
-	if (retracted->sent)
+	if (retracted->sender)
 		element_write(&text, retracted->original->root, IRIS_STR_NONE);
 	rest = strbuf_str(&text);
 	for (unsigned i = 0; i < LINKS_MAX && rest.len > 0 &&
@@ -71,8 +71,7 @@ files_message_retracted(struct iris_retracted *retracted)
 		while (token.base + token.len < end && is_of_token(token.base[token.len]))
 			token.len++;
 		if (token.len > 0)
-			file_expire(file_id_of(token), &retracted->user->account,
-				    retracted->ticket);
+			file_expire(file_id_of(token), retracted->sender, retracted->ticket);
 		rest.base = token.base + token.len;
 		rest.len = (size_t)(end - rest.base);
 	}

@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "iris/log.h"
 #include "modules/postgresql/postgresql_private.h"
@@ -18,7 +19,6 @@
 #define PARTS_APPLICATION "iris parts"
 #define NAME_MAX_LEN 63 /* of PostgreSQL */
 #define SQL_MAX (4 * NAME_MAX_LEN + 256)
-#define DAY_MS INT64_C(86400000)
 #define LOCKS_MS 6000 /* lock_timeout, and a statement may wait for three */
 
 /* Every table in parts, with each table that is, or once was, a part of it. */
@@ -48,36 +48,22 @@ struct parts {
 /* --- months: counted from January of year 0 --- */
 
 static int64_t
-month_of_day(int64_t day) /* since 1970 */
-{
-	/* In years that begin in March the lengths of months are a straight line. */
-	int64_t shifted = day + 719468, era = shifted / 146097, of_era = shifted % 146097;
-	int64_t year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
-	int64_t of_year = of_era - (365 * year + year / 4 - year / 100);
-
-	return (era * 400 + year) * 12 + (5 * of_year + 2) / 153 + 2;
-}
-
-static int64_t
-day_of_month(int64_t month) /* its first, since 1970 */
-{
-	int64_t from_march = month - 2, year = from_march / 12, of_year = from_march % 12;
-	int64_t era = year / 400, of_era = year % 400;
-
-	return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * of_year + 2) / 5 -
-	       719468;
-}
-
-static int64_t
 month_of_id(int64_t id)
 {
-	return month_of_day(log_id_time_ms(id) / DAY_MS);
+	time_t seconds = (time_t)(log_id_time_ms(id) / 1000);
+	struct tm tm;
+
+	IRIS_ASSERT(gmtime_r(&seconds, &tm));
+	return (tm.tm_year + INT64_C(1900)) * 12 + tm.tm_mon;
 }
 
 static int64_t
 month_first_id(int64_t month)
 {
-	return log_id_first(day_of_month(month) * DAY_MS);
+	struct tm tm = { .tm_year = (int)(month / 12 - 1900), .tm_mon = (int)(month % 12),
+			 .tm_mday = 1 };
+
+	return log_id_first((int64_t)timegm(&tm) * 1000);
 }
 
 static void

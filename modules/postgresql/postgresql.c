@@ -18,7 +18,6 @@ enum {
 	OPT_CONNECT_TIMEOUT,
 	OPT_READ_TIMEOUT,
 	OPT_STALL_TIMEOUT,
-	OPT_READY_DELAY,
 };
 
 struct postgresql_options pg_settings;
@@ -66,7 +65,6 @@ settings_load(void)
 			.connect_timeout_ms = option_int(&self, OPT_CONNECT_TIMEOUT),
 			.read_timeout_ms = option_int(&self, OPT_READ_TIMEOUT),
 			.stall_timeout_ms = option_int(&self, OPT_STALL_TIMEOUT),
-			.ready_delay_ms = option_int(&self, OPT_READY_DELAY),
 		};
 	}
 	free(settings_connect);
@@ -184,13 +182,6 @@ static const struct iris_option postgresql_option_table[] = {
 				.help = "A connection that gives no answer for so long is given "
 					"up, and another server "
 					"may be found." },
-	[OPT_READY_DELAY] = { .name = "ready-delay",
-			      .type = IRIS_OPT_DURATION,
-			      .fallback = "10 s",
-			      .max = 3600000,
-			      .help = "How long writes may wait for the database before the server "
-				      "says that it is not "
-				      "ready." },
 	IRIS_OPTIONS_END,
 };
 

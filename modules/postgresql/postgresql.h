@@ -15,7 +15,6 @@ struct postgresql_options {
 	int64_t connect_timeout_ms;
 	int64_t read_timeout_ms;
 	int64_t stall_timeout_ms; /* without an answer: then the connection is given up */
-	int64_t ready_delay_ms; /* of trouble, before /readyz tells */
 };
 
 extern const struct iris_vault_engine postgresql_engine;

@@ -215,7 +215,7 @@ void pg_writer_hurry(struct pg_writer *writer);
 void pg_writer_check(struct pg_writer *writer); /* a few times a second */
 bool pg_writer_is_idle(const struct pg_writer *writer);
 void pg_writer_stop(struct pg_writer *writer); /* gives back what is left, as failed */
-bool pg_writers_are_ready(char *why, size_t size); /* any thread */
+bool pg_writers_are_ready(int64_t delay_ms, char *why, size_t size); /* any thread */
 
 /* --- reader.c --- */
 

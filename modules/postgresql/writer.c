@@ -85,9 +85,9 @@ trouble_clear(struct pg_writer *writer)
 }
 
 bool
-pg_writers_are_ready(char *why, size_t size)
+pg_writers_are_ready(int64_t delay_ms, char *why, size_t size)
 {
-	int64_t before = pg_now_us() - pg_settings.ready_delay_ms * 1000;
+	int64_t before = pg_now_us() - delay_ms * 1000;
 	bool ready = true;
 
 	pthread_mutex_lock(&watched_lock);
@@ -544,11 +544,11 @@ pg_writer_hurry(struct pg_writer *writer)
 	pg_writer_pump(writer);
 }
 
-/* How long a commit may take before it counts as trouble. */
+/* How long a commit may take before it counts as trouble: a part of what it may take at most. */
 static int64_t
 patience_us(void)
 {
-	int64_t us = pg_settings.ready_delay_ms * 1000;
+	int64_t us = pg_settings.stall_timeout_ms * 1000 / 5;
 
 	return us < SILENCE_MIN_US ? SILENCE_MIN_US : us > SILENCE_MAX_US ? SILENCE_MAX_US : us;
 }

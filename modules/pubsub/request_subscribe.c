@@ -219,8 +219,10 @@ subscribe(struct pubsub_call *call)
 
 /* --- §6.2: unsubscribing --- */
 
+/* A subscription of the asker's own; `missing` is what follows when there is none. */
 static enum pubsub_error
-unsubscribe(struct pubsub_call *call)
+find_own(struct pubsub_call *call, enum pubsub_error missing,
+	 struct pubsub_subscriber **subscriber_r)
 {
 	struct iris_jid jid;
 	enum pubsub_error error = find_jid(call, call->command, &jid);
@@ -231,8 +233,20 @@ unsubscribe(struct pubsub_call *call)
 		return PUBSUB_FORBIDDEN;
 	if (!str_is_empty(element_get(call->command, "subid")))
 		return PUBSUB_INVALID_SUBID;
-	if (!node_subscriber(call->node, jid_full(&jid)))
-		return PUBSUB_NOT_SUBSCRIBED;
+	*subscriber_r = node_subscriber(call->node, jid_full(&jid));
+	return *subscriber_r ? PUBSUB_NONE : missing;
+}
+
+static enum pubsub_error
+unsubscribe(struct pubsub_call *call)
+{
+	struct pubsub_subscriber *subscriber;
+	enum pubsub_error error = find_own(call, PUBSUB_NOT_SUBSCRIBED, &subscriber);
+	struct iris_jid jid;
+
+	if (error != PUBSUB_NONE)
+		return error;
+	jid = jid_copy(call->arena, &subscriber->jid);
 	return subscription_change(call->node, &call->from, &jid, SUBSCRIPTION_NONE, 0);
 }
 
@@ -250,26 +264,10 @@ add_options_form(struct iris_element *parent, unsigned options)
 }
 
 static enum pubsub_error
-find_own(struct pubsub_call *call, struct pubsub_subscriber **subscriber_r)
-{
-	struct iris_jid jid;
-	enum pubsub_error error = find_jid(call, call->command, &jid);
-
-	if (error != PUBSUB_NONE)
-		return error;
-	if (!jid_bare_equal(&jid, &call->from))
-		return PUBSUB_FORBIDDEN;
-	if (!str_is_empty(element_get(call->command, "subid")))
-		return PUBSUB_INVALID_SUBID;
-	*subscriber_r = node_subscriber(call->node, jid_full(&jid));
-	return *subscriber_r ? PUBSUB_NONE : PUBSUB_OPTIONS_NOT_SUBSCRIBED;
-}
-
-static enum pubsub_error
 options_get(struct pubsub_call *call)
 {
 	struct pubsub_subscriber *subscriber;
-	enum pubsub_error error = find_own(call, &subscriber);
+	enum pubsub_error error = find_own(call, PUBSUB_OPTIONS_NOT_SUBSCRIBED, &subscriber);
 	struct iris_element *reply;
 
 	if (error != PUBSUB_NONE)
@@ -285,7 +283,7 @@ options_set(struct pubsub_call *call)
 {
 	struct iris_element *form = form_find(call->command, "submit");
 	struct pubsub_subscriber *subscriber;
-	enum pubsub_error error = find_own(call, &subscriber);
+	enum pubsub_error error = find_own(call, PUBSUB_OPTIONS_NOT_SUBSCRIBED, &subscriber);
 	unsigned options;
 	struct iris_jid jid;
 

@@ -162,6 +162,18 @@ enum iris_condition room_destroy(struct room *room, const struct iris_jid *by,
 void room_invite(struct room *room, const struct iris_jid *by, const struct iris_jid *invitee,
 		 struct iris_str reason);
 
+/*
+ * XEP-0425: takes back what anybody said, by its stanza-id; `by` is who asks (full). Asks the policy;
+ * tells all; tombstone, history and files are done.
+ */
+struct room_moderation {
+	struct iris_jid by;
+	struct iris_str id, reason; /* reason may be none */
+	struct iris_ticket *ticket;
+};
+enum iris_condition room_moderate(struct room *room, const struct room_moderation *moderation,
+				  const char **text_r);
+
 /* --- telling --- */
 
 /*

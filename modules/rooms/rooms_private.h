@@ -142,6 +142,9 @@ struct room {
 	struct room_asked *asked; /* who asked moderators or admins lately (invite.c) */
 	unsigned affiliation_counts[ROOM_AFFILIATION_COUNT];
 	char occupant_key[32];   /* XEP-0421; derived when loaded */
+	char *avatar;            /* hashes of its pictures, a line for each; NULL: none (vcard.c) */
+	struct push_audience *absent; /* members of ours that are not in (absent.c) */
+	bool absent_is_known;
 
 	struct iris_hash occupants; /* struct room_occupant by nick */
 	struct iris_hash sessions;  /* struct room_session by full JID */
@@ -376,6 +379,53 @@ enum iris_verdict rooms_disco_info(struct iris_discovery *discovery);
 enum iris_verdict rooms_disco_items(struct iris_discovery *discovery);
 enum iris_verdict search_get(struct iris_request *request);
 enum iris_verdict search_set(struct iris_request *request);
+
+/* --- the archive (archive.c), taking back (retract.c): on a fiber, unless they say otherwise --- */
+
+enum iris_verdict room_archive_query(struct iris_request *request);
+enum iris_verdict room_archive_form(struct iris_request *request);
+enum iris_verdict room_archive_metadata(struct iris_request *request);
+void room_archive_add_info(struct iris_element *query, const struct room *room); /* no wait */
+/*
+ * A message to all was posted: should it take back what its sender said before (XEP-0424), that is
+ * done on a fiber, and the ticket held until then. No wait.
+ */
+void retract_take(struct room *room, const struct iris_stanza *message, const struct iris_jid *bare,
+		  struct iris_ticket *ticket);
+/* Before the archive is read: what is being taken back is (waits). */
+void retract_settle(const struct room *room);
+/*
+ * What a message that goes, or becomes a tombstone, named goes, too (waits). senders: who they were,
+ * remembered from one to the next; an empty one at first, freed with its arena.
+ */
+struct retract_senders {
+	struct iris_arena *arena;
+	struct iris_hash accounts;
+};
+void retract_senders_free(struct retract_senders *senders);
+void retract_tell(struct retract_senders *senders, const struct iris_stanza *original,
+		  struct iris_ticket *ticket);
+
+/* --- members who are not in (absent.c): no wait --- */
+
+/* Somebody came, left, or has another affiliation. */
+void absent_changed(struct room *room);
+/* They are told by push of what was said and kept. */
+void absent_tell(struct room *room, struct iris_stanza *message);
+void absent_free(struct room *room);
+
+/* --- the room's picture (vcard.c): on a fiber --- */
+
+enum iris_verdict room_vcard_get(struct iris_request *request);
+enum iris_verdict room_vcard_set(struct iris_request *request);
+/* XEP-0486 §3.3: of the form muc#roominfo; no wait */
+void room_vcard_add_field(struct iris_element *form, const struct room *room);
+
+/* --- what remains of rooms that are gone (erasure.c) --- */
+
+/* Their rows went, their log goes: on a fiber of its own, now and after the next start. */
+void erasure_begin(int64_t room, iris_owner owner);
+bool erasures_resume(struct iris_error *error); /* main thread, .start */
 
 /* --- small things (room.c) --- */
 

@@ -67,7 +67,7 @@ bool writer_start(struct iris_error *error);
 void writer_stop(void); /* after everything submitted is committed, or given up */
 void writer_submit(struct vault_group *group);
 void writer_hurry(void); /* somebody waits for what is queued */
-bool writer_is_ready(char *why, size_t size);
+bool writer_is_ready(int64_t delay_ms, char *why, size_t size);
 
 /* --- reader.c --- */
 

@@ -48,7 +48,8 @@ static struct {
 	bool urgent, stopping;
 	size_t background_credit; /* rows that the background may write although others are due */
 	size_t background_share;  /* and in one transaction, beside its first group */
-	char trouble[256];      /* why it is not ready; empty: it is */
+	char trouble[256];      /* why it cannot write; empty: it can */
+	int64_t trouble_us;     /* since when */
 } writer = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* --- the queue --- */
@@ -123,25 +124,27 @@ writer_submit(struct vault_group *group)
 	bool wake = writer.state == WRITER_IDLE ||
 		    (writer.state == WRITER_LINGERS &&
 		     (writer.urgent || group->background || writer.rows >= LINGER_ROWS));
-	if (wake) {
+	if (wake)
 		writer.state = WRITER_BUSY;
-		pthread_cond_signal(&writer.wake);
-	}
 	pthread_mutex_unlock(&writer.lock);
+	/* Not before: who is woken would find it locked, and sleep again at once. */
+	if (wake)
+		pthread_cond_signal(&writer.wake);
 }
 
 void
 writer_hurry(void)
 {
+	bool wake;
+
 	pthread_mutex_lock(&writer.lock);
-	if (writer.queue.first) {
-		writer.urgent = true;
-		if (writer.state == WRITER_LINGERS) {
-			writer.state = WRITER_BUSY;
-			pthread_cond_signal(&writer.wake);
-		}
-	}
+	writer.urgent |= writer.queue.first != NULL;
+	wake = writer.queue.first && writer.state == WRITER_LINGERS;
+	if (wake)
+		writer.state = WRITER_BUSY;
 	pthread_mutex_unlock(&writer.lock);
+	if (wake)
+		pthread_cond_signal(&writer.wake);
 }
 
 static int64_t
@@ -330,6 +333,8 @@ trouble_set(int code)
 
 	pthread_mutex_lock(&writer.lock);
 	first = writer.trouble[0] == '\0';
+	if (first)
+		writer.trouble_us = now_us();
 	(void)snprintf(writer.trouble, sizeof(writer.trouble), "the database cannot be written: %s",
 		       sqlite3_errmsg(writer.connection.db));
 	pthread_mutex_unlock(&writer.lock);
@@ -436,10 +441,11 @@ writer_main(void *arg)
 }
 
 bool
-writer_is_ready(char *why, size_t size)
+writer_is_ready(int64_t delay_ms, char *why, size_t size)
 {
 	pthread_mutex_lock(&writer.lock);
-	bool ready = writer.trouble[0] == '\0';
+	bool ready = writer.trouble[0] == '\0' ||
+		     now_us() - writer.trouble_us < delay_ms * 1000;
 	if (!ready)
 		(void)snprintf(why, size, "%s", writer.trouble);
 	pthread_mutex_unlock(&writer.lock);

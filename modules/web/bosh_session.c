@@ -138,16 +138,6 @@ bosh_session_add_unit(struct bosh_session *session, struct iris_str text, bool i
 	STAILQ_INSERT_TAIL(&session->input, unit, link);
 }
 
-static void
-write_attribute(struct iris_strbuf *buf, const char *name, struct iris_str value)
-{
-	if (str_is_none(value))
-		return;
-	strbuf_printf(buf, " %s='", name);
-	xml_escape(buf, value);
-	strbuf_add_char(buf, '\'');
-}
-
 /* XEP-0206 §3, §5: a new stream begins. */
 static void
 bosh_session_add_header(struct bosh_session *session, const struct bosh_body *body)
@@ -156,9 +146,9 @@ bosh_session_add_header(struct bosh_session *session, const struct bosh_body *bo
 
 	strbuf_add(&header, IRIS_STR("<stream:stream xmlns='" NS_CLIENT "' xmlns:stream='" NS_STREAM
 				     "' version='1.0'"));
-	write_attribute(&header, "to", body->to);
-	write_attribute(&header, "from", body->from);
-	write_attribute(&header, "xml:lang", body->lang);
+	xml_add_attribute(&header, "to", body->to);
+	xml_add_attribute(&header, "from", body->from);
+	xml_add_attribute(&header, "xml:lang", body->lang);
 	strbuf_add_char(&header, '>');
 	bosh_session_add_unit(session, strbuf_str(&header), true);
 }
@@ -483,7 +473,7 @@ bosh_session_write_greeting(struct bosh_session *session, const struct bosh_body
 		      (long long)(session->inactivity_ms / 1000),
 		      (long long)(bosh_option(BOSH_OPT_POLLING) / 1000),
 		      (long long)(bosh_option(BOSH_OPT_PAUSE) / 1000));
-	write_attribute(&text, "from", body->to);
+	xml_add_attribute(&text, "from", body->to);
 	strbuf_add(&text, IRIS_STR(" xmpp:version='1.0' xmpp:restartlogic='true'"));
 	session->greeting = strbuf_str(&text);
 	session->greeting.base = str_dup(session->greeting);

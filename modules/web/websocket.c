@@ -72,6 +72,7 @@ static _Thread_local struct {
 	unsigned count;
 	struct websocket *reading;
 	struct websocket *writing;
+	bool patient; /* what is written may wait (IRIS_UNIT_PATIENT) */
 } here;
 
 static ssize_t
@@ -92,7 +93,7 @@ websocket_on_receive(uint8_t *buffer, size_t size, int flags, void *arg)
 static ssize_t
 websocket_on_send(const uint8_t *bytes, size_t len, int flags, void *arg)
 {
-	carrier_send(here.writing->below, IRIS_UNIT_BYTES,
+	carrier_send(here.writing->below, here.patient ? IRIS_UNIT_PATIENT : IRIS_UNIT_BYTES,
 		     (struct iris_str){ (const char *)bytes, len });
 	return (ssize_t)len;
 }
@@ -195,16 +196,6 @@ websocket_feed(struct websocket *websocket, struct iris_str text)
 	websocket->carrier.handler->input(websocket->carrier.owner, text.base, text.len);
 }
 
-static void
-write_attribute(struct iris_strbuf *buf, const char *name, struct iris_str value)
-{
-	if (str_is_none(value))
-		return;
-	strbuf_printf(buf, " %s='", name);
-	xml_escape(buf, value);
-	strbuf_add_char(buf, '\'');
-}
-
 /* RFC 7395 §3.4: <open/> is the header. */
 static void
 websocket_feed_header(struct websocket *websocket, const struct iris_element *open)
@@ -213,10 +204,10 @@ websocket_feed_header(struct websocket *websocket, const struct iris_element *op
 
 	strbuf_add(&header,
 		   IRIS_STR("<stream:stream xmlns='" NS_CLIENT "' xmlns:stream='" NS_STREAM "'"));
-	write_attribute(&header, "to", element_get(open, "to"));
-	write_attribute(&header, "from", element_get(open, "from"));
-	write_attribute(&header, "version", element_get(open, "version"));
-	write_attribute(&header, "xml:lang", element_lang(open));
+	xml_add_attribute(&header, "to", element_get(open, "to"));
+	xml_add_attribute(&header, "from", element_get(open, "from"));
+	xml_add_attribute(&header, "version", element_get(open, "version"));
+	xml_add_attribute(&header, "xml:lang", element_lang(open));
 	strbuf_add_char(&header, '>');
 	websocket_feed(websocket, strbuf_str(&header));
 }
@@ -528,10 +519,13 @@ websocket_send(struct iris_carrier *carrier, enum iris_unit unit, struct iris_st
 {
 	struct websocket *websocket = websocket_of(carrier);
 
-	if (unit == IRIS_UNIT_SPACE) /* RFC 7395 §3.8 */
+	if (unit == IRIS_UNIT_SPACE) { /* RFC 7395 §3.8 */
 		websocket_send_frame(websocket, WSLAY_PING, IRIS_STR_NONE);
-	else
+	} else {
+		here.patient = unit == IRIS_UNIT_PATIENT;
 		websocket_send_frame(websocket, WSLAY_TEXT_FRAME, text);
+		here.patient = false;
+	}
 }
 
 static size_t

@@ -39,6 +39,7 @@ enum iris_unit {
 	IRIS_UNIT_BYTES,   /* of no stream */
 	IRIS_UNIT_OPEN,    /* our header */
 	IRIS_UNIT_ELEMENT, /* a complete element */
+	IRIS_UNIT_PATIENT, /* one that may wait a few milliseconds for others */
 	IRIS_UNIT_ERROR,   /* <stream:error/> */
 	IRIS_UNIT_CLOSE,   /* our closing tag; only `finish` and `free` follow */
 	IRIS_UNIT_SPACE,   /* a sign of life */

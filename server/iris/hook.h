@@ -132,10 +132,11 @@ enum iris_discovered { IRIS_DISCO_HOST, IRIS_DISCO_ACCOUNT, IRIS_DISCO_SERVICE, 
 	   unloaded (no wait) · home */ \
 	X(user_load, struct iris_user) \
 	X(user_unload, struct iris_user) \
-	/* A message of an account's archive became a tombstone: what it named may go, too; \
+	/* A message of an archive became a tombstone: what it named may go, too; \
 	   pass the ticket on · home, fiber · no wait */ \
 	X(message_retracted, struct iris_retracted) \
-	/* Rows of this account must go: post deletions · home, fiber · may wait */ \
+	/* Rows of this account must go: post deletions, REFUSE when the vault takes none (asked
+	   again, all of them) · home, fiber · may wait */ \
 	X(account_removed, struct iris_account_removed) \
 	/* The password was changed or the account locked: forget what signs in without it \
 	   (tokens) · home, fiber · may wait */ \
@@ -181,9 +182,11 @@ struct iris_account_removed {
 };
 
 struct iris_retracted {
-	struct iris_user *user;         /* whose archive */
+	struct iris_user *user;         /* whose archive; NULL: a room's */
 	const struct iris_stanza *original;
-	bool sent;                      /* by this account; else it was received */
+	/* an account of ours that sent it, and whose files may go with it: in its own archive, or
+	   a room's; NULL in those of others */
+	const struct iris_account *sender;
 	struct iris_ticket *ticket;     /* of the retraction */
 };
 

@@ -43,6 +43,14 @@ struct iris_service {
  */
 struct iris_service *service_open(const struct iris_service_kind *kind, struct iris_host *host,
 				  struct iris_str label, void *arg, struct iris_error *error);
+/*
+ * The same for every host but components'. False: for one of them it was not possible (error says
+ * why), the others have theirs. Main thread.
+ */
+bool service_open_all(const struct iris_service_kind *kind, struct iris_str label, void *arg,
+		      struct iris_error *error);
+/* For .check of an option with a label: does it begin a domain? */
+IRIS_MUST_CHECK bool service_check_label(struct iris_str label, struct iris_error *error);
 /* Any worker. NULL: there is none, or its host is served no more. */
 struct iris_service *service_find(struct iris_str domain);
 /* Calls fn for every service of the host (NULL: of all hosts). Any worker. */

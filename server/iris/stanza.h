@@ -82,6 +82,8 @@ void element_write(struct iris_strbuf *buf, const struct iris_element *element,
 		   struct iris_str outer);
 /* Escapes for text and attribute values alike; what XML 1.0 cannot hold is left out. */
 void xml_escape(struct iris_strbuf *buf, struct iris_str text);
+/* For a tag that is written by hand; nothing when the value is none. */
+void xml_add_attribute(struct iris_strbuf *buf, const char *name, struct iris_str value);
 
 /*
  * Parses one complete element (never a stream) with the limits of a stanza; NULL: not
@@ -113,7 +115,8 @@ struct iris_stanza {
 	struct iris_jid from, to; /* none when absent */
 	struct iris_str id, lang;
 	bool frozen;
-	struct iris_str inner; /* the serialised children, once frozen */
+	/* once frozen, as text: the children, and the attributes but `to`, which is written first */
+	struct iris_str inner, attributes;
 	int64_t received_ms;   /* Unix time, for delay stamps */
 };
 

@@ -6,23 +6,8 @@
 
 #include <cmocka.h>
 
+#include "arena_common.h"
 #include "iris/stanza.h"
-
-static struct iris_arena *arena;
-
-static int
-setup(void **state)
-{
-	arena = arena_new();
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	arena_unref(&arena);
-	return 0;
-}
 
 static const char *
 written(const struct iris_element *element, const char *outer)
@@ -271,18 +256,18 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_build_and_write, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_remove, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_stream_namespace, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_xml_namespace, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_foreign_attributes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_no_namespace, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_read_missing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_foreach_and_texts, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_copy, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_escape, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_parse_refuses, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_parse_depth, setup, teardown),
+		ARENA_TEST(test_build_and_write),
+		ARENA_TEST(test_remove),
+		ARENA_TEST(test_stream_namespace),
+		ARENA_TEST(test_xml_namespace),
+		ARENA_TEST(test_foreign_attributes),
+		ARENA_TEST(test_no_namespace),
+		ARENA_TEST(test_read_missing),
+		ARENA_TEST(test_foreach_and_texts),
+		ARENA_TEST(test_copy),
+		ARENA_TEST(test_escape),
+		ARENA_TEST(test_parse_refuses),
+		ARENA_TEST(test_parse_depth),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

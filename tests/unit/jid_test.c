@@ -7,23 +7,8 @@
 
 #include <cmocka.h>
 
+#include "arena_common.h"
 #include "iris/jid.h"
-
-static struct iris_arena *arena;
-
-static int
-setup(void **state)
-{
-	arena = arena_new();
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	arena_unref(&arena);
-	return 0;
-}
 
 static void
 expect_jid(const char *text, const char *node, const char *domain, const char *resource)
@@ -265,17 +250,17 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_ascii, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_unicode, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_literals, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_malformed, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_not_stable, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_nul_inside, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_lengths, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_domain_lengths, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_make_and_copy, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_new_node, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_password, setup, teardown),
+		ARENA_TEST(test_ascii),
+		ARENA_TEST(test_unicode),
+		ARENA_TEST(test_literals),
+		ARENA_TEST(test_malformed),
+		ARENA_TEST(test_not_stable),
+		ARENA_TEST(test_nul_inside),
+		ARENA_TEST(test_lengths),
+		ARENA_TEST(test_domain_lengths),
+		ARENA_TEST(test_make_and_copy),
+		ARENA_TEST(test_new_node),
+		ARENA_TEST(test_password),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

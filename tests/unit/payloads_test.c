@@ -13,7 +13,7 @@
 static const struct {
 	const char *children;
 	bool content;
-} cases[] = {
+} storable[] = {
 	/* RFC 6121 */
 	{ "<body>words</body>", true },
 	{ "<subject>matters</subject>", true },
@@ -82,25 +82,25 @@ message_of(const char *attributes, const char *children)
 static void
 test_every_row(void **state)
 {
-	for (size_t i = 0; i < IRIS_COUNT(cases); i++) {
-		struct iris_stanza *stanza = message_of("type='chat'", cases[i].children);
+	for (size_t i = 0; i < IRIS_COUNT(storable); i++) {
+		struct iris_stanza *stanza = message_of("type='chat'", storable[i].children);
 
-		if (message_has_content(stanza->root) != cases[i].content)
-			fail_msg("%s", cases[i].children);
-		assert_int_equal(archive_is_storable(stanza), cases[i].content);
-		assert_int_equal(archive_is_for_offline(stanza), cases[i].content);
+		if (message_has_content(stanza->root) != storable[i].content)
+			fail_msg("%s", storable[i].children);
+		assert_int_equal(archive_is_storable(stanza), storable[i].content);
+		assert_int_equal(archive_is_for_offline(stanza), storable[i].content);
 		stanza_unref(&stanza);
 	}
 }
 
 static void
-check_kept(const char *attributes, const char *hint, bool storable, bool offline)
+check_kept(const char *attributes, const char *hint, bool kept, bool offline)
 {
 	struct iris_arena *arena = arena_new();
 	struct iris_str children = arena_printf(arena, "<body>words</body>%s", hint);
 	struct iris_stanza *stanza = message_of(attributes, children.base);
 
-	assert_int_equal(archive_is_storable(stanza), storable);
+	assert_int_equal(archive_is_storable(stanza), kept);
 	assert_int_equal(archive_is_for_offline(stanza), offline);
 	stanza_unref(&stanza);
 	arena_unref(&arena);

@@ -131,7 +131,7 @@ test_delivery(void **state)
 		"<x xmlns='urn:x'><y xmlns='jabber:client'/></x><s xmlns='urn:s'/></message>");
 	arena_unref(&arena);
 	expect_delivered(stanza,
-			 "<message type='chat' to='a@b' from='c@d/e'><body>Hi &amp; bye</body>"
+			 "<message to='a@b' type='chat' from='c@d/e'><body>Hi &amp; bye</body>"
 			 "<x xmlns='urn:x'><y xmlns='jabber:client'/></x></message>");
 	stanza_unref(&stanza);
 }
@@ -165,7 +165,7 @@ test_copy(void **state)
 	assert_true(str_is(jid_resource(&copy->to), "c"));
 	assert_true(jid_is_none(&copy->from));
 	stanza_set_id(copy, IRIS_STR("8"));
-	expect_delivered(copy, "<iq type='get' to='a@b/c' id='8'><q xmlns='urn:q'/></iq>");
+	expect_delivered(copy, "<iq to='a@b/c' type='get' id='8'><q xmlns='urn:q'/></iq>");
 	stanza_unref(&copy);
 }
 
@@ -210,7 +210,7 @@ test_error(void **state)
 	struct iris_stanza *error = stanza_error(stanza, &refusal), *again;
 
 	expect_delivered(error,
-			 "<iq type='error' from='a@b' to='c@d/e' id='&lt;1'><error type='auth'>"
+			 "<iq to='c@d/e' type='error' from='a@b' id='&lt;1'><error type='auth'>"
 			 "<forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
 			 "<text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='en'>Not "
 			 "you</text></error></iq>");
@@ -230,7 +230,7 @@ test_error_with_application_condition(void **state)
 	struct iris_stanza *error = stanza_error(stanza, &refusal);
 
 	stanza_unref(&stanza); /* the error has a copy */
-	expect_delivered(error, "<message type='error' to='c@d'><error type='wait'><conflict "
+	expect_delivered(error, "<message to='c@d' type='error'><error type='wait'><conflict "
 				"xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><odd "
 				"xmlns='urn:odd'/></error></message>");
 	stanza_unref(&error);
@@ -245,7 +245,7 @@ test_result(void **state)
 	struct iris_refusal refusal = { .condition = IRIS_BAD_REQUEST };
 
 	assert_null(stanza_error(result, &refusal));
-	expect_delivered(result, "<iq type='result' from='a@b' to='c@d/e' id='1'/>");
+	expect_delivered(result, "<iq to='c@d/e' type='result' from='a@b' id='1'/>");
 	stanza_unref(&result);
 	stanza_unref(&stanza);
 }

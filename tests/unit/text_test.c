@@ -6,23 +6,8 @@
 
 #include <cmocka.h>
 
+#include "arena_common.h"
 #include "iris/stanza.h"
-
-static struct iris_arena *arena;
-
-static int
-setup(void **state)
-{
-	arena = arena_new();
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	arena_unref(&arena);
-	return 0;
-}
 
 static void
 expect_time(const char *text, int64_t expected)
@@ -161,12 +146,12 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_datetime_parse, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_datetime_refuses, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_datetime_round_trip, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_base64, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_base64_refuses, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_random_id, setup, teardown),
+		ARENA_TEST(test_datetime_parse),
+		ARENA_TEST(test_datetime_refuses),
+		ARENA_TEST(test_datetime_round_trip),
+		ARENA_TEST(test_base64),
+		ARENA_TEST(test_base64_refuses),
+		ARENA_TEST(test_random_id),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,7 +77,6 @@ postgresql_configure_fixture(struct vault_fixture *fixture)
 		.connect_timeout_ms = 10000,
 		.read_timeout_ms = 30000,
 		.stall_timeout_ms = 30000,
-		.ready_delay_ms = 0,
 	};
 
 	(void)snprintf(connect, sizeof(connect), "%s dbname=%s", getenv("IRIS_TEST_POSTGRESQL"),

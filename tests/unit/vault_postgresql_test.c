@@ -263,7 +263,6 @@ setup(void **state)
 		.connect_timeout_ms = 1000,
 		.read_timeout_ms = 1000,
 		.stall_timeout_ms = 1500,
-		.ready_delay_ms = 300,
 	};
 	postgresql_configure(&options);
 	fixture_open(&fixture);

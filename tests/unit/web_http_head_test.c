@@ -6,24 +6,10 @@
 
 #include <cmocka.h>
 
+#include "arena_common.h"
 #include "modules/web/http_head.h"
 
-static struct iris_arena *arena;
 static struct http_head head;
-
-static int
-setup(void **state)
-{
-	arena = arena_new();
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	arena_unref(&arena);
-	return 0;
-}
 
 static void
 expect_status(const char *text, unsigned status)
@@ -283,5 +269,5 @@ main(void)
 		cmocka_unit_test(test_queries),		cmocka_unit_test(test_lists),
 	};
 
-	return cmocka_run_group_tests_name("web: the guard", tests, setup, teardown);
+	return cmocka_run_group_tests_name("web: the guard", tests, arena_setup, arena_teardown);
 }

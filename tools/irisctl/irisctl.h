@@ -37,6 +37,11 @@ void local_finish(void);
 /* words: NOUN VERB --to ENGINE */
 enum exit_code local_db_copy(const struct options *options, int count, char **words);
 
+/* --- region.c --- */
+
+/* words: "region" VERB …; false: no verb of this side, the server knows more */
+IRIS_MUST_CHECK bool local_region(int count, char **words, enum exit_code *code_r);
+
 /* How to reach the server, from its configuration. Owned strings. */
 struct target {
 	char *jid, *password; /* the operator's; the password is wiped when freed */

@@ -28,6 +28,10 @@ print_usage(FILE *out)
 	      "  config check       check the configuration completely\n"
 	      "  db upgrade         bring the database up to date\n"
 	      "  db copy --to ENGINE  move the region to the other engine (sqlite, postgresql)\n"
+	      "  region init MAP KEY      make a sample of the region map, and a pair of keys\n"
+	      "  region sign MAP KEY      check the map, and sign it\n"
+	      "  region check MAP KEY.pub what the server would say of it\n"
+	      "  region diff MAP NEWMAP   what would change\n"
 	      "\n"
 	      "Passwords are read from a prompt, or from standard input; never from arguments.\n"
 	      "Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 server not reached, 78 "
@@ -220,6 +224,7 @@ main(int argc, char **argv)
 	bool given = take_options(argc, argv, &options, &words);
 	const char *noun = given ? words.words[0] : "",
 		   *verb = words.count > 1 ? words.words[1] : "";
+	enum exit_code code;
 
 	if (!given || (options.help && words.count < 2)) {
 		print_usage(given || options.help ? stdout : stderr);
@@ -237,6 +242,8 @@ main(int argc, char **argv)
 		return local_db_upgrade(&options);
 	if (strcmp(noun, "db") == 0 && strcmp(verb, "copy") == 0)
 		return local_db_copy(&options, words.count, words.words);
+	if (strcmp(noun, "region") == 0 && local_region(words.count, words.words, &code))
+		return code;
 	if (words.count < 2 && strcmp(noun, "help") != 0) {
 		print_usage(stderr);
 		return EXIT_USAGE;

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What regions.c does with the gate. Main thread. */
+#ifndef IRIS_GATE_PRIVATE_H
+#define IRIS_GATE_PRIVATE_H
+
+#include "iris/gate.h"
+#include "region_map.h"
+
+void gate_open(void);
+void gate_close(void);
+/* The map before stays valid until no worker can use it: the caller waits for a turn of each. */
+void gate_set_map(struct region_map *map, unsigned own);
+struct region_map *gate_current_map(void);
+void gate_expect_map(void); /* until there is one, nothing passes */
+void gate_changed(void);    /* tells who listens */
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The gate: every stanza that leaves or enters the region is classified (P2.4) and judged by the
+ * policy of the region map, once, at the home of the other side's domain.  What nobody named does
+ * not pass.
+ */
+#ifndef IRIS_GATE_H
+#define IRIS_GATE_H
+
+#include "iris/stanza.h"
+
+#pragma GCC visibility push(default) /* for plug-ins */
+
+/* X(NAME, name in maps and reports, what it is) */
+#define IRIS_GATE_CATEGORIES(X)                                                            \
+	X(PRESENCE, "presence", "presence and subscriptions")                              \
+	X(MESSAGE, "message", "one-to-one messages")                                       \
+	X(BUBBLE, "bubble", "what is said in bubbles, and asked of them")                  \
+	X(CONFERENCE, "conference", "signalling of calls and conferences")                 \
+	X(DIRECTORY, "directory", "searches and their answers")                            \
+	X(PROFILE, "profile", "profiles, avatars, what people publish")                    \
+	X(FILE_LINK, "file-link", "links to files")                                        \
+	X(SERVICE, "service", "discovery of servers, pings")                               \
+	X(UNKNOWN, "unknown", "what is none of these, and never passes")
+
+enum iris_gate_category {
+#define X(name, text, help) IRIS_GATE_##name,
+	IRIS_GATE_CATEGORIES(X)
+#undef X
+	IRIS_GATE_CATEGORY_COUNT
+};
+
+/* In this order: of several the first holds. */
+enum iris_gate_verdict {
+	IRIS_GATE_DENY,
+	IRIS_GATE_TRANSIT, /* delivered live, never kept on the far side */
+	IRIS_GATE_DELIVER,
+	IRIS_GATE_VERDICT_COUNT
+};
+
+enum iris_gate_direction { IRIS_GATE_LEAVING, IRIS_GATE_ENTERING };
+
+const char *gate_category_name(enum iris_gate_category category);
+const char *gate_verdict_name(enum iris_gate_verdict verdict);
+
+/*
+ * The categories a stanza belongs to, as a set of bits (1u << category), never empty: a message
+ * with a link to a file is both.  near_room, far_room: the address of our side, of theirs, is a
+ * room's. An answer (iq result or error) is UNKNOWN: what it answers decides. Pure; any thread.
+ */
+unsigned gate_classify(const struct iris_stanza *stanza, bool near_room, bool far_room);
+
+struct iris_gate_opinion {
+	unsigned categories;
+	enum iris_gate_verdict verdict;
+	const char *from, *to; /* ids of the regions, "external" for who is in none; constant */
+	bool external;
+};
+
+/*
+ * Judges and counts; home worker of the far domain.  peer_region: the id that the other side's
+ * certificate proves; none for one that proves no region (then its domain must be in none).
+ */
+struct iris_gate_opinion gate_judge(enum iris_gate_direction direction,
+				    const struct iris_stanza *stanza, struct iris_str peer_region);
+/* The same from the map alone, and without counting: `irisctl boundary explain`. */
+struct iris_gate_opinion gate_explain(const struct iris_stanza *stanza);
+/* fn runs on the main thread whenever another map is in force; one listener: the federation. */
+void gate_listen(void (*fn)(void));
+/* Is there to be a map? Without one the gate is open to whom the federation's own lists let in. */
+bool gate_has_map(void);
+
+#pragma GCC visibility pop
+#endif
