@@ -15,7 +15,7 @@
 /* What every room does, whatever its configuration. */
 static const char *const room_features[] = {
 	NS_MUC, NS_MUC "#stable_id", NS_MUC "#self-ping-optimization", NS_MUC "#request",
-	NS_REGISTER, "urn:xmpp:occupant-id:0", NS_SID,
+	NS_REGISTER, NS_OCCUPANT_ID, NS_SID,
 	"urn:xmpp:muc:affiliations:1",
 };
 
