@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The life of a stream (RFC 6120 §4): accepting, input, the fiber that handles it in order, moving
- * to the home of its user, the end, and those that are idle.  A stream belongs to one worker; only
- * stream_depart() takes it to another.
+ * to the home of its user, the end.  A stream belongs to one worker; only stream_depart() takes it
+ * to another.
  *
  * What ends a stream only marks it; the end is carried out by stream_on_turn(), when no call of it
  * is under way. What is said when a stream is opened and closed is in stream_negotiation.c and
@@ -15,8 +15,6 @@
 #include "stream_private.h"
 #include "worker_private.h"
 
-#define SWEEP_MS 1000
-#define WARM_MS 1000 /* a parser is kept for so long a silence */
 #define BUSTLE_WARM \
 	20 /* inputs in a row, none of them that long after the one before: not just a sign-in */
 #define FIBER_RETRY_MS 20
@@ -93,7 +91,7 @@ stream_touch(struct iris_stream *stream)
 	worker_at_turn_end(&stream->turn);
 }
 
-static void
+void
 stream_set_warm(struct iris_stream *stream, bool warm)
 {
 	struct streams *here = streams_here();
@@ -432,8 +430,6 @@ static const struct iris_carrier_handler stream_handler = {
 
 /* --- coming and going --- */
 
-static void stream_on_sweep(void *arg);
-
 static void
 stream_come_in(struct iris_stream *stream)
 {
@@ -444,7 +440,7 @@ stream_come_in(struct iris_stream *stream)
 	stream->since_ms = worker_now_ms();
 	TAILQ_INSERT_TAIL(&here->lists[stream->list], stream, link);
 	if (here->count++ == 0)
-		timer_start(&here->sweep, SWEEP_MS, stream_on_sweep, NULL);
+		streams_sweep_start(here);
 }
 
 static void
@@ -635,81 +631,4 @@ bool
 stream_expects_header(const struct iris_stream *stream)
 {
 	return stream->state == IRIS_STREAM_HEADER && !stream->arrival && !stream->runner;
-}
-
-/* --- time --- */
-
-static void
-streams_sweep_young(struct streams *here, int64_t now)
-{
-	struct iris_stream *stream;
-
-	while ((stream = TAILQ_FIRST(&here->lists[STREAMS_YOUNG])) != NULL &&
-	       now - stream->since_ms > stream_option(STREAM_OPT_NEGOTIATION)) {
-		stream_error(stream, "connection-timeout", NULL);
-		if (stream->list == STREAMS_YOUNG)
-			stream_cut(stream, "negotiation timeout");
-	}
-}
-
-static void
-streams_sweep_closing(struct streams *here, int64_t now)
-{
-	struct iris_stream *stream, *next;
-
-	stream = TAILQ_FIRST(&here->lists[STREAMS_CLOSING]);
-	while (stream && now - stream->since_ms > stream_option(STREAM_OPT_CLOSE)) {
-		next = TAILQ_NEXT(stream, link);
-		stream_cut(stream, "close timeout"); /* goes to the end of this list */
-		stream = next;
-	}
-}
-
-static void
-stream_stir(struct iris_stream *stream, int64_t now)
-{
-	int64_t idle = stream_option(STREAM_OPT_IDLE);
-
-	stream_set_list(stream, STREAMS_LIVE);
-	if (idle > 0 && now - stream->input_ms > idle) /* §4.6 */
-		stream_error(stream, "connection-timeout", NULL);
-	else if (stream_option(STREAM_OPT_WHITESPACE) > 0)
-		carrier_send(stream->carrier, IRIS_UNIT_SPACE, IRIS_STR(" "));
-}
-
-static void
-streams_sweep_live(struct streams *here, int64_t now)
-{
-	int64_t period = stream_option(STREAM_OPT_WHITESPACE);
-	struct iris_stream *stream;
-
-	if (period == 0)
-		period = stream_option(STREAM_OPT_IDLE);
-	while (period > 0 && (stream = TAILQ_FIRST(&here->lists[STREAMS_LIVE])) != NULL &&
-	       now - stream->since_ms > period)
-		stream_stir(stream, now);
-}
-
-static void
-streams_sweep_warm(struct streams *here, int64_t now)
-{
-	struct iris_stream *stream;
-
-	while ((stream = TAILQ_FIRST(&here->warm)) != NULL && now - stream->input_ms > WARM_MS) {
-		stream_set_warm(stream, false);
-		xml_parser_rest(stream->parser);
-	}
-}
-
-static void
-stream_on_sweep(void *arg)
-{
-	struct streams *here = streams_here();
-	int64_t now = worker_now_ms();
-
-	timer_start(&here->sweep, SWEEP_MS, stream_on_sweep, NULL);
-	streams_sweep_young(here, now);
-	streams_sweep_live(here, now);
-	streams_sweep_closing(here, now);
-	streams_sweep_warm(here, now);
 }

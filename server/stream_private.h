@@ -3,7 +3,8 @@
  * Streams (RFC 6120 §4) between the files of the core.  See iris/stream.h for what a stream is, and
  * "Streams" in server/README.md for its life.
  *
- *   stream.c              its life: accepting, input, the fiber, moving, the end, idle streams
+ *   stream.c              its life: accepting, input, the fiber, moving, the end
+ *   stream_time.c         timeouts, idle streams
  *   stream_negotiation.c  headers, features, STARTTLS
  *   stream_error.c        errors, closing
  *   stream_settings.c     options and metrics of the module `stream`
@@ -126,6 +127,14 @@ void stream_send_text(struct iris_stream *stream, enum iris_unit unit, struct ir
 /* The namespace in force around what is sent: the header's, none where units stand alone. */
 struct iris_str stream_outer_ns(const struct iris_stream *stream);
 bool stream_is_framed(const struct iris_stream *stream);
+
+/* Keeps its parser for a moment, or not. */
+void stream_set_warm(struct iris_stream *stream, bool warm);
+#define WARM_MS 1000 /* a parser is kept for so long a silence */
+
+/* --- stream_time.c --- */
+
+void streams_sweep_start(struct streams *here);
 
 /* --- stream_negotiation.c --- */
 
