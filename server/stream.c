@@ -182,17 +182,35 @@ stream_handle_stanza(struct iris_stream *stream, struct iris_arena **arena_p,
 	struct iris_stanza *stanza = stanza_from_element(*arena_p, root, &condition);
 
 	if (!stanza) {
-		stream_handle_malformed(stream, arena_p, root);
+		/* COMPAT(servers with RFC 7564): addresses of newer Unicode are none here. */
+		if (!stream->role->between_servers)
+			stream_handle_malformed(stream, arena_p, root);
 		return;
 	}
 	*arena_p = NULL;
 	if (stream->state == IRIS_STREAM_AUTHENTICATED) {
-		if (!bind_handle_iq(stream, stanza))
+		if (stream->role->between_servers || !bind_handle_iq(stream, stanza))
 			stream_error(stream, "not-authorized", "bind a resource first");
 	} else {
 		stream_pass_stanza(stream, &stanza);
 	}
 	stanza_unref(&stanza);
+}
+
+/* Between servers nothing that is for clients is understood. module NULL: it is the role's own. */
+static const struct iris_stream_handler *
+stream_find_handler(const struct iris_stream *stream, const struct iris_element *element,
+		    const struct iris_module **module_r)
+{
+	const struct iris_stream_handler *own = stream->role->elements;
+
+	*module_r = NULL;
+	if (!stream->role->between_servers)
+		return stream_handler_find(element->name, element->ns, module_r);
+	for (; own && own->name; own++)
+		if (element_is(element, own->name, own->ns))
+			return own;
+	return stream_server_handler(stream, element);
 }
 
 static void
@@ -211,9 +229,10 @@ stream_handle_element(struct iris_stream *stream, struct iris_arena **arena_p,
 		return;
 	}
 	/* Before that a stanza may have a handler, too: in-band registration has. */
-	handler = stream_handler_find(element->name, element->ns, &module);
+	handler = stream_find_handler(stream, element, &module);
 	if (handler && handler->states & 1u << stream->state)
-		stream_handler_run(handler, module, stream, element);
+		module ? stream_handler_run(handler, module, stream, element) :
+			 handler->handle(stream, element);
 	else if (is_stanza)
 		stream_error(stream, "not-authorized", "sign in first");
 	else
@@ -409,7 +428,11 @@ stream_on_input(void *owner, const char *bytes, size_t len)
 static void
 stream_on_secured(void *owner)
 {
-	stream_move_to_state(owner, IRIS_STREAM_HEADER);
+	struct iris_stream *stream = owner;
+
+	stream_move_to_state(stream, IRIS_STREAM_HEADER);
+	if (stream->initiator)
+		stream_send_header(stream, NULL);
 }
 
 /* What was read before is still handled; then it ends. */
@@ -422,7 +445,7 @@ stream_on_ended(void *owner, const char *reason)
 	stream_pump(stream);
 }
 
-static const struct iris_carrier_handler stream_handler = {
+const struct iris_carrier_handler stream_carrier_handler = {
 	.secured = stream_on_secured,
 	.input = stream_on_input,
 	.ended = stream_on_ended,
@@ -561,7 +584,7 @@ stream_on_turn(struct iris_turn *turn)
 		stream_rest_parser(stream);
 }
 
-static struct iris_stream *
+struct iris_stream *
 stream_new(const struct iris_stream_role *role, enum listener_tls tls)
 {
 	struct iris_stream *stream = iris_calloc(1, sizeof(*stream));
@@ -574,7 +597,18 @@ stream_new(const struct iris_stream_role *role, enum listener_tls tls)
 	return stream;
 }
 
-static void
+void
+stream_discard(struct iris_stream **stream_p)
+{
+	struct iris_stream *stream = *stream_p;
+
+	*stream_p = NULL;
+	xml_parser_free(&stream->parser);
+	stream_initiator_free(&stream->initiator);
+	free(stream);
+}
+
+void
 stream_enter(struct iris_stream *stream, enum iris_stream_state state)
 {
 	stream->state = state;
@@ -585,7 +619,6 @@ stream_enter(struct iris_stream *stream, enum iris_stream_state state)
 bool
 stream_accept(const struct listener *listener, int fd, const struct sockaddr *peer)
 {
-	static const char *const alpn[] = { "xmpp-client", NULL };
 	struct iris_stream *stream = stream_new(listener->role, listener->tls);
 	bool direct = listener->tls == LISTENER_DIRECT;
 
@@ -594,12 +627,12 @@ stream_accept(const struct listener *listener, int fd, const struct sockaddr *pe
 		.peer = peer,
 		.proxy = listener->proxy,
 		.direct_tls = direct,
-		.alpn = strcmp(stream->role->ns, NS_CLIENT) == 0 ? alpn : NULL,
-		.handler = &stream_handler,
+		.between_servers = listener->role->between_servers,
+		.alpn = listener->alpn[0] ? listener->alpn : NULL,
+		.handler = &stream_carrier_handler,
 		.owner = stream });
 	if (!stream->carrier) {
-		xml_parser_free(&stream->parser);
-		free(stream);
+		stream_discard(&stream);
 		return false;
 	}
 	stream_enter(stream, direct ? IRIS_STREAM_HANDSHAKE : IRIS_STREAM_HEADER);
@@ -613,7 +646,7 @@ stream_take(const struct iris_stream_role *role, struct iris_carrier *carrier)
 	struct iris_stream *stream = stream_new(role, secure ? LISTENER_DIRECT : LISTENER_NONE);
 
 	stream->carrier = carrier;
-	carrier->handler = &stream_handler;
+	carrier->handler = &stream_carrier_handler;
 	carrier->owner = stream;
 	stream_enter(stream, IRIS_STREAM_HEADER);
 	if (streams_here()->closing)
