@@ -209,6 +209,7 @@ c2s_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p, struct iri
 const struct iris_stream_role stream_role_c2s = {
 	.name = "c2s",
 	.ns = NS_CLIENT,
+	.alpn = "xmpp-client",
 	.opened = c2s_opened,
 	.stanza = c2s_stanza,
 	.ended = session_stream_ended,

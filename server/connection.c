@@ -59,12 +59,13 @@ struct connection {
 	struct admission *admission; /* while it has proven nothing */
 	struct proxy_input *proxy; /* while in PROXY */
 	const char *const *alpn;
+	char *domain; /* of the server that we have connected to; NULL: it came to us */
 	const char *end_reason;
 	struct iris_turn turn; /* writes, ends */
 	struct iris_timer again; /* reads what no event announces */
 	uint8_t busy; /* handlers under way */
 	bool freed; /* by a handler: goes when it returns */
-	bool paused, direct_tls, overflow;
+	bool paused, direct_tls, between_servers, overflow;
 	bool hurry; /* what is queued does not wait for more */
 	bool gathering; /* it does, in the worker's list */
 	int64_t written_ms; /* when something was written last */
@@ -168,6 +169,7 @@ connection_release(struct connection *connection)
 		close(connection->fd);
 	admission_leave(&connection->admission);
 	free(connection->proxy);
+	free(connection->domain);
 	free(connection);
 }
 
@@ -445,10 +447,32 @@ connection_come_in(struct connection *connection, const struct sockaddr *peer)
 	}
 	if (!host_default() || !host_tls(host_default()))
 		return false;
-	connection->ssl =
-		tls_accept_new(host_tls(host_default()), connection->fd, connection->alpn);
+	connection->ssl = tls_accept_new(host_tls(host_default()), connection->fd, connection->alpn,
+					 connection->between_servers);
 	connection->state = CONNECTION_HANDSHAKE;
 	return connection->ssl != NULL;
+}
+
+/* Who has connected speaks first: no event announces that. */
+static bool
+connection_begin_tls(struct connection *connection, SSL_CTX *identity)
+{
+	connection->ssl = tls_connect_new(identity, connection->fd, connection->domain,
+					  connection->direct_tls);
+	if (!connection->ssl)
+		return false;
+	connection->state = CONNECTION_HANDSHAKE;
+	timer_start(&connection->again, 0, connection_again, connection);
+	return true;
+}
+
+static bool
+connection_go_out(struct connection *connection, const struct connection_setup *setup)
+{
+	connection_name_peer(connection, setup->peer);
+	connection->domain = str_dup(str_from(setup->domain));
+	connection->state = CONNECTION_OPEN;
+	return !setup->direct_tls || connection_begin_tls(connection, setup->identity);
 }
 
 static void
@@ -582,6 +606,24 @@ connection_admit(struct iris_carrier *carrier)
 	admission_leave(&connection_of(carrier)->admission);
 }
 
+static void
+connection_pause(struct iris_carrier *carrier, bool paused)
+{
+	struct connection *connection = connection_of(carrier);
+
+	if (connection->paused == paused || connection->state != CONNECTION_OPEN)
+		return;
+	connection->paused = paused;
+	if (paused) {
+		timer_stop(&connection->again);
+		return;
+	}
+	IRIS_ASSERT(event_add(connection->reader, NULL) == 0);
+	if (connection->ssl && SSL_has_pending(connection->ssl) &&
+	    !timer_is_running(&connection->again))
+		timer_start(&connection->again, 0, connection_again, connection);
+}
+
 static bool
 connection_start_tls(struct iris_carrier *carrier, SSL_CTX *context)
 {
@@ -590,10 +632,14 @@ connection_start_tls(struct iris_carrier *carrier, SSL_CTX *context)
 	IRIS_ASSERT(!connection->ssl);
 	if (connection->state != CONNECTION_OPEN)
 		return false;
+	connection_pause(carrier, false); /* the handshake cannot be made to wait */
 	connection_write(connection);
 	if (connection->state != CONNECTION_OPEN || connection_pending(connection) > 0)
 		return false;
-	connection->ssl = tls_accept_new(context, connection->fd, NULL);
+	if (connection->domain)
+		return connection_begin_tls(connection, context);
+	connection->ssl =
+		tls_accept_new(context, connection->fd, NULL, connection->between_servers);
 	if (!connection->ssl)
 		return false;
 	connection->state = CONNECTION_HANDSHAKE;
@@ -625,24 +671,6 @@ static size_t
 connection_count_pending(const struct iris_carrier *carrier)
 {
 	return connection_pending(connection_of(carrier));
-}
-
-static void
-connection_pause(struct iris_carrier *carrier, bool paused)
-{
-	struct connection *connection = connection_of(carrier);
-
-	if (connection->paused == paused || connection->state != CONNECTION_OPEN)
-		return;
-	connection->paused = paused;
-	if (paused) {
-		timer_stop(&connection->again);
-		return;
-	}
-	IRIS_ASSERT(event_add(connection->reader, NULL) == 0);
-	if (connection->ssl && SSL_has_pending(connection->ssl) &&
-	    !timer_is_running(&connection->again))
-		timer_start(&connection->again, 0, connection_again, connection);
 }
 
 static void
@@ -718,6 +746,7 @@ connection_open(const struct connection_setup *setup)
 		.carrier = { &connection_ops, setup->handler, setup->owner },
 		.fd = setup->fd,
 		.direct_tls = setup->direct_tls,
+		.between_servers = setup->between_servers,
 		.alpn = setup->alpn,
 		.turn = { .late = true, .fn = connection_on_turn },
 	};
@@ -725,7 +754,8 @@ connection_open(const struct connection_setup *setup)
 	if (setup->proxy) {
 		connection_name_peer(connection, setup->peer);
 		connection->proxy = iris_calloc(1, sizeof(*connection->proxy));
-	} else if (!connection_come_in(connection, setup->peer)) {
+	} else if (setup->domain ? !connection_go_out(connection, setup) :
+				   !connection_come_in(connection, setup->peer)) {
 		connection_release(connection);
 		return NULL;
 	}

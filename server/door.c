@@ -63,7 +63,7 @@ door_voice_of_alpn(const struct door *door, const unsigned char *name, unsigned 
 {
 	for (size_t i = 0; i < door->listener->voice_count; i++) {
 		const struct listener_voice *voice = &door->listener->voices[i];
-		const char *alpn = voice->protocol ? voice->protocol->alpn : "xmpp-client";
+		const char *alpn = voice->protocol ? voice->protocol->alpn : voice->role->alpn;
 
 		if (alpn && strlen(alpn) == len && memcmp(alpn, name, len) == 0)
 			return voice;

@@ -243,9 +243,7 @@ listener_read_trusted(struct listener *listener, const struct iris_settings *rec
 static const char *
 listener_voice_alpn(const struct listener_voice *voice)
 {
-	if (voice->protocol)
-		return voice->protocol->alpn;
-	return strcmp(voice->role->ns, NS_CLIENT) == 0 ? "xmpp-client" : NULL;
+	return voice->protocol ? voice->protocol->alpn : voice->role->alpn;
 }
 
 static bool

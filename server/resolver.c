@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * libunbound behind iris/resolver.h: one context, its descriptor in the main worker's loop, its
- * work on a thread of its own.  Questions go there and come back as mail.  Of what is asked nothing is
- * kept here: the library has the cache.
+ * work on a thread of its own.  Questions go there and come back as mail.  Of what is asked nothing
+ * is kept here: the library has the cache.
  *
  * A context takes no options once it has been asked something, so it is made with the first
  * question; and that needs more stack than a fiber has.

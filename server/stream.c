@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The life of a stream (RFC 6120 §4): accepting, input, the fiber that handles it in order, moving
- * to the home of its user, the end, and those that are idle.  A stream belongs to one worker; only
- * stream_depart() takes it to another.
+ * to the home of its user, the end.  A stream belongs to one worker; only stream_depart() takes it
+ * to another.
  *
  * What ends a stream only marks it; the end is carried out by stream_on_turn(), when no call of it
  * is under way. What is said when a stream is opened and closed is in stream_negotiation.c and
@@ -15,8 +15,6 @@
 #include "stream_private.h"
 #include "worker_private.h"
 
-#define SWEEP_MS 1000
-#define WARM_MS 1000 /* a parser is kept for so long a silence */
 #define BUSTLE_WARM \
 	20 /* inputs in a row, none of them that long after the one before: not just a sign-in */
 #define FIBER_RETRY_MS 20
@@ -93,7 +91,7 @@ stream_touch(struct iris_stream *stream)
 	worker_at_turn_end(&stream->turn);
 }
 
-static void
+void
 stream_set_warm(struct iris_stream *stream, bool warm)
 {
 	struct streams *here = streams_here();
@@ -184,17 +182,35 @@ stream_handle_stanza(struct iris_stream *stream, struct iris_arena **arena_p,
 	struct iris_stanza *stanza = stanza_from_element(*arena_p, root, &condition);
 
 	if (!stanza) {
-		stream_handle_malformed(stream, arena_p, root);
+		/* COMPAT(servers with RFC 7564): addresses of newer Unicode are none here. */
+		if (!stream->role->between_servers)
+			stream_handle_malformed(stream, arena_p, root);
 		return;
 	}
 	*arena_p = NULL;
 	if (stream->state == IRIS_STREAM_AUTHENTICATED) {
-		if (!bind_handle_iq(stream, stanza))
+		if (stream->role->between_servers || !bind_handle_iq(stream, stanza))
 			stream_error(stream, "not-authorized", "bind a resource first");
 	} else {
 		stream_pass_stanza(stream, &stanza);
 	}
 	stanza_unref(&stanza);
+}
+
+/* Between servers nothing that is for clients is understood. module NULL: it is the role's own. */
+static const struct iris_stream_handler *
+stream_find_handler(const struct iris_stream *stream, const struct iris_element *element,
+		    const struct iris_module **module_r)
+{
+	const struct iris_stream_handler *own = stream->role->elements;
+
+	*module_r = NULL;
+	if (!stream->role->between_servers)
+		return stream_handler_find(element->name, element->ns, module_r);
+	for (; own && own->name; own++)
+		if (element_is(element, own->name, own->ns))
+			return own;
+	return stream_server_handler(stream, element);
 }
 
 static void
@@ -213,9 +229,10 @@ stream_handle_element(struct iris_stream *stream, struct iris_arena **arena_p,
 		return;
 	}
 	/* Before that a stanza may have a handler, too: in-band registration has. */
-	handler = stream_handler_find(element->name, element->ns, &module);
+	handler = stream_find_handler(stream, element, &module);
 	if (handler && handler->states & 1u << stream->state)
-		stream_handler_run(handler, module, stream, element);
+		module ? stream_handler_run(handler, module, stream, element) :
+			 handler->handle(stream, element);
 	else if (is_stanza)
 		stream_error(stream, "not-authorized", "sign in first");
 	else
@@ -411,7 +428,11 @@ stream_on_input(void *owner, const char *bytes, size_t len)
 static void
 stream_on_secured(void *owner)
 {
-	stream_move_to_state(owner, IRIS_STREAM_HEADER);
+	struct iris_stream *stream = owner;
+
+	stream_move_to_state(stream, IRIS_STREAM_HEADER);
+	if (stream->initiator)
+		stream_send_header(stream, NULL);
 }
 
 /* What was read before is still handled; then it ends. */
@@ -424,15 +445,13 @@ stream_on_ended(void *owner, const char *reason)
 	stream_pump(stream);
 }
 
-static const struct iris_carrier_handler stream_handler = {
+const struct iris_carrier_handler stream_carrier_handler = {
 	.secured = stream_on_secured,
 	.input = stream_on_input,
 	.ended = stream_on_ended,
 };
 
 /* --- coming and going --- */
-
-static void stream_on_sweep(void *arg);
 
 static void
 stream_come_in(struct iris_stream *stream)
@@ -444,7 +463,7 @@ stream_come_in(struct iris_stream *stream)
 	stream->since_ms = worker_now_ms();
 	TAILQ_INSERT_TAIL(&here->lists[stream->list], stream, link);
 	if (here->count++ == 0)
-		timer_start(&here->sweep, SWEEP_MS, stream_on_sweep, NULL);
+		streams_sweep_start(here);
 }
 
 static void
@@ -565,7 +584,7 @@ stream_on_turn(struct iris_turn *turn)
 		stream_rest_parser(stream);
 }
 
-static struct iris_stream *
+struct iris_stream *
 stream_new(const struct iris_stream_role *role, enum listener_tls tls)
 {
 	struct iris_stream *stream = iris_calloc(1, sizeof(*stream));
@@ -578,7 +597,18 @@ stream_new(const struct iris_stream_role *role, enum listener_tls tls)
 	return stream;
 }
 
-static void
+void
+stream_discard(struct iris_stream **stream_p)
+{
+	struct iris_stream *stream = *stream_p;
+
+	*stream_p = NULL;
+	xml_parser_free(&stream->parser);
+	stream_initiator_free(&stream->initiator);
+	free(stream);
+}
+
+void
 stream_enter(struct iris_stream *stream, enum iris_stream_state state)
 {
 	stream->state = state;
@@ -589,7 +619,6 @@ stream_enter(struct iris_stream *stream, enum iris_stream_state state)
 bool
 stream_accept(const struct listener *listener, int fd, const struct sockaddr *peer)
 {
-	static const char *const alpn[] = { "xmpp-client", NULL };
 	struct iris_stream *stream = stream_new(listener->role, listener->tls);
 	bool direct = listener->tls == LISTENER_DIRECT;
 
@@ -598,12 +627,12 @@ stream_accept(const struct listener *listener, int fd, const struct sockaddr *pe
 		.peer = peer,
 		.proxy = listener->proxy,
 		.direct_tls = direct,
-		.alpn = strcmp(stream->role->ns, NS_CLIENT) == 0 ? alpn : NULL,
-		.handler = &stream_handler,
+		.between_servers = listener->role->between_servers,
+		.alpn = listener->alpn[0] ? listener->alpn : NULL,
+		.handler = &stream_carrier_handler,
 		.owner = stream });
 	if (!stream->carrier) {
-		xml_parser_free(&stream->parser);
-		free(stream);
+		stream_discard(&stream);
 		return false;
 	}
 	stream_enter(stream, direct ? IRIS_STREAM_HANDSHAKE : IRIS_STREAM_HEADER);
@@ -617,7 +646,7 @@ stream_take(const struct iris_stream_role *role, struct iris_carrier *carrier)
 	struct iris_stream *stream = stream_new(role, secure ? LISTENER_DIRECT : LISTENER_NONE);
 
 	stream->carrier = carrier;
-	carrier->handler = &stream_handler;
+	carrier->handler = &stream_carrier_handler;
 	carrier->owner = stream;
 	stream_enter(stream, IRIS_STREAM_HEADER);
 	if (streams_here()->closing)
@@ -635,81 +664,4 @@ bool
 stream_expects_header(const struct iris_stream *stream)
 {
 	return stream->state == IRIS_STREAM_HEADER && !stream->arrival && !stream->runner;
-}
-
-/* --- time --- */
-
-static void
-streams_sweep_young(struct streams *here, int64_t now)
-{
-	struct iris_stream *stream;
-
-	while ((stream = TAILQ_FIRST(&here->lists[STREAMS_YOUNG])) != NULL &&
-	       now - stream->since_ms > stream_option(STREAM_OPT_NEGOTIATION)) {
-		stream_error(stream, "connection-timeout", NULL);
-		if (stream->list == STREAMS_YOUNG)
-			stream_cut(stream, "negotiation timeout");
-	}
-}
-
-static void
-streams_sweep_closing(struct streams *here, int64_t now)
-{
-	struct iris_stream *stream, *next;
-
-	stream = TAILQ_FIRST(&here->lists[STREAMS_CLOSING]);
-	while (stream && now - stream->since_ms > stream_option(STREAM_OPT_CLOSE)) {
-		next = TAILQ_NEXT(stream, link);
-		stream_cut(stream, "close timeout"); /* goes to the end of this list */
-		stream = next;
-	}
-}
-
-static void
-stream_stir(struct iris_stream *stream, int64_t now)
-{
-	int64_t idle = stream_option(STREAM_OPT_IDLE);
-
-	stream_set_list(stream, STREAMS_LIVE);
-	if (idle > 0 && now - stream->input_ms > idle) /* §4.6 */
-		stream_error(stream, "connection-timeout", NULL);
-	else if (stream_option(STREAM_OPT_WHITESPACE) > 0)
-		carrier_send(stream->carrier, IRIS_UNIT_SPACE, IRIS_STR(" "));
-}
-
-static void
-streams_sweep_live(struct streams *here, int64_t now)
-{
-	int64_t period = stream_option(STREAM_OPT_WHITESPACE);
-	struct iris_stream *stream;
-
-	if (period == 0)
-		period = stream_option(STREAM_OPT_IDLE);
-	while (period > 0 && (stream = TAILQ_FIRST(&here->lists[STREAMS_LIVE])) != NULL &&
-	       now - stream->since_ms > period)
-		stream_stir(stream, now);
-}
-
-static void
-streams_sweep_warm(struct streams *here, int64_t now)
-{
-	struct iris_stream *stream;
-
-	while ((stream = TAILQ_FIRST(&here->warm)) != NULL && now - stream->input_ms > WARM_MS) {
-		stream_set_warm(stream, false);
-		xml_parser_rest(stream->parser);
-	}
-}
-
-static void
-stream_on_sweep(void *arg)
-{
-	struct streams *here = streams_here();
-	int64_t now = worker_now_ms();
-
-	timer_start(&here->sweep, SWEEP_MS, stream_on_sweep, NULL);
-	streams_sweep_young(here, now);
-	streams_sweep_live(here, now);
-	streams_sweep_closing(here, now);
-	streams_sweep_warm(here, now);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "im_private.h"
+#include "iris/dial.h"
 #include "stream_private.h"
 #include "worker_private.h"
 
@@ -41,7 +42,7 @@ stream_lang(const struct iris_stream *stream)
 struct iris_str
 stream_id(const struct iris_stream *stream)
 {
-	return str_from(stream->id);
+	return str_from(stream->initiator ? stream->initiator->id : stream->id);
 }
 
 struct iris_str
@@ -93,6 +94,26 @@ stream_peer_certificate(const struct iris_stream *stream)
 	SSL *ssl = stream_ssl(stream);
 
 	return ssl ? tls_peer_certificate(ssl) : NULL;
+}
+
+bool
+stream_proves(const struct iris_stream *stream, struct iris_str domain)
+{
+	SSL *ssl = stream_ssl(stream);
+
+	return ssl && tls_proves_domain(ssl, domain);
+}
+
+bool
+stream_is_initiated(const struct iris_stream *stream)
+{
+	return stream->initiator != NULL;
+}
+
+const char *
+stream_peer_error(const struct iris_stream *stream)
+{
+	return stream->initiator ? stream->initiator->error : NULL;
 }
 
 void **
@@ -155,6 +176,7 @@ stream_unref(struct iris_stream **stream_p)
 	xml_parser_free(&stream->parser);
 	free((char *)(uintptr_t)stream->jid.base);
 	free(stream->claimed);
+	stream_initiator_free(&stream->initiator);
 	free(stream);
 }
 
@@ -323,10 +345,13 @@ streams_close_all(const char *condition, unsigned timeout_ms)
 size_t
 stream_stanza_limit(const struct iris_stream *stream)
 {
-	bool known = !jid_is_none(&stream->jid);
+	bool known = !jid_is_none(&stream->jid) || stream->state == IRIS_STREAM_BOUND;
 
-	return (size_t)stream_option(known ? STREAM_OPT_STANZA_SIZE :
-					     STREAM_OPT_STANZA_SIZE_BEFORE);
+	if (!known)
+		return (size_t)stream_option(STREAM_OPT_STANZA_SIZE_BEFORE);
+	return (size_t)stream_option(stream->role->between_servers ?
+					     STREAM_OPT_SERVER_STANZA_SIZE :
+					     STREAM_OPT_STANZA_SIZE);
 }
 
 int64_t

@@ -34,13 +34,19 @@ static const char *const stream_conditions[] = {
 	"unsupported-version",
 };
 
+const char *
+stream_condition_find(struct iris_str name)
+{
+	for (size_t i = 0; i < IRIS_COUNT(stream_conditions); i++)
+		if (str_is(name, stream_conditions[i]))
+			return stream_conditions[i];
+	return "undefined-condition";
+}
+
 static bool
 stream_is_condition(const char *condition)
 {
-	for (size_t i = 0; i < IRIS_COUNT(stream_conditions); i++)
-		if (strcmp(stream_conditions[i], condition) == 0)
-			return true;
-	return false;
+	return strcmp(stream_condition_find(str_from(condition)), condition) == 0;
 }
 
 /* Is there a way to say anything? Not during a handshake, and not when it is over. */

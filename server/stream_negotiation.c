@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 
+#include "iris/service.h"
 #include "stream_private.h"
 
 #define DIRECT_HEADER_MS 3
@@ -18,7 +19,7 @@ stream_own_name(const struct iris_stream *stream, const struct iris_element *hea
 	struct iris_host *host = stream->host ? stream->host : host_default();
 	struct iris_str to;
 
-	if (!stream->host && header && stream->role->serves) { /* a component's is its own */
+	if (header && stream->role->serves) { /* a component's is its own, a service's too */
 		to = element_get(header, "to");
 		return str_is_empty(to) ? IRIS_STR_NONE : to;
 	}
@@ -41,6 +42,10 @@ stream_send_header(struct iris_stream *stream, const struct iris_element *header
 {
 	struct iris_strbuf buf = stream_buffer();
 
+	if (stream->initiator) {
+		stream_send_first_header(stream);
+		return;
+	}
 	if (stream_is_framed(stream)) /* RFC 7395 §3.4 */
 		strbuf_add(&buf, IRIS_STR("<open xmlns='" NS_FRAMING "'"));
 	else
@@ -61,13 +66,6 @@ stream_send_header(struct iris_stream *stream, const struct iris_element *header
 }
 
 /* --- the peer's header --- */
-
-struct stream_fault {
-	const char *condition, *text;
-};
-
-#define STREAM_NO_FAULT ((struct stream_fault){ NULL, NULL })
-#define STREAM_FAULT(condition_, text_) ((struct stream_fault){ (condition_), (text_) })
 
 /* §4.7.5: "1.0" or later; the minor number does not matter. A component's stream has none
  * (XEP-0114). */
@@ -126,6 +124,7 @@ static struct stream_fault
 stream_check_to(struct iris_stream *stream, const struct iris_element *header)
 {
 	struct iris_str to = element_get(header, "to");
+	struct iris_service *service;
 	struct iris_jid jid;
 
 	stream->host = NULL;
@@ -135,21 +134,22 @@ stream_check_to(struct iris_stream *stream, const struct iris_element *header)
 		return STREAM_FAULT("improper-addressing",
 				    "the stream header's to is not a domain");
 	stream->host = host_find(jid_domain(&jid));
+	if (!stream->host && (service = service_find(jid_domain(&jid))) != NULL)
+		stream->host = service->host;
 	if (stream->role->serves ? !stream->role->serves(stream, jid_domain(&jid)) :
-				   !stream->host) {
+				   !host_find(jid_domain(&jid))) {
 		stream->host = NULL;
 		return STREAM_FAULT("host-unknown", NULL);
 	}
-	if (!jid_is_none(&stream->jid) && !str_equal(jid_domain(&jid), jid_domain(&stream->jid)))
+	if (!stream->role->between_servers && !jid_is_none(&stream->jid) &&
+	    !str_equal(jid_domain(&jid), jid_domain(&stream->jid)))
 		return STREAM_FAULT("not-authorized", "signed in at another domain");
 	return STREAM_NO_FAULT;
 }
 
-static struct stream_fault
-stream_check_header(struct iris_stream *stream, const struct iris_element *header)
+struct stream_fault
+stream_check_frame_of_header(struct iris_stream *stream, const struct iris_element *header)
 {
-	struct stream_fault fault;
-
 	if (!str_is(header->ns, NS_STREAM))
 		return STREAM_FAULT("invalid-namespace", "the root is not in " NS_STREAM);
 	if (!str_is(header->name, "stream"))
@@ -158,15 +158,23 @@ stream_check_header(struct iris_stream *stream, const struct iris_element *heade
 		return STREAM_FAULT("invalid-namespace",
 				    "another default namespace is expected here");
 	stream_take_lang(stream, element_lang(header));
-	fault = stream_check_to(stream, header);
-	if (!fault.condition)
-		fault = stream_check_from(stream, header);
-	if (!fault.condition)
-		fault = stream_check_version(stream, element_get(header, "version"));
-	return fault;
+	return stream_check_version(stream, element_get(header, "version"));
 }
 
-static enum iris_stream_state
+static struct stream_fault
+stream_check_header(struct iris_stream *stream, const struct iris_element *header)
+{
+	struct stream_fault fault = stream_check_frame_of_header(stream, header), addressing;
+
+	if (fault.condition && strcmp(fault.condition, "unsupported-version") != 0)
+		return fault;
+	addressing = stream_check_to(stream, header);
+	if (!addressing.condition)
+		addressing = stream_check_from(stream, header);
+	return addressing.condition ? addressing : fault;
+}
+
+enum iris_stream_state
 stream_state_after_header(const struct iris_stream *stream)
 {
 	if (!jid_is_none(&stream->jid))
@@ -185,7 +193,7 @@ static bool
 stream_let_listen(const struct iris_stream *stream)
 {
 	return stream->tls != LISTENER_DIRECT || stream_is_framed(stream) ||
-	       fiber_sleep(DIRECT_HEADER_MS);
+	       stream->role->between_servers || fiber_sleep(DIRECT_HEADER_MS);
 }
 
 void
@@ -193,6 +201,10 @@ stream_handle_header(struct iris_stream *stream, const struct iris_element *head
 {
 	struct stream_fault fault;
 
+	if (stream->initiator) {
+		stream_handle_answer(stream, header);
+		return;
+	}
 	if (!stream_let_listen(stream) || stream->state != IRIS_STREAM_HEADER)
 		return; /* we have closed meanwhile */
 	fault = stream_check_header(stream, header);
@@ -213,6 +225,10 @@ stream_add_features(struct iris_stream *stream, struct iris_element *features)
 	if (stream->state ==
 	    IRIS_STREAM_PLAIN) { /* §5.3.1: mandatory-to-negotiate, so nothing else matters */
 		element_add(element_add(features, "starttls", NS_TLS), "required", NULL);
+		return;
+	}
+	if (stream->role->offer) {
+		stream->role->offer(stream, features);
 		return;
 	}
 	hook_run_stream_features(&(struct iris_stream_features){ stream, features });
@@ -253,7 +269,7 @@ stream_set_limits(struct iris_stream *stream)
 	struct xml_limits limits = known ? xml_limits_authenticated : xml_limits_unauthenticated;
 
 	if (known) {
-		limits.stanza_bytes = (size_t)stream_option(STREAM_OPT_STANZA_SIZE);
+		limits.stanza_bytes = stream_stanza_limit(stream);
 		limits.token_bytes = (size_t)stream_option(STREAM_OPT_TOKEN_SIZE);
 		limits.depth = (unsigned)stream_option(STREAM_OPT_DEPTH);
 		limits.attributes = (unsigned)stream_option(STREAM_OPT_ATTRIBUTES);

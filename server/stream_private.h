@@ -3,8 +3,10 @@
  * Streams (RFC 6120 §4) between the files of the core.  See iris/stream.h for what a stream is, and
  * "Streams" in server/README.md for its life.
  *
- *   stream.c              its life: accepting, input, the fiber, moving, the end, idle streams
+ *   stream.c              its life: accepting, input, the fiber, moving, the end
+ *   stream_time.c         timeouts, idle streams
  *   stream_negotiation.c  headers, features, STARTTLS
+ *   stream_initiate.c     the same from the other side: streams to other servers
  *   stream_error.c        errors, closing
  *   stream_settings.c     options and metrics of the module `stream`
  *   bind.c                resource binding
@@ -54,6 +56,13 @@ struct stream_arrival {
 	bool is_home; /* it has arrived, next() is to be called */
 };
 
+/* Of a stream that we began. */
+struct stream_initiator {
+	char *from, *to;       /* domains of our header */
+	char *id;              /* what the peer's header called the stream; NULL before it */
+	const char *error;     /* condition of the peer's stream error; NULL: none */
+};
+
 enum stream_list_id { STREAMS_YOUNG, STREAMS_LIVE, STREAMS_CLOSING, STREAM_LISTS };
 
 struct iris_stream {
@@ -82,6 +91,7 @@ struct iris_stream {
 	struct iris_session *session;
 	struct iris_jid jid;             /* bare; owns its text; none before authentication */
 	struct iris_account account;
+	struct stream_initiator *initiator; /* NULL: the peer began it */
 	char *claimed;                   /* `from` of the header, prepared; NULL once signed in */
 	void **slots;
 	struct iris_turn turn;
@@ -127,6 +137,20 @@ void stream_send_text(struct iris_stream *stream, enum iris_unit unit, struct ir
 struct iris_str stream_outer_ns(const struct iris_stream *stream);
 bool stream_is_framed(const struct iris_stream *stream);
 
+/* Keeps its parser for a moment, or not. */
+void stream_set_warm(struct iris_stream *stream, bool warm);
+#define WARM_MS 1000 /* a parser is kept for so long a silence */
+
+struct iris_stream *stream_new(const struct iris_stream_role *role, enum listener_tls tls);
+void stream_enter(struct iris_stream *stream, enum iris_stream_state state);
+/* Instead of entering: its carrier was refused. */
+void stream_discard(struct iris_stream **stream_p);
+extern const struct iris_carrier_handler stream_carrier_handler;
+
+/* --- stream_time.c --- */
+
+void streams_sweep_start(struct streams *here);
+
 /* --- stream_negotiation.c --- */
 
 void stream_handle_header(struct iris_stream *stream, const struct iris_element *header);
@@ -135,8 +159,33 @@ void stream_send_header(struct iris_stream *stream, const struct iris_element *h
 void stream_handle_starttls(struct iris_stream *stream, struct iris_element *element);
 void stream_set_limits(struct iris_stream *stream);
 
+/* Is it secure, is it signed in? The state that follows from it. */
+enum iris_stream_state stream_state_after_header(const struct iris_stream *stream);
+
+struct stream_fault {
+	const char *condition, *text; /* NULL: none */
+};
+
+#define STREAM_NO_FAULT ((struct stream_fault){ NULL, NULL })
+#define STREAM_FAULT(condition_, text_) ((struct stream_fault){ (condition_), (text_) })
+
+/* What is the same for both sides: root, namespaces, version, language. */
+struct stream_fault stream_check_frame_of_header(struct iris_stream *stream,
+						 const struct iris_element *header);
+
+/* --- stream_initiate.c --- */
+
+/* What the engine itself understands between servers, on its side; NULL: it does not. */
+const struct iris_stream_handler *stream_server_handler(const struct iris_stream *stream,
+							const struct iris_element *element);
+void stream_send_first_header(struct iris_stream *stream);
+void stream_handle_answer(struct iris_stream *stream, const struct iris_element *header);
+void stream_initiator_free(struct stream_initiator **initiator_p);
+
 /* --- stream_error.c --- */
 
+/* The literal of a condition of RFC 6120 §4.9.3; "undefined-condition" for what is none. */
+const char *stream_condition_find(struct iris_str name);
 /* The peer's closing tag. */
 void stream_handle_closing_tag(struct iris_stream *stream);
 /* Ends without a word: the connection is of no use any more. */
@@ -153,6 +202,7 @@ extern const struct iris_iq bind_iq[];
 enum stream_option {
 	STREAM_OPT_STANZA_SIZE_BEFORE,
 	STREAM_OPT_STANZA_SIZE,
+	STREAM_OPT_SERVER_STANZA_SIZE,
 	STREAM_OPT_TOKEN_SIZE,
 	STREAM_OPT_DEPTH,
 	STREAM_OPT_ATTRIBUTES,

@@ -2,7 +2,7 @@
 /*
  * TLS contexts: 1.2 and 1.3, forward-secret AEAD suites, session tickets under keys that rotate,
  * stapling (P1.1).  Any thread; everything shared is immutable or behind the lock of the ticket
- * keys. Client certificates are asked for only when the option client-ca names who is trusted to
+ * keys. Other servers are judged in tls_peer.c. Client certificates are asked for only when the option client-ca names who is trusted to
  * issue them; the handshake never fails because of one, it is just not shown to anybody then.
  */
 #include <errno.h>
@@ -20,6 +20,7 @@
 #include <openssl/x509v3.h>
 
 #include "iris/module.h"
+#include "iris/service.h"
 #include "tls.h"
 
 #define TLS_SUITES_13 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -113,12 +114,32 @@ tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *
 
 /* --- callbacks of a context --- */
 
+static int server_index; /* of a connection's data: set where another server is expected */
+
+/*
+ * Tickets are not for servers: a session that is resumed would bring the verdict on a certificate
+ * along, from another day, or from where other authorities were asked.
+ */
+static void
+tls_expect_server(SSL *ssl)
+{
+	SSL_set_ex_data(ssl, server_index, &server_index);
+	SSL_set_verify(ssl, SSL_VERIFY_PEER, NULL);
+	SSL_set_client_CA_list(ssl, sk_X509_NAME_new_null());
+	SSL_set_options(ssl, SSL_OP_NO_TICKET);
+	SSL_set_num_tickets(ssl, 0);
+}
+
 /* A verdict on the client's chain without ending the handshake; tls_peer_certificate() looks at it.
  */
 static int
 tls_on_verify(X509_STORE_CTX *store, void *arg)
 {
-	if (X509_verify_cert(store) != 1 && X509_STORE_CTX_get_error(store) == X509_V_OK)
+	SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+
+	if (SSL_get_ex_data(ssl, server_index))
+		tls_verify_server(store, true);
+	else if (X509_verify_cert(store) != 1 && X509_STORE_CTX_get_error(store) == X509_V_OK)
 		X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED);
 	return 1;
 }
@@ -149,12 +170,24 @@ tls_on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const u
 		if (found) {
 			*out = found + 1;
 			*out_len = found[0];
+			if (strcmp(*wanted, "xmpp-server") == 0)
+				tls_expect_server(ssl);
 			return SSL_TLSEXT_ERR_OK;
 		}
 	}
 	/* SECURITY: speaking XMPP to who asked for HTTP is how cross-protocol attacks begin (RFC
 	 * 7301 §3.2). */
 	return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+/* A service is shown under its host's certificate. */
+static struct iris_host *
+tls_host_of(struct iris_str domain)
+{
+	struct iris_host *host = host_find(domain);
+	struct iris_service *service = host ? NULL : service_find(domain);
+
+	return service ? service->host : host;
 }
 
 /* The host that the client asks for; of an unknown one the stream header will say so. */
@@ -171,7 +204,7 @@ tls_on_server_name(SSL *ssl, int *alert, void *arg)
 		return SSL_TLSEXT_ERR_NOACK;
 	arena = arena_new();
 	if (jid_parse(arena, str_from(name), &jid) && jid.node_len == 0 && jid_is_bare(&jid))
-		host = host_find(jid_domain(&jid));
+		host = tls_host_of(jid_domain(&jid));
 	arena_unref(&arena);
 	context = host ? host_tls(host) : NULL;
 	if (!context)
@@ -187,7 +220,7 @@ struct tls_staple {
 	unsigned char bytes[];
 };
 
-static pthread_once_t staple_once = PTHREAD_ONCE_INIT;
+static pthread_once_t indices_once = PTHREAD_ONCE_INIT;
 static int staple_index; /* of the context's data, freed with it */
 
 static void
@@ -197,10 +230,11 @@ tls_on_context_free(void *parent, void *ptr, CRYPTO_EX_DATA *data, int index, lo
 }
 
 static void
-tls_make_staple_index(void)
+tls_make_indices(void)
 {
 	staple_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, tls_on_context_free);
-	IRIS_ASSERT(staple_index >= 0);
+	server_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	IRIS_ASSERT(staple_index >= 0 && server_index >= 0);
 }
 
 static int
@@ -266,15 +300,21 @@ static void
 tls_context_set_policy(SSL_CTX *context)
 {
 	SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-	SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-					     SSL_OP_CIPHER_SERVER_PREFERENCE |
-					     SSL_OP_PRIORITIZE_CHACHA);
+	SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
 	/* The chain is that of the file: the authorities of clients are none of its. */
 	SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
 					  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
 					  SSL_MODE_NO_AUTO_CHAIN);
 	SSL_CTX_set_read_ahead(context, 1);
 	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+}
+
+static void
+tls_context_set_server(SSL_CTX *context)
+{
+	SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+	SSL_CTX_set_cert_verify_callback(context, tls_on_verify, NULL);
+	SSL_CTX_set_session_id_context(context, (const unsigned char *)"iris", 4);
 	SSL_CTX_set_alpn_select_cb(context, tls_on_alpn, NULL);
 	SSL_CTX_set_tlsext_servername_callback(context, tls_on_server_name);
 	SSL_CTX_set_tlsext_status_cb(context, tls_on_status);
@@ -302,6 +342,14 @@ tls_context_set_suites(SSL_CTX *context, struct iris_error *error)
 		return error_set(error, "OpenSSL does not know the cipher suites: %s",
 				 tls_reason());
 	return true;
+}
+
+bool
+tls_context_set_client(SSL_CTX *context, struct iris_error *error)
+{
+	tls_context_set_policy(context);
+	SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
+	return tls_context_set_suites(context, error);
 }
 
 static bool
@@ -345,8 +393,6 @@ tls_context_trust_clients(SSL_CTX *context, struct iris_error *error)
 	if (ok) {
 		SSL_CTX_set_client_CA_list(context, SSL_load_client_CA_file(file));
 		SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
-		SSL_CTX_set_cert_verify_callback(context, tls_on_verify, NULL);
-		SSL_CTX_set_session_id_context(context, (const unsigned char *)"iris", 4);
 	} else {
 		error_set(error, "cannot read the authorities of client certificates: %s",
 			  tls_reason());
@@ -419,6 +465,7 @@ tls_context_fill(SSL_CTX *context, const char *certificate, const char *key,
 		 struct iris_error *error)
 {
 	tls_context_set_policy(context);
+	tls_context_set_server(context);
 	tls_context_set_tickets(context);
 	if (!tls_context_set_suites(context, error) || !tls_context_trust_clients(context, error) ||
 	    !tls_context_load_identity(context, certificate, key, error))
@@ -435,7 +482,7 @@ tls_context_new(struct iris_str certificate, struct iris_str key, struct iris_er
 	char *certificate_path = str_dup(certificate), *key_path = str_dup(key);
 
 	IRIS_ASSERT(context);
-	pthread_once(&staple_once, tls_make_staple_index);
+	pthread_once(&indices_once, tls_make_indices);
 	if (!tls_context_fill(context, certificate_path, key_path, error)) {
 		SSL_CTX_free(context);
 		context = NULL;
@@ -446,7 +493,7 @@ tls_context_new(struct iris_str certificate, struct iris_str key, struct iris_er
 }
 
 SSL *
-tls_accept_new(SSL_CTX *context, int fd, const char *const *alpn)
+tls_accept_new(SSL_CTX *context, int fd, const char *const *alpn, bool from_server)
 {
 	SSL *ssl = SSL_new(context);
 
@@ -456,6 +503,8 @@ tls_accept_new(SSL_CTX *context, int fd, const char *const *alpn)
 		return NULL;
 	}
 	SSL_set_app_data(ssl, (void *)(uintptr_t)alpn);
+	if (from_server)
+		tls_expect_server(ssl);
 	SSL_set_accept_state(ssl);
 	return ssl;
 }

@@ -21,12 +21,31 @@ SSL_CTX *tls_context_new(struct iris_str certificate, struct iris_str key,
 /*
  * A connection's TLS, server side, ready for SSL_accept. alpn: what is spoken here, the preferred
  * one first, ending with NULL, kept until the handshake is over; a client that offers any must
- * offer one of them (direct TLS). NULL: whatever it offers is ignored (STARTTLS).
+ * offer one of them (direct TLS). NULL: whatever it offers is ignored (STARTTLS).  from_server:
+ * asked for a certificate that proves another server; so is who offers "xmpp-server".
  */
-SSL *tls_accept_new(SSL_CTX *context, int fd, const char *const *alpn);
+SSL *tls_accept_new(SSL_CTX *context, int fd, const char *const *alpn, bool from_server);
 
-/* The client's, when its chain leads to an authority of client-ca; else NULL. Borrowed. */
+/*
+ * The same, client side, to the server of `domain`: shows the certificate of `identity`, a host's
+ * context. NULL: nobody is trusted (iris/dial.h), or the identity cannot be used.
+ */
+SSL *tls_connect_new(SSL_CTX *identity, int fd, const char *domain, bool direct);
+/* Does the peer's certificate prove this domain? See stream_proves(). */
+bool tls_proves_domain(SSL *ssl, struct iris_str domain);
+
+/*
+ * The peer's, when its chain leads to an authority of client-ca, or of servers where it is asked as
+ * one; else NULL. Borrowed.
+ */
 X509 *tls_peer_certificate(SSL *ssl);
+
+/* --- for tls_peer.c --- */
+
+/* Sets the verdict on the chain of another server; it is the client if it began. */
+void tls_verify_server(X509_STORE_CTX *store, bool is_client);
+/* Versions, suites, modes of a context for connections that we begin. */
+IRIS_MUST_CHECK bool tls_context_set_client(SSL_CTX *context, struct iris_error *error);
 
 /* RFC 9266, RFC 5929. False: this connection cannot give it. */
 IRIS_MUST_CHECK bool tls_channel_binding(SSL *ssl, const char *type, struct iris_arena *arena,

@@ -245,7 +245,7 @@ invitations_sweep(void *arg)
 static bool
 invitations_start(struct iris_error *error)
 {
-	timer_start(&invitations_timer, SWEEP_MS, invitations_sweep, NULL);
+	invitations_sweep(NULL);
 	return true;
 }
 

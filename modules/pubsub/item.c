@@ -52,8 +52,9 @@ check_room(const struct pubsub_node *node, int64_t key, struct iris_arena *arena
 
 	if (node->config.numbers[CONFIG_NODE_FULL] != FULL_REJECT)
 		return PUBSUB_NONE;
-	if (vault_read(&store_item_count, 0, VALUES(value_int(node->id), value_int(key)), arena,
-		       &rows) != IRIS_VAULT_OK)
+	if (vault_read(&store_item_count, 0,
+		       VALUES(value_int(node->id), value_int(key), value_int(expired_before(node))),
+		       arena, &rows) != IRIS_VAULT_OK)
 		return PUBSUB_INTERNAL;
 	return row_value(&rows, 0, 0)->number >= node_config_items_max(&node->config) ?
 		       PUBSUB_NODE_FULL :

@@ -79,7 +79,9 @@ last_notification(struct pubsub_node *node)
 		item_add_to_event(node, notify_items(node, event), item);
 		delay_add(stanza->root, IRIS_STR_NONE, published_ms);
 		stanza_freeze(stanza);
-		if (row == node->last_item)
+		/* What is over some day is looked at again each time. */
+		if (row == node->last_item &&
+		    node->config.numbers[CONFIG_ITEM_EXPIRE] == CONFIG_MAX)
 			last_remember(node, stanza);
 	}
 	arena_unref(&arena);

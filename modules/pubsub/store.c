@@ -174,8 +174,9 @@ struct iris_query store_item_last = {
 
 struct iris_query store_item_count = {
 	.name = "pubsub.item_count", .table = "pubsub_item",
-	.sql = "SELECT COUNT(*) FROM pubsub_item WHERE node = $1 AND item_key <> $2",
-	.params = { { "node", IRIS_INT }, { "but", IRIS_INT } },
+	.sql = "SELECT COUNT(*) FROM pubsub_item WHERE node = $1 AND item_key <> $2 "
+	       "AND published >= $3",
+	.params = { { "node", IRIS_INT }, { "but", IRIS_INT }, { "since", IRIS_INT } },
 	.columns = { { "count", IRIS_INT } },
 };
 

@@ -11,6 +11,7 @@
 #pragma GCC visibility push(default) /* for plug-ins */
 
 struct iris_stream;
+struct iris_stream_handler;
 
 /* X(NAME, what is expected next) */
 #define IRIS_STREAM_STATES(X)                                                   \
@@ -30,19 +31,31 @@ enum iris_stream_state {
 };
 
 /*
- * What a stream is for: clients (server/), external components, later other servers.  A listener
+ * What a stream is for: clients (server/), external components, other servers.  A listener
  * names its role; the engine does TLS, XML, limits and errors, the role the rest.
  */
 struct iris_stream_role {
 	const char *name;            /* "c2s": the `role` of a listener */
 	const char *ns;              /* default namespace of the stream */
+	const char *alpn;            /* of direct TLS, or NULL */
 	/* without TLS, on a loopback address only (P1.2), if the listener says so */
 	bool plain_on_loopback;
+	/*
+	 * The peer is another server: it is asked for a certificate (stream_proves), may send
+	 * larger stanzas, and each has two addresses. Elements are found in `elements` only.
+	 */
+	bool between_servers;
+	/* the role's own; ends with a NULL name. NULL: those of all modules */
+	const struct iris_stream_handler *elements;
 	/*
 	 * The header was read and answered, the host is ours: announce features, or nothing.
 	 * Fiber.
 	 */
 	void (*opened)(struct iris_stream *stream, const struct iris_element *header);
+	/* Features for the state it is in; NULL: the hook stream_features, and binding. No wait. */
+	void (*offer)(struct iris_stream *stream, struct iris_element *features);
+	/* The peer's features, on a stream that we began (iris/dial.h). Fiber. */
+	void (*features)(struct iris_stream *stream, const struct iris_element *features);
 	/* Is this domain served to this role? NULL: every host of ours. */
 	bool (*serves)(struct iris_stream *stream, struct iris_str domain);
 	/* A stanza in state BOUND, in order, on the stream's fiber. Takes the reference. */

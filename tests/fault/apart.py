@@ -9,9 +9,9 @@ import time
 
 from theatre import iris, store
 from theatre.client import StageError
+from theatre.clock import Clock, library
 
 from campaign import Campaign, Failed, Skipped
-from clock import Clock, library
 from pair import Pair
 
 ROOM = 1 << 20          # what is left on a small disk when the load begins

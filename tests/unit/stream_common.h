@@ -73,6 +73,7 @@ test_ended(struct iris_stream *stream, bool orderly)
 static const struct iris_stream_role test_role = {
 	.name = "test",
 	.ns = NS_CLIENT,
+	.alpn = "xmpp-client",
 	.plain_on_loopback = true,
 	.opened = test_opened,
 	.stanza = test_stanza,

@@ -206,7 +206,7 @@ shake_hands(SSL_CTX *server, int max_version, const char *identity)
 	SSL_CTX_set_max_proto_version(context, max_version);
 	if (identity)
 		use_identity(context, identity);
-	ends.server = tls_accept_new(server, fds[0], NULL);
+	ends.server = tls_accept_new(server, fds[0], NULL, false);
 	ends.client = SSL_new(context);
 	SSL_set_fd(ends.client, fds[1]);
 	SSL_set_connect_state(ends.client);

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 
-from . import language, script, store as stores
+from . import clock, language, script, store as stores
 from .place import Place, free_port
 
 START_SECONDS = 30.0     # a sanitizer build on a busy machine
@@ -30,6 +30,7 @@ class Iris:
         self.extra = config or {}
         self.ports = {name: free_port() for name in ('c2s', 'direct', 'web', 'admin')}
         self.environment = {}    # more of it for irisd
+        self.clock = None        # that it sees; None: the machine's
         self.process = None
         self.holder = None       # of the database's lock
         self.log = []            # of all starts
@@ -80,7 +81,10 @@ class Iris:
             return str(self.ports.setdefault(found.group(1), free_port()))
         text = language.write_config(language.merge_config(self.base_config(), self.extra))
         text = re.sub(r'\{port:([a-z0-9_]+)\}', port, text)
-        text = script.fill(text, {'host': self.hosts[0], 'folder': self.folder})
+        try:
+            text = script.fill(text, {'host': self.hosts[0], 'folder': self.folder})
+        except script.Unknown as error:
+            raise ServerError('the configuration: %s' % error)
         with open(self.config_path, 'w', encoding='utf-8') as f:
             f.write(text)
 
@@ -110,6 +114,11 @@ class Iris:
         self.write_config()
         await self.store.make(os.path.basename(self.folder))
         await self.must('irisctl', 'init')
+
+    def give_clock(self):
+        """One of its own, to be moved."""
+        self.clock = clock.Clock(os.path.join(self.folder, 'clock'))
+        self.environment = self.clock.environment
 
     async def spawn(self):
         return await asyncio.create_subprocess_exec(

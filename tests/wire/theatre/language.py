@@ -43,6 +43,9 @@ class Play:
     def name(self):
         return os.path.splitext(os.path.basename(self.path))[0]
 
+    def moves_clock(self):
+        return any(s.actor == 'Server' and s.does.startswith('clock') for s in self.steps)
+
     def needs_own_server(self):
         return self.alone or '{host}' in write_config(self.config) or any(s.actor == 'Server' and not s.does.startswith('logs')
                                  for s in self.steps)

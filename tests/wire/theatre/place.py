@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the server is, as one play sees it; certificates; free ports."""
+import contextlib
 import os
 import random
 import socket
@@ -7,23 +8,33 @@ import ssl
 import subprocess
 from dataclasses import dataclass, field
 
-_taken = set()
+_taken = {}
+
+
+def _take(port):
+    """From all runs on this machine, until this process ends; None: another has it."""
+    taken = socket.socket(socket.AF_UNIX)
+    try:
+        taken.bind('\0iris-test-port-%d' % port)
+        return taken
+    except OSError:
+        taken.close()
+        return None
 
 
 def free_port():
     """Below the ephemeral range, so that no outgoing connection takes it meanwhile."""
     while True:
         port = random.randrange(20000, 32000)
-        if port in _taken:
+        taken = None if port in _taken else _take(port)
+        if not taken:
             continue
+        _taken[port] = taken
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
+            with contextlib.suppress(OSError):
                 s.bind(('127.0.0.1', port))
-            except OSError:
-                continue
-        _taken.add(port)
-        return port
+                return port
 
 
 @dataclass

@@ -7,7 +7,9 @@ import asyncio
 import copy
 import hashlib
 import re
+import time
 import xml.etree.ElementTree as ET
+from email.utils import parsedate_to_datetime
 
 from . import iris, pattern, script
 from .client import CLOSED, GONE, NS_SASL, NS_SM, SECONDS, Client, StageError, describe, wrong
@@ -507,6 +509,20 @@ class Stage:
     @verb('can write', 'again', of='server')
     async def can_write(self, block):
         self.server.release_database()
+
+    @verb('clock goes NUMBER UNIT on', 'what it takes for the time; timers run on as they do. UNIT: minutes, hours, days',
+          of='server')
+    async def clock_goes(self, block, number, unit):
+        self.server.clock.step(int(number) * {'minutes': 60, 'hours': 3600, 'days': 86400}[unit])
+        deadline = asyncio.get_running_loop().time() + 2 * SECONDS
+        while True:     # until it has seen that
+            told = re.search(r'^Date: (.*?)\r?$', await self.page('/healthz'), re.M)
+            off = parsedate_to_datetime(told.group(1)).timestamp() - time.time() if told else 0
+            if abs(off - self.server.clock.offset) < 5:
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise StageError('the clock is %d s off, and should be %d' % (off, self.server.clock.offset))
+            await asyncio.sleep(0.1)
 
     @verb('logs EVENT[ FIELDS…]', 'waits for an event in the log since the play began, with field=value …', of='server')
     async def logs(self, block, event, fields=None):

@@ -12,12 +12,15 @@ def library():
 
 class Clock:
     def __init__(self, folder):
+        os.makedirs(folder, exist_ok=True)
         self.path = os.path.join(folder, 'clock')
         self.offset = 0
         self.step(0)
         self.environment = {
             'LD_PRELOAD': library(), 'FAKETIME_TIMESTAMP_FILE': self.path, 'FAKETIME_CACHE_DURATION': '1',
-            'DONT_FAKE_MONOTONIC': '1', 'NO_FAKE_STAT': '1'}
+            'DONT_FAKE_MONOTONIC': '1', 'NO_FAKE_STAT': '1',
+            # It comes before the library of a sanitizer.
+            'ASAN_OPTIONS': os.environ.get('ASAN_OPTIONS', '') + ':verify_asan_link_order=0'}
 
     def step(self, seconds):
         self.offset += seconds
