@@ -163,8 +163,8 @@ void room_invite(struct room *room, const struct iris_jid *by, const struct iris
 		 struct iris_str reason);
 
 /*
- * XEP-0425: takes back what anybody said, by its stanza-id; `by` is who asks (full). Asks the policy;
- * tells all; tombstone, history and files are done.
+ * XEP-0425: takes back what anybody said, by its stanza-id; `by` is who asks (full). Asks the
+ * policy; tells all; tombstone, history and files are done.
  */
 struct room_moderation {
 	struct iris_jid by;

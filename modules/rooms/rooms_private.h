@@ -380,7 +380,7 @@ enum iris_verdict rooms_disco_items(struct iris_discovery *discovery);
 enum iris_verdict search_get(struct iris_request *request);
 enum iris_verdict search_set(struct iris_request *request);
 
-/* --- the archive (archive.c), taking back (retract.c): on a fiber, unless they say otherwise --- */
+/* --- the archive (archive.c), taking back (retract.c): on a fiber, unless it says otherwise --- */
 
 enum iris_verdict room_archive_query(struct iris_request *request);
 enum iris_verdict room_archive_form(struct iris_request *request);
@@ -395,8 +395,8 @@ void retract_take(struct room *room, const struct iris_stanza *message, const st
 /* Before the archive is read: what is being taken back is (waits). */
 void retract_settle(const struct room *room);
 /*
- * What a message that goes, or becomes a tombstone, named goes, too (waits). senders: who they were,
- * remembered from one to the next; an empty one at first, freed with its arena.
+ * What a message that goes, or becomes a tombstone, named goes, too (waits). senders: who they
+ * were, remembered from one to the next; an empty one at first, freed with its arena.
  */
 struct retract_senders {
 	struct iris_arena *arena;
