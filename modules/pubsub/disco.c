@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* XEP-0060 §5.2–§5.5: discovery of nodes and their items.  At the home of the service, on a fiber. */
+/* XEP-0060 §5.2–§5.5: discovery of nodes and their items.  At the home of the service; a fiber. */
 #include "modules/pubsub/pubsub_private.h"
 #include "xep/xep0004_forms.h"
 
 static void
 disco_add_owner(struct iris_element *form, const struct pubsub_node *node)
 {
+	struct iris_element *owners =
+		form_add_field(form, "jid-multi", "pubsub#owner", IRIS_STR_NONE);
+
 	if (node->service->user)
-		form_add_field(form, "jid-multi", "pubsub#owner",
-			       jid_bare(&node->service->jid));
+		form_field_add_value(owners, jid_bare(&node->service->jid));
+	HASH_FOREACH(found, &node->affiliates)
+		if (IRIS_CONTAINER(found, struct pubsub_affiliate, node)->affiliation ==
+		    AFFILIATION_OWNER)
+			form_field_add_value(owners, found->key);
 	form_add_field(form, "text-single", "pubsub#creation_date",
 		       datetime_format(form->arena, node->created_ms));
 }
@@ -64,30 +70,35 @@ disco_nodes(struct iris_element *query, const struct pubsub_service *service,
 }
 
 enum iris_verdict
-pubsub_disco_account(struct iris_discovery *discovery, bool items)
+disco_node(struct iris_discovery *discovery, const struct pubsub_service *service, bool items)
 {
 	struct iris_request *request = discovery->request;
-	struct pubsub_service *service = service_of(request->user);
 	const struct iris_jid *asker = &request->stanza->from;
-	struct pubsub_node *node;
+	struct pubsub_node *node = service_node(service, discovery->node);
 	bool read = true;
 
-	if (str_is_none(discovery->node)) {
-		if (items)
-			disco_nodes(discovery->query, service, asker);
-		return IRIS_PASS;
-	}
-	node = service_node(service, discovery->node);
-	if (!node || access_read(node, asker) != PUBSUB_NONE)
+	if (!node || !access_see(node, asker))
 		return IRIS_PASS;
 	discovery->known_node = true;
 	node_ref(node);
-	if (items)
+	if (items && access_read(node, asker) == PUBSUB_NONE)
 		read = disco_node_items(discovery->query, node);
-	else
+	else if (!items)
 		disco_node_info(discovery->query, node);
 	node_unref(&node);
 	if (!read)
 		request->refusal.condition = IRIS_INTERNAL_SERVER_ERROR;
 	return read ? IRIS_PASS : IRIS_REFUSE;
+}
+
+enum iris_verdict
+pubsub_disco_account(struct iris_discovery *discovery, bool items)
+{
+	const struct pubsub_service *service = service_of(discovery->request->user);
+
+	if (!str_is_none(discovery->node))
+		return disco_node(discovery, service, items);
+	if (items)
+		disco_nodes(discovery->query, service, &discovery->request->stanza->from);
+	return IRIS_PASS;
 }
