@@ -101,6 +101,19 @@ access_read(const struct pubsub_node *node, const struct iris_jid *jid)
 }
 
 bool
+access_see(const struct pubsub_node *node, const struct iris_jid *jid)
+{
+	enum pubsub_affiliation affiliation;
+	int32_t model = node->config.numbers[CONFIG_ACCESS_MODEL];
+
+	if (node->service->user)
+		return access_read(node, jid) == PUBSUB_NONE;
+	affiliation = node_affiliation(node, jid_bare(jid));
+	return affiliation > AFFILIATION_OUTCAST ||
+	       (affiliation == AFFILIATION_NONE && access_is_listed(model));
+}
+
+bool
 access_publish(const struct pubsub_node *node, const struct iris_jid *jid)
 {
 	enum pubsub_affiliation affiliation = node_affiliation(node, jid_bare(jid));

@@ -299,6 +299,18 @@ field_value(const struct iris_element *field)
 	return element_child_text(field, "value", NS_DATA);
 }
 
+/* A host has no roster, and knows nobody's presence. */
+static bool
+is_offered(int i, int32_t value, bool of_account)
+{
+	if (of_account)
+		return true;
+	if (i == CONFIG_ACCESS_MODEL)
+		return value != ACCESS_PRESENCE && value != ACCESS_ROSTER;
+	return (i != CONFIG_PRESENCE_BASED || !value) &&
+	       (i != CONFIG_SEND_LAST || value != SEND_ON_SUB_AND_PRESENCE);
+}
+
 static bool
 submit_number(struct pubsub_config *config, bool of_account, int i, struct iris_str value)
 {
@@ -308,9 +320,11 @@ submit_number(struct pubsub_config *config, bool of_account, int i, struct iris_
 		return false;
 	if (number_fields[i].kind == NUMBER_COUNT && number > count_most(i))
 		return false;
-	if (i == CONFIG_ACCESS_MODEL && !of_account &&
-	    (number == ACCESS_PRESENCE || number == ACCESS_ROSTER))
-		return false; /* a host has no roster */
+	/* Half of it can be done. */
+	if (i == CONFIG_SEND_LAST && !is_offered(i, number, of_account))
+		number = SEND_ON_SUB;
+	if (!is_offered(i, number, of_account))
+		return false;
 	/* "No items are kept" is persist_items' to say. */
 	if (i == CONFIG_MAX_ITEMS && number == 0 && !str_is(value, "max"))
 		return false;
@@ -337,7 +351,7 @@ submit_field(struct pubsub_config *config, bool of_account, const struct iris_el
 			       arena_printf(form->arena, "%.*s cannot be '%.*s'",
 					    IRIS_STR_FMT(full), IRIS_STR_FMT(value)));
 	}
-	if ((i = find_text(var)) < 0)
+	if ((i = find_text(var)) < 0 || (i == CONFIG_GROUPS && !of_account))
 		return true;
 	if (i == CONFIG_GROUPS)
 		value = form_values(form, "pubsub#roster_groups_allowed");
@@ -427,8 +441,7 @@ add_number(struct iris_element *form, int i, int32_t value, bool of_account)
 
 	form_field_add_value(element, write_number(form->arena, i, value));
 	for (int n = 0; field->choices && field->choices[n]; n++)
-		if (of_account || i != CONFIG_ACCESS_MODEL ||
-		    (n != ACCESS_PRESENCE && n != ACCESS_ROSTER))
+		if (is_offered(i, n, of_account))
 			form_field_add_option(element, str_from(field->choices[n]));
 }
 
@@ -455,7 +468,8 @@ node_config_add_form(struct iris_element *parent, const struct pubsub_config *co
 					    text_fields[i].label),
 				  config->texts[i]);
 	for (int i = 0; i < CONFIG_NUMBER_COUNT; i++)
-		add_number(form, i, config->numbers[i], of_account);
+		if (i != CONFIG_PRESENCE_BASED || of_account)
+			add_number(form, i, config->numbers[i], of_account);
 	form_field_add_value(add_field(form, "text-single", "max_payload_size",
 				       "The most bytes of a payload"),
 			     arena_printf(form->arena, "%lld",

@@ -92,6 +92,12 @@ node_forget(struct pubsub_node *node)
 	node_unref(&node);
 }
 
+static bool
+is_listed(const struct pubsub_node *node, const struct pubsub_config *config)
+{
+	return !node->service->user && access_is_listed(config->numbers[CONFIG_ACCESS_MODEL]);
+}
+
 void
 node_add_to_batch(const struct pubsub_node *node, struct iris_batch *batch)
 {
@@ -102,7 +108,8 @@ node_add_to_batch(const struct pubsub_node *node, struct iris_batch *batch)
 		  VALUES(value_int(node->id), value_int(service->key), value_int(service->account),
 			 value_int(vault_peer_id(node_name(node))), value_str(node_name(node)),
 			 value_str(node_config_write(arena, &node->config)),
-			 value_int(node->created_ms)));
+			 value_int(node->created_ms), value_int(service->user ? 0 : service->owner),
+			 value_int(is_listed(node, &node->config))));
 	arena_unref(&arena);
 }
 
@@ -124,7 +131,8 @@ node_configure(struct pubsub_node *node, struct pubsub_config *config)
 	struct iris_arena *arena = arena_new();
 	bool stored = vault_write(&store_node_configure, node->service->owner,
 				  VALUES(value_int(node->id),
-					 value_str(node_config_write(arena, config))),
+					 value_str(node_config_write(arena, config)),
+					 value_int(is_listed(node, config))),
 				  NULL) == IRIS_VAULT_OK;
 
 	arena_unref(&arena);
@@ -175,6 +183,29 @@ affiliate_put(struct pubsub_node *node, struct iris_str bare, enum pubsub_affili
 		hash_insert(&node->affiliates, &affiliate->node,
 			    (struct iris_str){ affiliate->jid, bare.len });
 	}
+}
+
+void
+node_add_owner(struct pubsub_node *node, const struct iris_jid *bare, struct iris_batch *batch)
+{
+	batch_add(batch, &store_affiliation_set,
+		  VALUES(value_int(node->id), value_int(node->service->account),
+			 value_int(vault_peer_id(jid_full(bare))), value_str(jid_full(bare)),
+			 value_int(AFFILIATION_OWNER)));
+	affiliate_put(node, jid_full(bare), AFFILIATION_OWNER);
+}
+
+bool
+node_is_last_owner(const struct pubsub_node *node, struct iris_str bare)
+{
+	unsigned owners = 0;
+
+	if (node->service->user || node_affiliation(node, bare) != AFFILIATION_OWNER)
+		return false;
+	HASH_FOREACH(found, &node->affiliates)
+		owners += IRIS_CONTAINER(found, struct pubsub_affiliate, node)->affiliation ==
+			  AFFILIATION_OWNER;
+	return owners == 1;
 }
 
 bool
@@ -232,7 +263,7 @@ subscriber_put(struct pubsub_node *node, struct iris_str jid, enum pubsub_subscr
 
 bool
 node_set_subscription(struct pubsub_node *node, const struct iris_jid *jid,
-		      enum pubsub_subscription state, unsigned options)
+		      enum pubsub_subscription state, unsigned options, struct iris_ticket *ticket)
 {
 	const struct pubsub_service *service = node->service;
 	int64_t key = vault_peer_id(jid_full(jid));
@@ -240,13 +271,14 @@ node_set_subscription(struct pubsub_node *node, const struct iris_jid *jid,
 
 	if (state == SUBSCRIPTION_NONE)
 		result = vault_post(&store_subscription_delete, service->owner,
-				    VALUES(value_int(node->id), value_int(key)), NULL);
+				    VALUES(value_int(node->id), value_int(key)), ticket);
 	else
 		result = vault_post(&store_subscription_set, service->owner,
 				    VALUES(value_int(node->id), value_int(service->account),
 					   value_int(key), value_str(jid_full(jid)),
-					   value_int(state), value_int(options)),
-				    NULL);
+					   value_int(state), value_int(options),
+					   value_int(vault_peer_id(jid_bare(jid)))),
+				    ticket);
 	if (result == IRIS_VAULT_OK)
 		subscriber_put(node, jid_full(jid), state, options);
 	return result == IRIS_VAULT_OK;

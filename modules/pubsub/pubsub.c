@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0060 for accounts: the descriptor, the life of a service with its user, discovery of nodes,
- * and what other plug-ins call.  See README.md.  It answers no request by itself: xep0163 declares
- * them.
+ * XEP-0060 for accounts: the descriptor, the life of a service with its user, and what other
+ * plug-ins call.  See README.md.  It answers no request by itself: xep0163 declares them.
  */
 #include <stdlib.h>
 
+#include "iris/service.h"
 #include "modules/pubsub/pubsub_private.h"
-#include "xep/xep0004_forms.h"
 
 struct iris_module_self pubsub_self;
 
-static struct iris_metric pubsub_metrics[] = {
+struct iris_metric pubsub_metrics[] = {
 	[METRIC_PUBLISHED] = { .name = "iris_pubsub_published_total", .kind = IRIS_COUNTER,
 			       .help = "Items published" },
 	[METRIC_NOTIFIED] = { .name = "iris_pubsub_notifications_total", .kind = IRIS_COUNTER,
@@ -22,6 +21,13 @@ static struct iris_metric pubsub_metrics[] = {
 				.help = "Last items sent to who became available" },
 	[METRIC_REMOTE] = { .name = "iris_pubsub_remote_resources", .kind = IRIS_GAUGE,
 			    .help = "Resources of contacts on other servers that are followed" },
+	[METRIC_PLACES] = { .name = "iris_pubsub_host_nodes", .kind = IRIS_GAUGE,
+			    .help = "Nodes of hosts that are in memory" },
+	[METRIC_LOADS] = { .name = "iris_pubsub_host_loads_total", .kind = IRIS_COUNTER,
+			   .help = "Nodes of hosts that were read" },
+	[METRIC_FAILURES] = { .name = "iris_pubsub_host_load_failures_total",
+			      .kind = IRIS_COUNTER,
+			      .help = "Nodes of hosts that could not be read, or had no room" },
 	{ .name = NULL },
 };
 
@@ -69,7 +75,8 @@ pubsub_user_unload(struct iris_user *user)
 static enum iris_verdict
 pubsub_account_removed(struct iris_account_removed *removed)
 {
-	return store_erase_account(&removed->account) ? IRIS_PASS : IRIS_REFUSE;
+	return store_erase_account(&removed->account) ? host_account_removed(removed) :
+							IRIS_REFUSE;
 }
 
 /* Presence that arrives at an account tells who is there, and who may be asked from now on. */
@@ -94,11 +101,17 @@ static enum iris_verdict
 pubsub_stanza_out(struct iris_request *request)
 {
 	const struct iris_stanza *stanza = request->stanza;
+	struct iris_user *user = request->session->user;
+	const struct iris_element *form;
 
 	if (stanza->kind != IRIS_MESSAGE || stanza->type == IRIS_ERROR ||
-	    !jid_equal(&stanza->to, &request->session->user->jid))
+	    !jid_equal(&stanza->to, &user->jid))
 		return IRIS_PASS;
-	return subscription_answered(request);
+	form = subscription_answer_form(stanza);
+	if (!form)
+		return IRIS_PASS;
+	subscription_answered(service_of(user), &user->jid, form, request->arena);
+	return IRIS_DONE; /* nobody else's business */
 }
 
 enum iris_verdict
@@ -107,98 +120,7 @@ pubsub_answer_account(struct iris_request *request)
 	struct pubsub_service *service = service_of(request->user);
 
 	IRIS_ASSERT(service);
-	return request_answer(request, service);
-}
-
-/* --- discovery: §5.2–§5.5 --- */
-
-static void
-disco_add_owner(struct iris_element *form, const struct pubsub_node *node)
-{
-	if (node->service->user)
-		form_add_field(form, "jid-multi", "pubsub#owner",
-			       jid_bare(&node->service->jid));
-	form_add_field(form, "text-single", "pubsub#creation_date",
-		       datetime_format(form->arena, node->created_ms));
-}
-
-static void
-disco_node_info(struct iris_element *query, const struct pubsub_node *node)
-{
-	struct iris_element *identity = element_add(query, "identity", NULL), *form;
-
-	element_set(identity, "category", IRIS_STR("pubsub"));
-	element_set(identity, "type", IRIS_STR("leaf"));
-	element_set(element_add(query, "feature", NULL), "var", IRIS_STR(NS_PUBSUB));
-	form = form_add(query, "result", NS_PUBSUB "#meta-data");
-	node_config_add_metadata(form, &node->config);
-	disco_add_owner(form, node);
-}
-
-/* §5.5: the ids of its items. */
-static bool
-disco_node_items(struct iris_element *query, struct pubsub_node *node)
-{
-	struct item_range range = { .node = node, .backwards = true,
-				    .max = (size_t)option_int(&pubsub_self, OPT_ITEMS_MAX) };
-	struct item_page page;
-
-	if (!item_read_range(query->arena, &range, &page))
-		return false;
-	for (size_t i = 0; i < page.count; i++) {
-		struct iris_element *item = element_add(query, "item", NULL);
-
-		element_set(item, "jid", jid_bare(&node->service->jid));
-		element_set(item, "name", element_get(page.items[i], "id"));
-	}
-	return true;
-}
-
-/* XEP-0163 §6: only what the asker may read. */
-static void
-disco_nodes(struct iris_element *query, const struct pubsub_service *service,
-	    const struct iris_jid *asker)
-{
-	HASH_FOREACH(found, &service->nodes) {
-		struct pubsub_node *node = IRIS_CONTAINER(found, struct pubsub_node, by_name);
-		struct iris_element *item;
-
-		if (access_read(node, asker) != PUBSUB_NONE)
-			continue;
-		item = element_add(query, "item", NULL);
-		element_set(item, "jid", jid_bare(&service->jid));
-		element_set(item, "node", node_name(node));
-		element_set(item, "name", str_from(node->config.texts[CONFIG_TITLE]));
-	}
-}
-
-enum iris_verdict
-pubsub_disco_account(struct iris_discovery *discovery, bool items)
-{
-	struct iris_request *request = discovery->request;
-	struct pubsub_service *service = service_of(request->user);
-	const struct iris_jid *asker = &request->stanza->from;
-	struct pubsub_node *node;
-	bool read = true;
-
-	if (str_is_none(discovery->node)) {
-		if (items)
-			disco_nodes(discovery->query, service, asker);
-		return IRIS_PASS;
-	}
-	node = service_node(service, discovery->node);
-	if (!node || access_read(node, asker) != PUBSUB_NONE)
-		return IRIS_PASS;
-	discovery->known_node = true;
-	node_ref(node);
-	if (items)
-		read = disco_node_items(discovery->query, node);
-	else
-		disco_node_info(discovery->query, node);
-	node_unref(&node);
-	if (!read)
-		request->refusal.condition = IRIS_INTERNAL_SERVER_ERROR;
-	return read ? IRIS_PASS : IRIS_REFUSE;
+	return request_answer(request, service, IRIS_STR_NONE);
 }
 
 /* --- for other plug-ins --- */
@@ -318,6 +240,12 @@ pubsub_is_shared(struct iris_user *user, const char *name)
 	return access == ACCESS_OPEN || access == ACCESS_PRESENCE;
 }
 
+static bool
+pubsub_check(const struct iris_settings *settings, struct iris_error *error)
+{
+	return service_check_label(settings_str(settings, OPT_LABEL), error);
+}
+
 static const struct iris_user_rows pubsub_user_rows[] = {
 	{ &store_node_load, pubsub_take_nodes },
 	{ .query = NULL },
@@ -332,12 +260,16 @@ static const struct iris_hook_handler pubsub_hooks[] = {
 	HOOK(session_presence, IRIS_LATE, last_session_presence),
 	HOOK(session_caps, IRIS_NEUTRAL, last_session_caps),
 	HOOK(session_close, IRIS_NEUTRAL, last_session_close),
+	HOOK(disco_info, IRIS_NEUTRAL, host_disco_info),
+	HOOK(disco_items, IRIS_NEUTRAL, host_disco_items),
 	HOOKS_END,
 };
 
 static const struct iris_option pubsub_options[] = {
 	[OPT_NODES_MAX] = { "nodes-max", IRIS_OPT_INT, "256", .min = 8, .max = 100000,
-			    .reloadable = true, .help = "How many nodes an account may have." },
+			    .reloadable = true,
+			    .help = "How many nodes an account may have, and how many more it may "
+				    "own at a host's service." },
 	[OPT_ITEMS_MAX] = { "items-max", IRIS_OPT_INT, "1000", .min = 1, .max = 100000,
 			    .reloadable = true,
 			    .help = "How many items a node may keep, whatever its configuration "
@@ -363,6 +295,21 @@ static const struct iris_option pubsub_options[] = {
 	[OPT_ABSENT] = { "last-of-absent", IRIS_OPT_BOOL, "true", .reloadable = true,
 			 .help = "Whether who signs in gets the last items of contacts that are "
 				 "away, too: they are loaded for it." },
+	[OPT_HOST] = { "host", IRIS_OPT_BOOL, "true",
+		       .help = "Whether each host has a publish-subscribe service." },
+	[OPT_LABEL] = { "label", IRIS_OPT_STRING, "pubsub", .min = 1, .max = 63,
+			.help = "What the address of each host's service begins with, as in "
+				"pubsub.example.org." },
+	[OPT_CREATE] = { "create", IRIS_OPT_CHOICE, "accounts", .reloadable = true,
+			 .choices = IRIS_NAMES("accounts", "admins", "anyone", "nobody"),
+			 .help = "Who may create nodes at a host: its accounts, those that "
+				 "administer a company, anyone who reaches it, or nobody." },
+	[OPT_KEEP] = { "keep", IRIS_OPT_DURATION, "10 minutes", .min = 1000, .max = 86400000,
+		       .reloadable = true,
+		       .help = "How long a host's node stays in memory when nothing happens." },
+	[OPT_LOADED_MAX] = { "loaded-max", IRIS_OPT_INT, "10000", .min = 16, .max = 10000000,
+			     .reloadable = true,
+			     .help = "How many nodes of hosts each worker keeps in memory." },
 	IRIS_OPTIONS_END,
 };
 
@@ -371,7 +318,8 @@ const struct iris_module iris_module_pubsub = {
 	.name = "pubsub",
 	.summary = "Publish-Subscribe",
 	.xep = "XEP-0060 1.30.0",
-	.needs = IRIS_NAMES("xep0004", "xep0059", "xep0115", "xep0203"),
+	.needs = IRIS_NAMES("accounts", "hosts", "router", "xep0004", "xep0059", "xep0115",
+			    "xep0203"),
 	.self = &pubsub_self,
 	.options = pubsub_options,
 	.queries = store_queries,
@@ -379,4 +327,8 @@ const struct iris_module iris_module_pubsub = {
 	.hooks = pubsub_hooks,
 	.metrics = pubsub_metrics,
 	.not_unloadable = true,
+	.check = pubsub_check,
+	.start = host_start,
+	.reload = host_reload,
+	.stop = host_stop,
 };

@@ -13,6 +13,7 @@
 #define ITEM_ID_MAX 1023
 
 extern struct iris_module_self pubsub_self;
+extern const struct iris_module iris_module_pubsub;
 
 enum pubsub_option {
 	OPT_NODES_MAX,
@@ -23,6 +24,11 @@ enum pubsub_option {
 	OPT_REMOTE_MAX,
 	OPT_LAST_CACHE,
 	OPT_ABSENT,
+	OPT_HOST,
+	OPT_LABEL,
+	OPT_CREATE,
+	OPT_KEEP,
+	OPT_LOADED_MAX,
 };
 
 enum pubsub_metric {
@@ -31,7 +37,9 @@ enum pubsub_metric {
 	METRIC_REFUSED,
 	METRIC_LAST_ITEMS,
 	METRIC_REMOTE,
+	METRIC_PLACES, METRIC_LOADS, METRIC_FAILURES, /* as iris/place.h wants them */
 };
+extern struct iris_metric pubsub_metrics[];
 void pubsub_count(enum pubsub_metric metric, int64_t amount);
 
 /* --- configuration of nodes (config.c) --- */
@@ -63,6 +71,13 @@ enum { PUBLISH_PUBLISHERS, PUBLISH_SUBSCRIBERS, PUBLISH_OPEN };
 enum { SEND_NEVER, SEND_ON_SUB, SEND_ON_SUB_AND_PRESENCE };
 enum { NOTIFY_NORMAL, NOTIFY_HEADLINE };
 enum { FULL_DISCARD, FULL_REJECT };
+
+/* Of a host's node: does everybody know of it? */
+static inline bool
+access_is_listed(int32_t model)
+{
+	return model == ACCESS_OPEN || model == ACCESS_AUTHORIZE;
+}
 
 #define CONFIG_MAX 0 /* the value "max" of max_items and item_expire */
 
@@ -144,10 +159,11 @@ struct pubsub_node {
 	char name[];
 };
 
+/* An account with all of its nodes, or a host with one of its, if that exists (host.c). */
 struct pubsub_service {
 	struct iris_user *user;    /* whose account it is; NULL: a host */
 	struct iris_jid jid;       /* its address */
-	iris_owner owner;
+	iris_owner owner;          /* of the account; of a host's node, once there is one */
 	int64_t account, key;      /* 0 for a host; the keyed hash of the address */
 	struct iris_hash nodes;
 	struct iris_hash remotes;  /* contacts on other servers by bare JID (remote.c) */
@@ -161,7 +177,7 @@ node_name(const struct pubsub_node *node)
 }
 
 struct pubsub_service *service_of(const struct iris_user *user); /* of a loaded user */
-/* The node of an account's service, or NULL. */
+/* The node of this name that is in memory with the service, or NULL. */
 struct pubsub_node *service_node(const struct pubsub_service *service, struct iris_str name);
 /*
  * The nodes of the service among these rows of store_node_load; then what else there is of them
@@ -177,6 +193,9 @@ void node_unref(struct pubsub_node **node_p);
 struct pubsub_node *node_new(struct pubsub_service *service, struct iris_str name,
 			     const struct pubsub_config *config);
 void node_add_to_batch(const struct pubsub_node *node, struct iris_batch *batch);
+/* In memory, and into the batch that makes the node. */
+void node_add_owner(struct pubsub_node *node, const struct iris_jid *bare,
+		    struct iris_batch *batch);
 /* Takes it out of memory, and its rows out of the store (fiber; waits). */
 bool node_delete(struct pubsub_node *node);
 void node_forget(struct pubsub_node *node); /* out of memory only */
@@ -184,12 +203,15 @@ void node_forget(struct pubsub_node *node); /* out of memory only */
 bool node_configure(struct pubsub_node *node, struct pubsub_config *config);
 
 enum pubsub_affiliation node_affiliation(const struct pubsub_node *node, struct iris_str bare);
+/* Is it an owner, and there is no other? */
+bool node_is_last_owner(const struct pubsub_node *node, struct iris_str bare);
 struct pubsub_subscriber *node_subscriber(const struct pubsub_node *node, struct iris_str jid);
 /* Set in memory and posted; NONE removes. */
 bool node_set_affiliation(struct pubsub_node *node, const struct iris_jid *bare,
 			  enum pubsub_affiliation affiliation, struct iris_ticket *ticket);
 bool node_set_subscription(struct pubsub_node *node, const struct iris_jid *jid,
-			   enum pubsub_subscription state, unsigned options);
+			   enum pubsub_subscription state, unsigned options,
+			   struct iris_ticket *ticket);
 
 /* --- statements (store.c) --- */
 
@@ -199,6 +221,10 @@ extern struct iris_query store_node_load, store_node_insert, store_node_configur
 	store_subscription_delete, store_item_insert, store_item_delete, store_item_trim,
 	store_item_expire, store_items_after, store_items_before, store_item_by_key,
 	store_item_by_id, store_item_last, store_item_count;
+/* Of hosts: one node; pages of nodes that concern an address, by [backwards] (host_list.c). */
+extern struct iris_query store_host_find, store_host_node, store_host_head,
+	store_host_subscriptions, store_host_owned, store_host_visible[2],
+	store_host_affiliated[2], store_host_subscribed[2];
 extern struct iris_query *const store_queries[];
 /* Deletes the items of a node, or all that is its own, into a batch. */
 void store_clear_node(struct iris_batch *batch, int64_t node, bool items_only);
@@ -251,6 +277,11 @@ enum pubsub_error {
 /* May this address (its bare form counts) read the node, or what keeps it from it? */
 enum pubsub_error access_read(const struct pubsub_node *node, const struct iris_jid *jid);
 bool access_publish(const struct pubsub_node *node, const struct iris_jid *jid);
+/*
+ * May it know that the node is there? Of an account's, who may read; of a host's also who may ask
+ * to, or has any affiliation but that of an outcast.
+ */
+bool access_see(const struct pubsub_node *node, const struct iris_jid *jid);
 /* Does it see the presence of the account (or is it the account itself)? Never of a host's. */
 bool access_is_near(const struct pubsub_service *service, const struct iris_jid *jid);
 bool access_is_owner(const struct pubsub_service *service, const struct pubsub_node *node,
@@ -266,6 +297,9 @@ struct pubsub_call {
 	struct iris_element *payload; /* <pubsub/>, in the arena */
 	struct iris_element *command; /* its child: <publish/> … */
 	struct iris_str name;         /* of the node; none: it names none */
+	struct iris_str made;         /* the name that an instant node would get; none: make one */
+	iris_owner owner;             /* of the node that is made */
+	struct iris_ticket *ticket;   /* of what is posted: the answer waits for it */
 	struct pubsub_node *node;     /* held; NULL: it does not exist */
 	struct iris_jid from, bare;   /* who asks */
 };
@@ -291,21 +325,62 @@ enum pubsub_error call_refuse(struct pubsub_call *call, enum pubsub_error error,
 /* A feature that is not there (§5.6 and others). */
 enum pubsub_error call_unsupported(struct pubsub_call *call, const char *feature);
 enum pubsub_error call_problem(struct pubsub_call *call, const struct config_problem *problem);
-enum iris_verdict request_answer(struct iris_request *request, struct pubsub_service *service);
+/* made: see struct pubsub_call. */
+enum iris_verdict request_answer(struct iris_request *request, struct pubsub_service *service,
+				 struct iris_str made);
 /* The configuration of a node that is not there yet: its preset, then what is asked for. */
 enum pubsub_error call_new_config(struct pubsub_call *call, const struct iris_element *form,
 				  struct pubsub_config *config_r);
 /* Changes a subscription, and tells whom it concerns. */
 enum pubsub_error subscription_change(struct pubsub_node *node, const struct iris_jid *by,
 				      const struct iris_jid *jid,
-				      enum pubsub_subscription state, unsigned options);
-enum iris_verdict subscription_answered(const struct iris_request *request);
+				      enum pubsub_subscription state, unsigned options,
+				      struct iris_ticket *ticket);
+/* §8.6: the form that an owner's answer carries; NULL: it is no such message. */
+struct iris_element *subscription_answer_form(const struct iris_stanza *message);
+/* Does what it says, if it is an owner's to say. */
+void subscription_answered(struct pubsub_service *service, const struct iris_jid *by,
+			   const struct iris_element *form, struct iris_arena *arena);
 /* <subscription/>; node: named in it, or NULL. */
 void subscription_add(struct iris_element *reply, const struct pubsub_subscriber *subscriber,
 		      const struct pubsub_node *node);
+void subscription_add_as(struct iris_element *reply, struct iris_str node, struct iris_str jid,
+			 enum pubsub_subscription state);
+void affiliation_add(struct iris_element *reply, struct iris_str node, struct iris_str jid,
+		     enum pubsub_affiliation affiliation);
+/* Deletes the node and tells; redirect: where its subscribers find it now, or none. */
+enum pubsub_error node_end(struct pubsub_node *node, struct iris_str redirect);
 /* Makes the node in memory; its row joins the batch. */
 enum pubsub_error call_new_node(struct pubsub_call *call, const struct pubsub_config *config,
 				struct iris_batch *batch);
+
+/* --- discovery (disco.c) --- */
+
+/* Of a node of this service, when the asker may know of it. */
+enum iris_verdict disco_node(struct iris_discovery *discovery,
+			     const struct pubsub_service *service, bool items);
+
+/* --- services of hosts (host.c, host_list.c) --- */
+
+bool host_start(struct iris_error *error);
+void host_reload(void);
+void host_stop(void);
+/* May who asks make a node? Its company is to own it. Fiber; waits. */
+enum pubsub_error host_check_creator(struct pubsub_call *call);
+enum iris_verdict host_disco_info(struct iris_discovery *discovery);
+enum iris_verdict host_disco_items(struct iris_discovery *discovery);
+enum iris_verdict host_account_removed(struct iris_account_removed *removed);
+/* §5.2: the nodes of the service that the asker may know of. */
+enum iris_verdict host_list_nodes(struct iris_discovery *discovery);
+/* §5.6, §5.7: what the asker has at any of them. */
+enum pubsub_error host_list_subscriptions(struct pubsub_call *call);
+enum pubsub_error host_list_affiliations(struct pubsub_call *call);
+/*
+ * Calls fn (may wait) for the name of each node of the service (its key) at which the bare JID has
+ * an affiliation or a subscription. False: the vault failed, or fn.
+ */
+bool host_list_each(int64_t service, struct iris_str bare,
+		    bool (*fn)(struct iris_str name, void *arg), void *arg);
 
 /* --- items (item.c) --- */
 

@@ -82,7 +82,9 @@ call_new_config(struct pubsub_call *call, const struct iris_element *form,
 	bool of_account = call->service->user != NULL;
 	struct config_problem problem;
 
-	node_config_init(config_r, of_account, str_from(preset_config(call->name)));
+	/* Presets are of accounts' nodes. */
+	node_config_init(config_r, of_account,
+			 of_account ? str_from(preset_config(call->name)) : IRIS_STR_NONE);
 	if (form && !node_config_submit(config_r, of_account, form, &problem)) {
 		node_config_free(config_r);
 		return call_problem(call, &problem);
@@ -100,6 +102,8 @@ call_new_node(struct pubsub_call *call, const struct pubsub_config *config,
 		return PUBSUB_NOT_ACCEPTABLE;
 	call->node = node_ref(node_new(call->service, call->name, config));
 	node_add_to_batch(call->node, batch);
+	if (!call->service->user)
+		node_add_owner(call->node, &call->bare, batch);
 	return PUBSUB_NONE;
 }
 
@@ -167,6 +171,35 @@ run(struct pubsub_call *call)
 	return error == PUBSUB_NONE ? command->run(call) : error;
 }
 
+struct settling {
+	struct iris_wait wait;
+	bool failed;
+};
+
+static void
+settled(void *arg, bool failed)
+{
+	struct settling *settling = arg;
+
+	settling->failed = failed;
+	wait_done(&settling->wait);
+}
+
+/* Until what it posted is committed. */
+static enum pubsub_error
+run_and_settle(struct pubsub_call *call)
+{
+	struct settling settling = { .failed = false };
+	enum pubsub_error error;
+
+	wait_init(&settling.wait);
+	call->ticket = ticket_new(settled, &settling);
+	error = run(call);
+	ticket_unref(&call->ticket);
+	wait_for(&settling.wait, "pubsub: commit");
+	return error == PUBSUB_NONE && settling.failed ? PUBSUB_STORE : error;
+}
+
 /*
  * SECURITY: a stranger who may not read gets from an account what an address that does not exist
  * would give (P5.7), whatever else was wrong.
@@ -191,12 +224,13 @@ says_nothing(const struct pubsub_call *call)
 }
 
 enum iris_verdict
-request_answer(struct iris_request *request, struct pubsub_service *service)
+request_answer(struct iris_request *request, struct pubsub_service *service, struct iris_str made)
 {
 	struct pubsub_call call = { .request = request,
 				    .arena = request->arena,
 				    .service = service,
 				    .payload = request->payload,
+				    .made = made,
 				    .from = request->stanza->from };
 	enum pubsub_error error;
 
@@ -204,7 +238,7 @@ request_answer(struct iris_request *request, struct pubsub_service *service)
 	if (request->payload->arena != request->arena)
 		call.payload = element_copy(request->arena, request->payload);
 	call.bare = jid_with_resource(request->arena, &call.from, IRIS_STR_NONE);
-	error = run(&call);
+	error = run_and_settle(&call);
 	if (error == PUBSUB_NONE && is_stranger(&call) && says_nothing(&call))
 		error = PUBSUB_UNAVAILABLE;
 	if (error != PUBSUB_NONE) {

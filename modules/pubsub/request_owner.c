@@ -11,18 +11,23 @@ static const char *const affiliation_names[AFFILIATION_COUNT] = {
 
 /* --- §8.1: creating --- */
 
-static bool
-may_create(const struct pubsub_call *call)
+static enum pubsub_error
+check_creator(struct pubsub_call *call)
 {
-	return access_is_owner(call->service, NULL, &call->from);
+	if (!call->service->user)
+		return host_check_creator(call);
+	call->owner = call->service->owner;
+	return access_is_owner(call->service, NULL, &call->from) ? PUBSUB_NONE : PUBSUB_FORBIDDEN;
 }
 
 static enum pubsub_error
 store_new_node(struct pubsub_call *call, const struct pubsub_config *config)
 {
-	struct iris_batch *batch = batch_new(call->service->owner);
-	enum pubsub_error error = call_new_node(call, config, batch);
+	struct iris_batch *batch = batch_new(call->owner);
+	enum pubsub_error error;
 
+	call->service->owner = call->owner;
+	error = call_new_node(call, config, batch);
 	if (error != PUBSUB_NONE) {
 		batch_drop(&batch);
 	} else if (batch_write(&batch) != IRIS_VAULT_OK) {
@@ -41,12 +46,13 @@ create(struct pubsub_call *call)
 	struct pubsub_config config;
 	enum pubsub_error error;
 
-	if (!may_create(call))
-		return PUBSUB_FORBIDDEN;
-	if (call->node)
-		return PUBSUB_CONFLICT;
+	error = check_creator(call);
+	if (error != PUBSUB_NONE)
+		return error;
 	if (instant) /* §8.1.2 */
-		call->name = random_id(call->arena, 120);
+		call->name = str_is_none(call->made) ? random_id(call->arena, 120) : call->made;
+	if (service_node(call->service, call->name)) /* whoever made it meanwhile */
+		return PUBSUB_CONFLICT;
 	error = call_new_config(call, form, &config);
 	if (error != PUBSUB_NONE)
 		return error;
@@ -85,7 +91,7 @@ tell_configuration(const struct pubsub_node *node)
 
 /* SECURITY: who may not read any more is not subscribed any more (XEP-0060 §8.2.5.1). */
 static void
-drop_subscribers(struct pubsub_node *node)
+drop_subscribers(struct pubsub_node *node, struct iris_ticket *ticket)
 {
 	HASH_FOREACH(found, &node->subscribers) {
 		struct pubsub_subscriber *subscriber =
@@ -94,7 +100,7 @@ drop_subscribers(struct pubsub_node *node)
 
 		if (subscriber->state == SUBSCRIPTION_SUBSCRIBED &&
 		    access_read(node, &jid) != PUBSUB_NONE &&
-		    !node_set_subscription(node, &jid, SUBSCRIPTION_NONE, 0))
+		    !node_set_subscription(node, &jid, SUBSCRIPTION_NONE, 0, ticket))
 			return;
 	}
 }
@@ -130,7 +136,7 @@ configure_set(struct pubsub_call *call)
 		return PUBSUB_STORE;
 	if (call->node->gone)
 		return PUBSUB_NOT_FOUND;
-	drop_subscribers(call->node);
+	drop_subscribers(call->node, call->ticket);
 	tell_configuration(call->node);
 	return PUBSUB_NONE;
 }
@@ -149,19 +155,16 @@ default_get(struct pubsub_call *call)
 
 /* --- §8.4, §8.5: deleting and emptying --- */
 
-static enum pubsub_error
-delete_node(struct pubsub_call *call)
+enum pubsub_error
+node_end(struct pubsub_node *node, struct iris_str redirect)
 {
-	struct iris_element *redirect = element_child(call->command, "redirect", NULL), *event;
-	struct pubsub_node *node = call->node;
-	struct iris_element *deleted;
+	struct iris_element *event, *deleted;
 	struct iris_stanza *stanza = notify_event(node, &event);
 
 	deleted = element_add(event, "delete", NULL);
 	element_set(deleted, "node", node_name(node));
-	if (redirect && !str_is_empty(element_get(redirect, "uri")))
-		element_set(element_add(deleted, "redirect", NULL), "uri",
-			    element_get(redirect, "uri"));
+	if (!str_is_empty(redirect))
+		element_set(element_add(deleted, "redirect", NULL), "uri", redirect);
 	if (!node_delete(node)) {
 		stanza_unref(&stanza);
 		return PUBSUB_STORE;
@@ -171,8 +174,19 @@ delete_node(struct pubsub_call *call)
 		notify_all(node, &stanza);
 	else
 		stanza_unref(&stanza);
-	preset_tell(call, IRIS_STR_NONE, NULL);
 	return PUBSUB_NONE;
+}
+
+static enum pubsub_error
+delete_node(struct pubsub_call *call)
+{
+	struct iris_element *redirect = element_child(call->command, "redirect", NULL);
+	enum pubsub_error error = node_end(call->node, redirect ? element_get(redirect, "uri") :
+								  IRIS_STR_NONE);
+
+	if (error == PUBSUB_NONE)
+		preset_tell(call, IRIS_STR_NONE, NULL);
+	return error;
 }
 
 static enum pubsub_error
@@ -190,12 +204,13 @@ purge(struct pubsub_call *call)
 
 /* --- §8.9: affiliations --- */
 
-static void
-add_affiliation(struct iris_element *reply, struct iris_str jid,
+void
+affiliation_add(struct iris_element *reply, struct iris_str node, struct iris_str jid,
 		enum pubsub_affiliation affiliation)
 {
 	struct iris_element *element = element_add(reply, "affiliation", NULL);
 
+	element_set(element, "node", node);
 	element_set(element, "jid", jid);
 	element_set(element, "affiliation", str_from(affiliation_names[affiliation]));
 }
@@ -206,12 +221,13 @@ affiliations_get(struct pubsub_call *call)
 	struct iris_element *reply = call_reply(call);
 
 	if (call->service->user)
-		add_affiliation(reply, jid_bare(&call->service->jid), AFFILIATION_OWNER);
+		affiliation_add(reply, IRIS_STR_NONE, jid_bare(&call->service->jid),
+				AFFILIATION_OWNER);
 	HASH_FOREACH(found, &call->node->affiliates) {
 		struct pubsub_affiliate *affiliate =
 			IRIS_CONTAINER(found, struct pubsub_affiliate, node);
 
-		add_affiliation(reply, found->key, affiliate->affiliation);
+		affiliation_add(reply, IRIS_STR_NONE, found->key, affiliate->affiliation);
 	}
 	return PUBSUB_NONE;
 }
@@ -227,7 +243,7 @@ affiliation_from(struct iris_str name, enum pubsub_affiliation *affiliation_r)
 	return false;
 }
 
-/* One more owner, or the account's own: an account is its nodes' owner, and nobody else. */
+/* An account is its nodes' owner, and nobody else; a host's node keeps one. */
 static enum pubsub_error
 check_affiliation(struct pubsub_call *call, const struct iris_jid *bare,
 		  enum pubsub_affiliation affiliation)
@@ -238,6 +254,8 @@ check_affiliation(struct pubsub_call *call, const struct iris_jid *bare,
 	if (call->service->user && before == AFFILIATION_OWNER)
 		return affiliation == AFFILIATION_OWNER ? PUBSUB_NONE : PUBSUB_NOT_ACCEPTABLE;
 	if (call->service->user && affiliation == AFFILIATION_OWNER)
+		return PUBSUB_NOT_ACCEPTABLE;
+	if (affiliation != AFFILIATION_OWNER && node_is_last_owner(node, jid_full(bare)))
 		return PUBSUB_NOT_ACCEPTABLE;
 	if (before == AFFILIATION_NONE && affiliation != AFFILIATION_NONE &&
 	    node->affiliates.count >= (size_t)option_int(&pubsub_self, OPT_ENTITIES_MAX))
@@ -263,7 +281,7 @@ set_affiliation(struct pubsub_call *call, const struct iris_element *element)
 	error = check_affiliation(call, &jid, affiliation);
 	if (error != PUBSUB_NONE || node_affiliation(call->node, jid_full(&jid)) == affiliation)
 		return error;
-	return node_set_affiliation(call->node, &jid, affiliation, call->request->ticket) ?
+	return node_set_affiliation(call->node, &jid, affiliation, call->ticket) ?
 		       PUBSUB_NONE :
 		       PUBSUB_STORE;
 }
@@ -277,7 +295,7 @@ affiliations_set(struct pubsub_call *call)
 	for (; element && error == PUBSUB_NONE;
 	     element = element_next(element, "affiliation", NULL))
 		error = set_affiliation(call, element);
-	drop_subscribers(call->node);
+	drop_subscribers(call->node, call->ticket);
 	return error;
 }
 
@@ -308,7 +326,8 @@ set_subscription(struct pubsub_call *call, const struct iris_element *element)
 		return subscription_change(call->node, &call->from, &jid,
 					   str_is(state, "none") ? SUBSCRIPTION_NONE :
 								   SUBSCRIPTION_SUBSCRIBED,
-					   subscriber ? subscriber->options : 0);
+					   subscriber ? subscriber->options : 0,
+					   call->ticket);
 	return PUBSUB_NOT_ACCEPTABLE;
 }
 
@@ -329,19 +348,18 @@ subscriptions_set(struct pubsub_call *call)
 static enum pubsub_error
 own_affiliations(struct pubsub_call *call)
 {
-	struct iris_element *reply = call_reply(call);
+	struct iris_element *reply;
 
+	if (!call->service->user && str_is_none(call->name))
+		return host_list_affiliations(call);
+	reply = call_reply(call);
 	HASH_FOREACH(found, &call->service->nodes) {
 		struct pubsub_node *node = IRIS_CONTAINER(found, struct pubsub_node, by_name);
 		enum pubsub_affiliation affiliation =
 			node_affiliation(node, jid_bare(&call->from));
-		struct iris_element *element;
 
-		if (affiliation == AFFILIATION_NONE || (call->node && call->node != node))
-			continue;
-		element = element_add(reply, "affiliation", NULL);
-		element_set(element, "node", node_name(node));
-		element_set(element, "affiliation", str_from(affiliation_names[affiliation]));
+		if (affiliation != AFFILIATION_NONE && (!call->node || call->node == node))
+			affiliation_add(reply, node_name(node), IRIS_STR_NONE, affiliation);
 	}
 	return PUBSUB_NONE;
 }

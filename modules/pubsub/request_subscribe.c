@@ -12,15 +12,22 @@
 static const char *const state_names[] = { "none", "pending", "subscribed" };
 
 void
-subscription_add(struct iris_element *reply, const struct pubsub_subscriber *subscriber,
-		 const struct pubsub_node *node)
+subscription_add_as(struct iris_element *reply, struct iris_str node, struct iris_str jid,
+		    enum pubsub_subscription state)
 {
 	struct iris_element *element = element_add(reply, "subscription", NULL);
 
-	if (node)
-		element_set(element, "node", node_name(node));
-	element_set(element, "jid", jid_full(&subscriber->jid));
-	element_set(element, "subscription", str_from(state_names[subscriber->state]));
+	element_set(element, "node", node);
+	element_set(element, "jid", jid);
+	element_set(element, "subscription", str_from(state_names[state]));
+}
+
+void
+subscription_add(struct iris_element *reply, const struct pubsub_subscriber *subscriber,
+		 const struct pubsub_node *node)
+{
+	subscription_add_as(reply, node ? node_name(node) : IRIS_STR_NONE,
+			    jid_full(&subscriber->jid), subscriber->state);
 }
 
 /* --- changes, and who learns of them --- */
@@ -30,14 +37,32 @@ static void
 tell_subscriber(const struct pubsub_node *node, const struct iris_jid *jid,
 		enum pubsub_subscription state)
 {
-	struct iris_element *event, *subscription;
+	struct iris_element *event;
 	struct iris_stanza *stanza = notify_event(node, &event);
 
-	subscription = element_add(event, "subscription", NULL);
-	element_set(subscription, "node", node_name(node));
-	element_set(subscription, "jid", jid_full(jid));
-	element_set(subscription, "subscription", str_from(state_names[state]));
+	subscription_add_as(event, node_name(node), jid_full(jid), state);
 	notify_one(node, jid, &stanza);
+}
+
+/* To the account, or to all owners of a host's node; but not to this address. */
+static void
+tell_owners(const struct pubsub_node *node, const struct iris_jid *but,
+	    struct iris_stanza **stanza_p)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_jid *to = arena_alloc(arena, (node->affiliates.count + 1) * sizeof(*to));
+	size_t count = 0;
+
+	if (node->service->user)
+		to[count++] = node->service->jid;
+	HASH_FOREACH(found, &node->affiliates)
+		if (IRIS_CONTAINER(found, struct pubsub_affiliate, node)->affiliation ==
+			    AFFILIATION_OWNER &&
+		    !str_equal(found->key, jid_bare(but)))
+			to[count++] = jid_from_prepared(found->key);
+	pubsub_count(METRIC_NOTIFIED, (int64_t)count);
+	route_many(stanza_p, to, count, NULL);
+	arena_unref(&arena);
 }
 
 /* pubsub#notify_sub (§12.12): the owner learns of it, too. */
@@ -45,30 +70,24 @@ static void
 tell_owner(const struct pubsub_node *node, const struct iris_jid *jid,
 	   enum pubsub_subscription state)
 {
-	struct iris_element *event, *subscription;
+	struct iris_element *event;
 	struct iris_stanza *stanza;
 
-	if (!node->config.numbers[CONFIG_NOTIFY_SUB] || !node->service->user ||
+	if (!node->config.numbers[CONFIG_NOTIFY_SUB] ||
 	    jid_bare_equal(jid, &node->service->jid))
 		return;
 	stanza = notify_event(node, &event);
-	subscription = element_add(event, "subscription", NULL);
-	element_set(subscription, "node", node_name(node));
-	element_set(subscription, "jid", jid_full(jid));
-	element_set(subscription, "subscription", str_from(state_names[state]));
-	notify_one(node, &node->service->jid, &stanza);
+	subscription_add_as(event, node_name(node), jid_full(jid), state);
+	tell_owners(node, jid, &stanza);
 }
 
-/* §8.6: a message with a form for the owner of an account's node. */
+/* §8.6: a message with a form for the owners. */
 static void
 ask_owner(const struct pubsub_node *node, const struct iris_jid *jid)
 {
-	struct iris_stanza *stanza;
+	struct iris_stanza *stanza = stanza_new(IRIS_MESSAGE, IRIS_NORMAL);
 	struct iris_element *form;
 
-	if (!node->service->user)
-		return;
-	stanza = stanza_new(IRIS_MESSAGE, IRIS_NORMAL);
 	stanza_set_from(stanza, &node->service->jid);
 	stanza_set_id(stanza, random_id(stanza->arena, 72));
 	form = form_add(stanza->root, "form", NS_SUBSCRIBE_AUTHORIZATION);
@@ -76,12 +95,12 @@ ask_owner(const struct pubsub_node *node, const struct iris_jid *jid)
 	form_add_field(form, "text-single", "pubsub#node", node_name(node));
 	form_add_field(form, "jid-single", "pubsub#subscriber_jid", jid_full(jid));
 	form_add_field(form, "boolean", "pubsub#allow", IRIS_STR("false"));
-	notify_one(node, &node->service->jid, &stanza);
+	tell_owners(node, jid, &stanza);
 }
 
 enum pubsub_error
 subscription_change(struct pubsub_node *node, const struct iris_jid *by, const struct iris_jid *jid,
-		    enum pubsub_subscription state, unsigned options)
+		    enum pubsub_subscription state, unsigned options, struct iris_ticket *ticket)
 {
 	struct pubsub_subscriber *before = node_subscriber(node, jid_full(jid));
 	bool changes = (before ? before->state : SUBSCRIPTION_NONE) != state;
@@ -89,7 +108,7 @@ subscription_change(struct pubsub_node *node, const struct iris_jid *by, const s
 	if (!before && state != SUBSCRIPTION_NONE &&
 	    node->subscribers.count >= (size_t)option_int(&pubsub_self, OPT_ENTITIES_MAX))
 		return PUBSUB_TOO_MANY_SUBSCRIPTIONS;
-	if (!node_set_subscription(node, jid, state, options))
+	if (!node_set_subscription(node, jid, state, options, ticket))
 		return PUBSUB_STORE;
 	if (!changes)
 		return PUBSUB_NONE;
@@ -99,36 +118,34 @@ subscription_change(struct pubsub_node *node, const struct iris_jid *by, const s
 	return PUBSUB_NONE;
 }
 
-/*
- * §8.6: the owner's answer to ask_owner(), a message to itself. DONE: it was one, and nobody else's
- * business.
- */
-enum iris_verdict
-subscription_answered(const struct iris_request *request)
+struct iris_element *
+subscription_answer_form(const struct iris_stanza *message)
 {
-	struct iris_user *user = request->session->user;
-	struct iris_element *form = form_find(request->stanza->root, "submit");
+	struct iris_element *form = form_find(message->root, "submit");
+
+	return form && form_is_type(form, NS_SUBSCRIBE_AUTHORIZATION) ? form : NULL;
+}
+
+void
+subscription_answered(struct pubsub_service *service, const struct iris_jid *by,
+		      const struct iris_element *form, struct iris_arena *arena)
+{
+	struct pubsub_node *node = service_node(service, form_value(form, "pubsub#node"));
+	struct iris_str allow = form_value(form, "pubsub#allow");
 	struct pubsub_subscriber *subscriber;
-	struct pubsub_node *node;
-	struct iris_str allow;
 	struct iris_jid jid;
 
-	if (!form || !form_is_type(form, NS_SUBSCRIBE_AUTHORIZATION))
-		return IRIS_PASS;
-	node = service_node(service_of(user), form_value(form, "pubsub#node"));
-	allow = form_value(form, "pubsub#allow");
-	if (!node || str_is_none(allow) ||
-	    !jid_parse(request->arena, form_value(form, "pubsub#subscriber_jid"), &jid))
-		return IRIS_DONE;
+	if (!node || str_is_none(allow) || !access_is_owner(service, node, by) ||
+	    !jid_parse(arena, form_value(form, "pubsub#subscriber_jid"), &jid))
+		return;
 	subscriber = node_subscriber(node, jid_full(&jid));
 	if (!subscriber || subscriber->state != SUBSCRIPTION_PENDING)
-		return IRIS_DONE;
+		return;
 	/* A store that is full: the request waits on, as does its form. */
-	(void)subscription_change(node, &user->jid, &jid,
+	(void)subscription_change(node, by, &jid,
 				  form_value_is_true(allow) ? SUBSCRIPTION_SUBSCRIBED :
 							      SUBSCRIPTION_NONE,
-				  subscriber->options);
-	return IRIS_DONE;
+				  subscriber->options, NULL);
 }
 
 /* --- §6.1: subscribing --- */
@@ -205,7 +222,8 @@ subscribe(struct pubsub_call *call)
 	    !read_options(form_find(options, "submit"), &flags))
 		error = PUBSUB_INVALID_OPTIONS;
 	if (error == PUBSUB_NONE)
-		error = subscription_change(call->node, &call->from, &jid, state, flags);
+		error = subscription_change(call->node, &call->from, &jid, state, flags,
+					    call->ticket);
 	if (error != PUBSUB_NONE)
 		return error;
 	call->request->reply = element_new(call->arena, "pubsub", NS_PUBSUB);
@@ -247,7 +265,8 @@ unsubscribe(struct pubsub_call *call)
 	if (error != PUBSUB_NONE)
 		return error;
 	jid = jid_copy(call->arena, &subscriber->jid);
-	return subscription_change(call->node, &call->from, &jid, SUBSCRIPTION_NONE, 0);
+	return subscription_change(call->node, &call->from, &jid, SUBSCRIPTION_NONE, 0,
+				   call->ticket);
 }
 
 /* --- §6.3, §6.4: options --- */
@@ -295,7 +314,8 @@ options_set(struct pubsub_call *call)
 	if (!read_options(form, &options))
 		return PUBSUB_INVALID_OPTIONS;
 	jid = jid_copy(call->arena, &subscriber->jid);
-	return subscription_change(call->node, &call->from, &jid, subscriber->state, options);
+	return subscription_change(call->node, &call->from, &jid, subscriber->state, options,
+				   call->ticket);
 }
 
 static enum pubsub_error
@@ -310,8 +330,11 @@ default_options(struct pubsub_call *call)
 static enum pubsub_error
 own_subscriptions(struct pubsub_call *call)
 {
-	struct iris_element *reply = call_reply(call);
+	struct iris_element *reply;
 
+	if (!call->service->user && str_is_none(call->name))
+		return host_list_subscriptions(call);
+	reply = call_reply(call);
 	HASH_FOREACH(found, &call->service->nodes) {
 		struct pubsub_node *node = IRIS_CONTAINER(found, struct pubsub_node, by_name);
 

@@ -29,17 +29,17 @@ struct iris_query store_node_any = {
 
 struct iris_query store_node_insert = {
 	.name = "pubsub.node_insert", .table = "pubsub_node", .key = "id", .write = true,
-	.sql = "INSERT INTO pubsub_node (id, service, account, node_key, name, config, created) "
-	       "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+	.sql = "INSERT INTO pubsub_node (id, service, account, node_key, name, config, created, "
+	       "owner, listed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
 	.params = { { "id", IRIS_INT }, { "service", IRIS_INT }, { "account", IRIS_INT },
 		    { "node_key", IRIS_INT }, { "name", IRIS_SEALED }, { "config", IRIS_SEALED },
-		    { "created", IRIS_INT } },
+		    { "created", IRIS_INT }, { "owner", IRIS_INT }, { "listed", IRIS_INT } },
 };
 
 struct iris_query store_node_configure = {
 	.name = "pubsub.node_configure", .table = "pubsub_node", .key = "id", .write = true,
-	.sql = "UPDATE pubsub_node SET config = $2 WHERE id = $1",
-	.params = { { "id", IRIS_INT }, { "config", IRIS_SEALED } },
+	.sql = "UPDATE pubsub_node SET config = $2, listed = $3 WHERE id = $1",
+	.params = { { "id", IRIS_INT }, { "config", IRIS_SEALED }, { "listed", IRIS_INT } },
 };
 
 struct iris_query store_node_delete = {
@@ -86,11 +86,14 @@ struct iris_query store_subscriptions = {
 struct iris_query store_subscription_set = {
 	.name = "pubsub.subscription_set", .table = "pubsub_subscription", .key = "node jid_key",
 	.write = true,
-	.sql = "INSERT INTO pubsub_subscription (node, account, jid_key, jid, state, options) "
-	       "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (node, jid_key) DO UPDATE "
-	       "SET jid = excluded.jid, state = excluded.state, options = excluded.options",
+	.sql = "INSERT INTO pubsub_subscription "
+	       "(node, account, jid_key, jid, state, options, bare_key) "
+	       "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (node, jid_key) DO UPDATE "
+	       "SET jid = excluded.jid, state = excluded.state, options = excluded.options, "
+	       "bare_key = excluded.bare_key",
 	.params = { { "node", IRIS_INT }, { "account", IRIS_INT }, { "jid_key", IRIS_INT },
-		    { "jid", IRIS_SEALED }, { "state", IRIS_INT }, { "options", IRIS_INT } },
+		    { "jid", IRIS_SEALED }, { "state", IRIS_INT }, { "options", IRIS_INT },
+		    { "bare_key", IRIS_INT } },
 };
 
 struct iris_query store_subscription_delete = {
@@ -180,6 +183,97 @@ struct iris_query store_item_count = {
 	.columns = { { "count", IRIS_INT } },
 };
 
+/* --- of hosts: one node, by the service and its name --- */
+
+struct iris_query store_host_find = {
+	.name = "pubsub.host_find", .table = "pubsub_node",
+	.sql = "SELECT id, owner FROM pubsub_node WHERE service = $1 AND node_key = $2",
+	.params = { { "service", IRIS_INT }, { "node_key", IRIS_INT } },
+	.columns = { { "id", IRIS_INT }, { "owner", IRIS_INT } },
+};
+
+struct iris_query store_host_node = {
+	.name = "pubsub.host_node", .table = "pubsub_node", .key = "id",
+	.sql = "SELECT " NODE_COLUMNS "FROM pubsub_node n WHERE n.id = $1",
+	.params = { { "id", IRIS_INT } },
+	.columns = NODE_COLUMN_TYPES,
+};
+
+struct iris_query store_host_head = {
+	.name = "pubsub.host_head", .table = "pubsub_node", .key = "id",
+	.sql = "SELECT id, name, config FROM pubsub_node WHERE id = $1",
+	.params = { { "id", IRIS_INT } },
+	.columns = { { "id", IRIS_INT }, { "name", IRIS_SEALED }, { "config", IRIS_SEALED } },
+};
+
+struct iris_query store_host_subscriptions = {
+	.name = "pubsub.host_subscriptions", .table = "pubsub_subscription",
+	.key = "node jid_key",
+	.sql = "SELECT node, jid_key, jid, state FROM pubsub_subscription "
+	       "WHERE bare_key = $2 AND node = $1 ORDER BY jid_key LIMIT $3",
+	.params = { { "node", IRIS_INT }, { "bare_key", IRIS_INT }, { "limit", IRIS_INT } },
+	.columns = { { "node", IRIS_INT }, { "jid_key", IRIS_INT }, { "jid", IRIS_SEALED },
+		     { "state", IRIS_INT } },
+};
+
+/* How many nodes of a service belong to an address. */
+struct iris_query store_host_owned = {
+	.name = "pubsub.host_owned", .table = "pubsub_node",
+	.sql = "SELECT COUNT(*) FROM pubsub_affiliation a JOIN pubsub_node n ON n.id = a.node "
+	       "WHERE a.jid_key = $2 AND a.affiliation = 5 AND n.service = $1",
+	.params = { { "service", IRIS_INT }, { "jid_key", IRIS_INT } },
+	.columns = { { "count", IRIS_INT } },
+};
+
+/* --- of hosts: pages of nodes, in the order of their keys --- */
+
+#define PAGE_COLUMNS "n.id AS id, n.owner AS owner, n.node_key AS node_key"
+/* + 0: not found by the service, which has many, but by what they are joined with. */
+#define PAGE_OF_SERVICE "AND n.service = $1 "
+#define PAGE_OF_ADDRESS "AND n.service + 0 = $1 "
+#define PAGE_RANGE(order)                                                                    \
+	"AND n.node_key > $3 AND n.node_key < $4 ORDER BY n.node_key" order " LIMIT $5"
+#define PAGE_PARAMS                                                                          \
+	{ { "service", IRIS_INT }, { "jid_key", IRIS_INT }, { "after", IRIS_INT },           \
+	  { "before", IRIS_INT }, { "limit", IRIS_INT } }
+#define PAGE_QUERY(name_, sql_)                                                              \
+	{ .name = name_, .table = "pubsub_node", .sql = sql_, .params = PAGE_PARAMS,         \
+	  .columns = { { "id", IRIS_INT }, { "owner", IRIS_INT }, { "node_key", IRIS_INT },  \
+		       { "value", IRIS_INT } } }
+
+/* Those listed but for outcasts, and those where the address is something. */
+#define VISIBLE(order)                                                                       \
+	"SELECT id, owner, node_key, 0 FROM (SELECT " PAGE_COLUMNS " FROM pubsub_node n "    \
+	"WHERE n.listed = 1 AND NOT EXISTS (SELECT 1 FROM pubsub_affiliation o "             \
+	"WHERE o.node = n.id AND o.jid_key = $2 AND o.affiliation = 1) " PAGE_OF_SERVICE     \
+	PAGE_RANGE(order)                                                                    \
+	") listed UNION SELECT id, owner, node_key, 0 FROM (SELECT " PAGE_COLUMNS " "        \
+	"FROM pubsub_affiliation a JOIN pubsub_node n ON n.id = a.node "                     \
+	"WHERE a.jid_key = $2 AND a.affiliation > 1 " PAGE_OF_ADDRESS PAGE_RANGE(order)      \
+	") known ORDER BY node_key" order " LIMIT $5"
+#define AFFILIATED(order)                                                                    \
+	"SELECT " PAGE_COLUMNS ", a.affiliation FROM pubsub_affiliation a "                  \
+	"JOIN pubsub_node n ON n.id = a.node WHERE a.jid_key = $2 " PAGE_OF_ADDRESS          \
+	PAGE_RANGE(order)
+/* Once, however many of its resources are subscribed. */
+#define SUBSCRIBED(order)                                                                    \
+	"SELECT " PAGE_COLUMNS ", 0 FROM (SELECT DISTINCT node FROM pubsub_subscription "    \
+	"WHERE bare_key = $2) s JOIN pubsub_node n ON n.id = s.node WHERE 0 = 0 "            \
+	PAGE_OF_ADDRESS PAGE_RANGE(order)
+
+struct iris_query store_host_visible[2] = {
+	PAGE_QUERY("pubsub.host_visible", VISIBLE("")),
+	PAGE_QUERY("pubsub.host_visible_before", VISIBLE(" DESC")),
+};
+struct iris_query store_host_affiliated[2] = {
+	PAGE_QUERY("pubsub.host_affiliated", AFFILIATED("")),
+	PAGE_QUERY("pubsub.host_affiliated_before", AFFILIATED(" DESC")),
+};
+struct iris_query store_host_subscribed[2] = {
+	PAGE_QUERY("pubsub.host_subscribed", SUBSCRIBED("")),
+	PAGE_QUERY("pubsub.host_subscribed_before", SUBSCRIBED(" DESC")),
+};
+
 /* --- what goes with a node, and with an account --- */
 
 #define DELETE_OF_NODE(table_)                                                               \
@@ -236,5 +330,8 @@ struct iris_query *const store_queries[] = {
 	&store_item_expire, &store_items_after, &store_items_before, &store_item_by_key,
 	&store_item_by_id, &store_item_last, &store_item_count, &clear_items,
 	&clear_affiliations, &clear_subscriptions, &erase_items, &erase_affiliations,
-	&erase_subscriptions, &erase_nodes, NULL,
+	&erase_subscriptions, &erase_nodes, &store_host_find, &store_host_node,
+	&store_host_head, &store_host_subscriptions, &store_host_owned, &store_host_visible[0],
+	&store_host_visible[1], &store_host_affiliated[0], &store_host_affiliated[1],
+	&store_host_subscribed[0], &store_host_subscribed[1], NULL,
 };
