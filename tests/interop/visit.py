@@ -163,13 +163,15 @@ def need_slixmpp():
         raise Skip('python3-slixmpp is not installed')
 
 
-async def program_talks(visit, argv, text):
-    """A program that adds the partner, answers one message and leaves."""
+async def program_talks(visit, argv, text, then=None):
+    """A program that adds the partner, answers one message, does what `then` waits for, and leaves."""
     process = await visit.program(*argv)
     try:
         resource = await visit.partner.is_added_by(visit.jid)
         visit.partner.write('%s/%s' % (visit.jid, resource), 'hello to you')
         await visit.partner.reads(visit.jid, text)
+        if then:
+            await then(visit)
         await visit.partner.until("<presence from='%s/*' type='unavailable'/>" % visit.jid)
     except StageError as error:
         with contextlib.suppress(ProcessLookupError):    # it has ended

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// stanza.js signs in over WebSocket or BOSH, adds a contact, shows presence, and talks both ways.
+// stanza.js signs in over WebSocket or BOSH, adds a contact, shows presence, talks both ways, and shares a picture.
 //
-// Usage: stanzajs.mjs JID websocket|bosh URL PEER; the password comes in IRIS_PASSWORD, the authority in NODE_EXTRA_CA_CERTS.
+// Usage: stanzajs.mjs JID websocket|bosh URL PEER PICTURE; the password comes in IRIS_PASSWORD, the authority in NODE_EXTRA_CA_CERTS.
 // Prints what happens, one word first; exits 0 after an answered message and a close.
 import * as XMPP from 'stanza'
+import { share } from './transfer.mjs'
 
-const [jid, transport, url, peer] = process.argv.slice(2)
+const [jid, transport, url, peer, picture] = process.argv.slice(2)
 const say = (...words) => console.log(...words)
 const fail = why => { say('FAILED', why); process.exit(1) }
 setTimeout(() => fail('in time'), 25000).unref()
@@ -35,6 +36,13 @@ client.subscribe(peer)
 const message = await heard
 say('GOT', message.body)
 client.sendMessage({ to: message.from, type: 'chat', body: 'hello from stanza.js <&>' })
+const service = await client.getUploadService(jid.split('@')[1])
+const link = await share(picture, 'image/png', async file => {
+  const slot = await client.getUploadSlot(service.jid, { name: file.name, size: file.size, mediaType: file.type })
+  return { to: slot.upload.url, headers: Object.fromEntries((slot.upload.headers ?? []).map(h => [h.name, h.value])), link: slot.download }
+})
+client.sendMessage({ to: message.from, type: 'chat', body: link, links: [{ url: link }] })
+say('SHARED')
 await client.ping(jid.split('@')[1])          // what was sent before it has arrived
 const over = until('disconnected')
 // Over BOSH it answers its own close with an error of its own.
