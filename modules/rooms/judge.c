@@ -25,8 +25,8 @@ judge_affiliation(const struct room_actor *actor, enum room_affiliation before,
 		return IRIS_CONFLICT;
 	if (actor->affiliation >= affiliation_needs[before][after])
 		return IRIS_NO_ERROR;
-	/* §9.1: somebody above oneself; §10.3, §10.6: what only an owner may give */
-	return after >= ROOM_ADMIN && before < ROOM_ADMIN ? IRIS_FORBIDDEN : IRIS_NOT_ALLOWED;
+	/* §9.1: who is not below is not banned; §10.3, §10.4, §10.6, §10.7: that is for owners */
+	return after == ROOM_OUTCAST ? IRIS_NOT_ALLOWED : IRIS_FORBIDDEN;
 }
 
 /* Against whom it may not be done. */
