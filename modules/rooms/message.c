@@ -210,6 +210,8 @@ said_post(struct room_said *said, const struct iris_jid *sender)
 		said->condition = said_append(said, sender, ticket);
 	if (said->is_subject && said->condition == IRIS_NO_ERROR)
 		said->condition = said_store_subject(said, ticket);
+	if (said->is_kept && said->original && said->condition == IRIS_NO_ERROR)
+		retract_take(said->room, said->message, sender, said->ticket);
 	ticket_unref(&ticket);
 }
 

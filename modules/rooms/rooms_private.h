@@ -341,7 +341,8 @@ void relay_free(struct room *room);
  */
 const struct iris_jid *message_archived_sender(const struct iris_stanza *entry);
 void history_add(struct room *room, struct iris_stanza *message, int64_t log_id);
-void history_change(struct room *room, int64_t log_id, struct iris_stanza *message); /* tombstone */
+/* A tombstone takes the place of a message (fiber; may wait). */
+void history_change(struct room *room, int64_t log_id, struct iris_stanza *message);
 void history_free(struct room *room);
 
 /* --- requests to the room (admin.c, owner.c, register.c): on a fiber --- */
