@@ -102,6 +102,7 @@ add_room(const struct iris_discovery *discovery, const struct room *room)
 	add_identity(discovery->query, room_name(room));
 	add_features(discovery->query, room_features, IRIS_COUNT(room_features));
 	room_config_add_info(discovery->query, room);
+	room_archive_add_info(discovery->query, room);
 	if (policy && policy->add_info)
 		policy->add_info((struct room *)room, discovery->query);
 }
