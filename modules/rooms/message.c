@@ -98,6 +98,8 @@ said_send(struct room_said *said)
 		if (!element_child(root, "replace", NS_CORRECT))
 			room_activity_count(room);
 	}
+	if (said->is_kept)
+		absent_tell(room, said->message);
 	fan_out(room, &said->message, ROOM_ALL, NULL, NULL);
 }
 

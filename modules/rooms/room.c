@@ -192,6 +192,7 @@ room_clear(struct room *room)
 				   0);
 	}
 	affiliation_forget(room);
+	absent_changed(room);
 	history_free(room);
 	relay_free(room);
 	invite_forget(room);

@@ -230,7 +230,7 @@ const struct iris_module iris_module_rooms = {
 	.summary = "Multi-User Chat",
 	.xep = "XEP-0045 1.35.5",
 	.needs = IRIS_NAMES("accounts", "archive", "xep0004", "xep0030", "xep0059", "xep0203",
-			    "xep0313"),
+			    "xep0313", "xep0357"),
 	.self = &rooms_self,
 	.options = rooms_options,
 	.queries = rooms_queries,

@@ -409,11 +409,10 @@ void retract_tell(struct retract_senders *senders, const struct iris_stanza *ori
 
 /* --- members who are not in (absent.c): no wait --- */
 
-/* Somebody came, left, or has another affiliation. */
+/* Somebody came, left, or has another affiliation; also: the room goes. */
 void absent_changed(struct room *room);
 /* They are told by push of what was said and kept. */
 void absent_tell(struct room *room, struct iris_stanza *message);
-void absent_free(struct room *room);
 
 /* --- the room's picture (vcard.c): on a fiber --- */
 
