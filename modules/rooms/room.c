@@ -193,6 +193,7 @@ room_clear(struct room *room)
 	}
 	affiliation_forget(room);
 	absent_changed(room);
+	room_vcard_take(room, IRIS_STR_NONE);
 	history_free(room);
 	relay_free(room);
 	invite_forget(room);

@@ -4,6 +4,7 @@
  * README.md.
  */
 #include "modules/rooms/rooms_private.h"
+#include "xep/xep0054_vcard.h"
 #include "xep/xep0313_mam.h"
 #include "xep/xep0077_register.h"
 
@@ -167,6 +168,8 @@ static const struct iris_iq rooms_iq[] = {
 	{ IRIS_TO_PLACE, IRIS_SET, "query", NS_MAM, IRIS_ANYONE, room_archive_query },
 	{ IRIS_TO_PLACE, IRIS_GET, "query", NS_MAM, IRIS_ANYONE, room_archive_form },
 	{ IRIS_TO_PLACE, IRIS_GET, "metadata", NS_MAM, IRIS_ANYONE, room_archive_metadata },
+	{ IRIS_TO_PLACE, IRIS_GET, "vCard", NS_VCARD, IRIS_ANYONE, room_vcard_get },
+	{ IRIS_TO_PLACE, IRIS_SET, "vCard", NS_VCARD, IRIS_ANYONE, room_vcard_set },
 	{ IRIS_TO_SERVICE, IRIS_GET, "search", "urn:xmpp:channel-search:0:search", IRIS_ANYONE,
 	  search_get },
 	{ IRIS_TO_SERVICE, IRIS_GET, "query", "jabber:iq:search", IRIS_ANYONE, search_get },
@@ -229,8 +232,8 @@ const struct iris_module iris_module_rooms = {
 	.name = "rooms",
 	.summary = "Multi-User Chat",
 	.xep = "XEP-0045 1.35.5",
-	.needs = IRIS_NAMES("accounts", "archive", "xep0004", "xep0030", "xep0059", "xep0203",
-			    "xep0313", "xep0357"),
+	.needs = IRIS_NAMES("accounts", "archive", "xep0004", "xep0030", "xep0054", "xep0059",
+			    "xep0203", "xep0313", "xep0357"),
 	.self = &rooms_self,
 	.options = rooms_options,
 	.queries = rooms_queries,

@@ -418,8 +418,11 @@ void absent_tell(struct room *room, struct iris_stanza *message);
 
 enum iris_verdict room_vcard_get(struct iris_request *request);
 enum iris_verdict room_vcard_set(struct iris_request *request);
-/* XEP-0486 §3.3: of the form muc#roominfo; no wait */
+/* Of the form muc#roominfo (§4.3); no wait. */
 void room_vcard_add_field(struct iris_element *form, const struct room *room);
+void room_vcard_take(struct room *room, struct iris_str hashes); /* as stored; no wait */
+extern struct iris_query room_vcard_load_query, room_vcard_hashes_query, room_vcard_store_query,
+	room_vcard_drop_query;
 
 /* --- what remains of rooms that are gone (erasure.c) --- */
 
