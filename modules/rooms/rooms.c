@@ -138,6 +138,7 @@ static bool
 rooms_start(struct iris_error *error)
 {
 	places_open(&rooms_places);
+	erasures_start();
 	return open_services(error);
 }
 
@@ -155,6 +156,7 @@ rooms_reload(void)
 static void
 rooms_stop(void)
 {
+	erasures_stop();
 	places_close(&rooms_places);
 }
 

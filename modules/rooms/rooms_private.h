@@ -426,9 +426,12 @@ extern struct iris_query room_vcard_load_query, room_vcard_hashes_query, room_vc
 
 /* --- what remains of rooms that are gone (erasure.c) --- */
 
-/* Their rows went, their log goes: on a fiber of its own, now and after the next start. */
-void erasure_begin(int64_t room, iris_owner owner);
-bool erasures_resume(struct iris_error *error); /* main thread, .start */
+/* With the rows of a room, in their transaction; then, when that is committed, wake (no wait). */
+void erasure_add(struct iris_batch *batch, const struct room *room);
+void erasures_wake(void);
+void erasures_start(void); /* main thread: .start, .stop */
+void erasures_stop(void);
+extern struct iris_query erasure_insert_query, erasure_next_query, erasure_end_query;
 
 /* --- small things (room.c) --- */
 
