@@ -22,7 +22,7 @@ enum { CREATE_ACCOUNTS, CREATE_ADMINS, CREATE_NOBODY, CREATE_ANYONE }; /* as in 
 struct room *
 room_of(struct iris_place *place)
 {
-	return IRIS_CONTAINER(place, struct room, place);
+	return place->places == &rooms_places ? IRIS_CONTAINER(place, struct room, place) : NULL;
 }
 
 struct room *

@@ -5,8 +5,8 @@
  */
 #include "modules/rooms/rooms_private.h"
 #include "xep/xep0054_vcard.h"
-#include "xep/xep0313_mam.h"
 #include "xep/xep0077_register.h"
+#include "xep/xep0313_mam.h"
 
 struct iris_module_self rooms_self;
 

@@ -96,7 +96,8 @@ struct room *room_get(const struct iris_jid *bare);
 /* The same, telling one from the other. FOUND: it exists, and is held. */
 enum iris_place_found room_seek(const struct iris_jid *bare, struct room **room_r);
 void room_release(struct room **room_p);
-struct room *room_of(struct iris_place *place); /* of a request to a room; may be unborn */
+/* Of a request to a place: the room, which may be unborn; NULL: it is of another service. */
+struct room *room_of(struct iris_place *place);
 bool room_exists(const struct room *room);
 
 const struct iris_jid *room_jid(const struct room *room);

@@ -8,7 +8,6 @@
 
 #include "modules/rooms/rooms_private.h"
 
-
 /* --- a room --- */
 
 static struct iris_query room_find = {
@@ -159,9 +158,10 @@ struct iris_query *const rooms_queries[] = {
 	&room_find, &room_load, &room_insert, &room_update_config, &room_update_subject,
 	&room_update_version, &room_delete, &affiliations_load, &affiliation_set,
 	&affiliation_delete, &affiliations_delete, &affiliations_owned, &affiliations_of,
-	&list_after, &list_before, &list_hidden, &list_open, &room_vcard_load_query, &room_vcard_hashes_query,
-	&room_vcard_store_query, &room_vcard_drop_query, &erasure_insert_query,
-	&erasure_next_query, &erasure_end_query, NULL,
+	&list_after, &list_before, &list_hidden, &list_open,
+	&room_vcard_load_query, &room_vcard_hashes_query, &room_vcard_store_query,
+	&room_vcard_drop_query, &erasure_insert_query, &erasure_next_query, &erasure_end_query,
+	NULL,
 };
 
 /* --- loading --- */
