@@ -2,7 +2,7 @@
 """A client in the room: enters, talks, leaves, loses its connection, and notes all it sees."""
 import asyncio
 
-from theatre.client import StageError
+from theatre.client import StageError, wrong
 from theatre.pattern import CLIENT
 
 from actor import MESSAGE, NS_MAM, NS_SID, Actor, Sent
@@ -83,7 +83,7 @@ class Occupant(Actor):
         async with asyncio.timeout(10):
             await self.inside.wait()
         if self.entered_as is not None:
-            raise StageError('%s does not get in' % self.user)
+            raise wrong('%s in the room' % self.user, self.entered_as)
 
     async def leave(self):
         self.outside.clear()
