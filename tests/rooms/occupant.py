@@ -61,7 +61,7 @@ class Occupant(Actor):
                 said.refused = True
         elif element.find('{%s}subject' % CLIENT) is not None and element.find('{%s}body' % CLIENT) is None:
             self.inside.set()
-        elif element.get('type') == 'groupchat':
+        elif element.get('type') == 'groupchat' and element.find('{%s}body' % CLIENT) is not None:
             if self.stay is None:
                 raise StageError('%s is not in the room and gets %s' % (self.user, element.get('id')))
             pair = self._pair(element, next((i.get('id') for i in element.findall('{%s}stanza-id' % NS_SID)
