@@ -148,6 +148,7 @@ struct pubsub_node {
 	struct pubsub_service *service;
 	unsigned refs;       /* node_ref(); the service has one */
 	bool gone;           /* deleted: whoever waited meanwhile looks here */
+	bool going;          /* its deletion is under way: nothing is written any more */
 	bool unread_affiliations, unread_subscriptions; /* while it is loaded */
 	int64_t id, created_ms;
 	int64_t last_item;   /* id of the row; 0: none */

@@ -140,7 +140,7 @@ check_needs(const struct pubsub_call *call, unsigned needs)
 {
 	if ((needs & CALL_NAME) && str_is_none(call->name))
 		return PUBSUB_NODEID_REQUIRED;
-	if ((needs & CALL_NODE) && !call->node)
+	if ((needs & CALL_NODE) && (!call->node || call->node->going))
 		return PUBSUB_NOT_FOUND;
 	if ((needs & CALL_NEAR) && call->service->user &&
 	    !access_is_near(call->service, &call->from))
