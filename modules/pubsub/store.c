@@ -210,7 +210,7 @@ struct iris_query store_host_subscriptions = {
 	.name = "pubsub.host_subscriptions", .table = "pubsub_subscription",
 	.key = "node jid_key",
 	.sql = "SELECT node, jid_key, jid, state FROM pubsub_subscription "
-	       "WHERE bare_key = $2 AND node = $1 ORDER BY jid_key LIMIT $3",
+	       "WHERE bare_key = $2 AND node = $1 LIMIT $3",
 	.params = { { "node", IRIS_INT }, { "bare_key", IRIS_INT }, { "limit", IRIS_INT } },
 	.columns = { { "node", IRIS_INT }, { "jid_key", IRIS_INT }, { "jid", IRIS_SEALED },
 		     { "state", IRIS_INT } },
