@@ -231,6 +231,15 @@ extern struct iris_query *const store_queries[];
 void store_clear_node(struct iris_batch *batch, int64_t node, bool items_only);
 bool store_erase_account(const struct iris_account *account);
 
+/* Waiting for what is posted between the two (with the ticket). False: it was not all kept. */
+struct settling {
+	struct iris_wait wait;
+	struct iris_ticket *ticket;
+	bool failed;
+};
+struct iris_ticket *settling_begin(struct settling *settling);
+bool settling_end(struct settling *settling);
+
 /* --- who may what (access.c) --- */
 
 /* X(NAME, condition, error type or NULL for the default, application condition or NULL) */

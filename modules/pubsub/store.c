@@ -274,6 +274,34 @@ struct iris_query store_host_subscribed[2] = {
 	PAGE_QUERY("pubsub.host_subscribed_before", SUBSCRIBED(" DESC")),
 };
 
+/* --- what was posted --- */
+
+static void
+settled(void *arg, bool failed)
+{
+	struct settling *settling = arg;
+
+	settling->failed = failed;
+	wait_done(&settling->wait);
+}
+
+struct iris_ticket *
+settling_begin(struct settling *settling)
+{
+	wait_init(&settling->wait);
+	settling->failed = false;
+	settling->ticket = ticket_new(settled, settling);
+	return settling->ticket;
+}
+
+bool
+settling_end(struct settling *settling)
+{
+	ticket_unref(&settling->ticket);
+	wait_for(&settling->wait, "pubsub: commit");
+	return !settling->failed;
+}
+
 /* --- what goes with a node, and with an account --- */
 
 #define DELETE_OF_NODE(table_)                                                               \
