@@ -2,7 +2,7 @@
 /*
  * Routing (RFC 6120 §10): from any worker to the home of the address; the answers that the server
  * itself waits for; domains that somebody else serves.  What happens at a user's home is in user.c;
- * streams to other servers do not exist here: their domains are not found.
+ * streams to other servers are a plug-in's: without it their domains are not found.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,6 +111,31 @@ domain_route_remove(struct iris_domain_route *route)
 	hash_remove(&im_home()->domains, &route->node);
 }
 
+static void (*_Atomic remote_deliverer)(const struct iris_delivery *delivery,
+					struct iris_ticket *ticket);
+
+void
+route_set_remote(void (*deliver)(const struct iris_delivery *delivery, struct iris_ticket *ticket))
+{
+	atomic_store(&remote_deliverer, deliver);
+}
+
+static void
+deliver_to_remote(const struct iris_delivery *delivery, struct iris_ticket *ticket)
+{
+	void (*deliver)(const struct iris_delivery *, struct iris_ticket *) =
+		atomic_load_explicit(&remote_deliverer, memory_order_relaxed);
+
+	if (deliver) {
+		deliver(delivery, ticket);
+		return;
+	}
+	metric_add(&router_metrics[METRIC_UNROUTABLE], 1);
+	/* Presence to all contacts: their servers' absence is no news to the client. */
+	if (delivery->stanza->kind != IRIS_PRESENCE || jid_is_none(&delivery->to))
+		route_error(delivery, IRIS_REMOTE_SERVER_NOT_FOUND);
+}
+
 static void
 deliver_to_domain(struct iris_host *host, const struct iris_delivery *delivery,
 		  struct iris_ticket *ticket)
@@ -128,13 +153,10 @@ deliver_to_domain(struct iris_host *host, const struct iris_delivery *delivery,
 		stanza_unref(&own);
 	} else if (route) {
 		route->deliver(route, delivery->stanza, ticket);
-	} else {
-		metric_add(&router_metrics[METRIC_UNROUTABLE], 1);
-		/* Presence to all contacts: their servers' absence is no news to the client. */
-		if (delivery->stanza->kind == IRIS_PRESENCE && is_one_of_many)
-			return;
-		route_error(delivery,
-			    host ? IRIS_SERVICE_UNAVAILABLE : IRIS_REMOTE_SERVER_NOT_FOUND);
+	} else if (!host) {
+		deliver_to_remote(delivery, ticket);
+	} else if (delivery->stanza->kind != IRIS_PRESENCE || !is_one_of_many) {
+		route_error(delivery, IRIS_SERVICE_UNAVAILABLE);
 	}
 }
 

@@ -124,6 +124,7 @@ stream_pass_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p)
 
 	stream_count_metric(STREAM_METRIC_STANZAS_IN, 1);
 	stream->stanza_ms = stream->input_ms;
+	stream_count_stanza(stream);
 	if (!stream->counting) {
 		stream->role->stanza(stream, stanza_p, NULL);
 		return;
@@ -344,14 +345,15 @@ stream_run_arrival(struct iris_stream *stream)
 	free(arrival);
 }
 
+/* hold_ms: for how long, when it is deferred. */
 static void
-stream_run_end(struct iris_stream *stream, bool deferred)
+stream_run_end(struct iris_stream *stream, bool deferred, int64_t hold_ms)
 {
 	stream->runner = NULL;
 	if (stream->lost && !deferred && !stream->arrival)
 		stream_cut(stream, stream->lost);
 	if (deferred)
-		stream_go_on_later(stream, 0);
+		stream_go_on_later(stream, hold_ms);
 	else if (xml_parser_wants_tick(stream->parser) && !timer_is_running(&stream->again))
 		timer_start(&stream->again, PARSER_TICK_MS, stream_on_again, stream);
 	if (!stream->arrival)
@@ -365,18 +367,19 @@ stream_run(void *arg)
 {
 	struct stream_runner runner = { .stream = arg };
 	struct iris_stream *stream = arg;
-	int64_t budget = stream_option(STREAM_OPT_BUDGET);
+	int64_t budget = stream_option(STREAM_OPT_BUDGET), hold_ms = 0;
 	bool more = true;
 
 	stream->runner = &runner;
 	if (stream->arrival)
 		stream_run_arrival(stream);
 	while (runner.stream && !stream->arrival && stream->state != IRIS_STREAM_CLOSED && more &&
-	       budget-- > 0)
+	       budget-- > 0 && (hold_ms = stream_hold_ms(stream)) == 0)
 		more = stream_handle_next(stream);
 	if (!runner.stream)
 		return;
-	stream_run_end(stream, more && !stream->arrival && stream->state != IRIS_STREAM_CLOSED);
+	stream_run_end(stream, more && !stream->arrival && stream->state != IRIS_STREAM_CLOSED,
+		       hold_ms);
 	stream_unref(&stream);
 }
 

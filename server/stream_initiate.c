@@ -183,6 +183,14 @@ stream_send_first_header(struct iris_stream *stream)
 	stream_send_text(stream, IRIS_UNIT_OPEN, &buf);
 }
 
+void
+stream_restart(struct iris_stream *stream)
+{
+	IRIS_ASSERT(stream->initiator);
+	if (stream->state == IRIS_STREAM_HEADER)
+		stream_send_header(stream, NULL);
+}
+
 /* §4.7.1: who answers says who it is; it must be whom we asked for. */
 static bool
 stream_is_answered_by(const struct iris_stream *stream, const struct iris_element *header)
@@ -273,8 +281,9 @@ stream_handle_peer_error(struct iris_stream *stream, struct iris_element *elemen
 	carrier_finish(stream->carrier);
 }
 
-#define AFTER_HEADER \
-	(1u << IRIS_STREAM_PLAIN | 1u << IRIS_STREAM_UNAUTHENTICATED | 1u << IRIS_STREAM_AUTHENTICATED)
+#define AFTER_HEADER                                                    \
+	(1u << IRIS_STREAM_PLAIN | 1u << IRIS_STREAM_UNAUTHENTICATED |  \
+	 1u << IRIS_STREAM_AUTHENTICATED)
 
 static const struct iris_stream_handler initiator_handlers[] = {
 	{ "features", NS_STREAM, AFTER_HEADER, stream_handle_features },

@@ -101,6 +101,8 @@ struct iris_stream {
 	int64_t since_ms;                /* in its list; lists are in this order */
 	int64_t input_ms;                /* the last bytes */
 	int64_t stanza_ms;               /* the last stanza */
+	int64_t paid_us;                 /* until when its stanzas are paid for: stream_rate.c */
+	bool held_told;                  /* that it sends too fast is in the log */
 	char id[17];                     /* 96 random bits */
 	char lang[20];                   /* "" none */
 };
@@ -146,6 +148,15 @@ void stream_enter(struct iris_stream *stream, enum iris_stream_state state);
 /* Instead of entering: its carrier was refused. */
 void stream_discard(struct iris_stream **stream_p);
 extern const struct iris_carrier_handler stream_carrier_handler;
+
+/* --- stream_rate.c --- */
+
+/* Pure: until when it is paid after one more; how long the next one has to wait. */
+int64_t rate_count(int64_t paid_us, int64_t now_us, int64_t per_second);
+int64_t rate_wait_us(int64_t paid_us, int64_t now_us, int64_t per_second, int64_t burst);
+void stream_count_stanza(struct iris_stream *stream);
+/* How long nothing more of it is to be handled, and nothing read; 0: go on. */
+int64_t stream_hold_ms(struct iris_stream *stream);
 
 /* --- stream_time.c --- */
 
@@ -208,6 +219,8 @@ enum stream_option {
 	STREAM_OPT_ATTRIBUTES,
 	STREAM_OPT_NODES,
 	STREAM_OPT_BUDGET,
+	STREAM_OPT_STANZA_RATE,
+	STREAM_OPT_STANZA_BURST,
 	STREAM_OPT_OUTPUT_LIMIT,
 	STREAM_OPT_GATHER,
 	STREAM_OPT_NEGOTIATION,
@@ -233,6 +246,7 @@ enum stream_metric {
 	STREAM_METRIC_MOVES,
 	STREAM_METRIC_ERRORS,
 	STREAM_METRIC_LOST,
+	STREAM_METRIC_HELD,
 };
 void stream_count_metric(enum stream_metric metric, int64_t amount);
 /* False: it is ending, or its connection is gone; what is sent goes nowhere. */

@@ -26,6 +26,9 @@ static struct iris_metric stream_metrics[] = {
 				   .help = "Streams ended by a stream error of ours" },
 	[STREAM_METRIC_LOST] = { .name = "iris_streams_lost_total",
 				 .help = "Streams that ended without a closing tag" },
+	[STREAM_METRIC_HELD] = { .name = "iris_streams_held_total",
+				 .help = "Times that a client was made to wait, since it sent "
+					 "stanzas too fast" },
 	{ .name = NULL },
 };
 
@@ -77,7 +80,8 @@ static const struct iris_option stream_options[] = {
 				     .max = 16 << 20, .reloadable = true,
 				     .help = "The largest stanza." },
 	[STREAM_OPT_SERVER_STANZA_SIZE] = { "server-stanza-size", IRIS_OPT_SIZE, "512 KiB",
-					    .min = 10000, .max = 16 << 20, .reloadable = true,
+					    .min = 10000, .max = 16 << 20,
+					    .reloadable = true,
 					    .help = "The largest stanza of another server." },
 	[STREAM_OPT_TOKEN_SIZE] = { "tag-size", IRIS_OPT_SIZE, "64 KiB", .min = 4096,
 				    .max = 1 << 20, .reloadable = true,
@@ -96,6 +100,14 @@ static const struct iris_option stream_options[] = {
 				.reloadable = true,
 				.help = "How many stanzas of one stream are handled before others "
 					"have their turn." },
+	[STREAM_OPT_STANZA_RATE] = { "stanza-rate", IRIS_OPT_INT, "500", .max = 1000000,
+				     .reloadable = true,
+				     .help = "How many stanzas in a second a client may send for "
+					     "long; one that sends faster is read from more "
+					     "slowly, nothing is lost; 0: any number." },
+	[STREAM_OPT_STANZA_BURST] = { "stanza-burst", IRIS_OPT_INT, "5000", .min = 1,
+				      .max = 1000000, .reloadable = true,
+				      .help = "How many it may send at once." },
 	[STREAM_OPT_OUTPUT_LIMIT] = { "output-limit", IRIS_OPT_SIZE, "8 MiB", .min = 65536,
 				      .max = 1 << 30, .reloadable = true,
 				      .help = "How much may wait for a client that does not read "

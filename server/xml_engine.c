@@ -14,7 +14,6 @@
 #include "xml_engine.h"
 #include "xml_memory.h"
 
-#define NS_SERVER "jabber:server"
 #define SEPARATOR '\x01' /* between the parts of expat's names; no character of XML */
 /*
  * SECURITY: expat never forgets a name. A stream of fresh names would grow by 200 bytes for each,

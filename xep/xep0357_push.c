@@ -15,6 +15,7 @@
 #include "modules/archive/archive.h"
 #include "xep/payloads.h"
 #include "xep/xep0004_forms.h"
+#include "xep/xep0203_delay.h"
 #include "xep/xep0352_csi.h"
 #include "xep/xep0357_services.h"
 
@@ -229,6 +230,16 @@ push_news(struct push *push, enum push_urgency urgency, struct iris_stanza *stan
 
 /* --- what is news --- */
 
+/* What a room sends to who enters: it was said before (XEP-0045 §7.2.13). */
+static bool
+message_is_history(const struct iris_stanza *stanza)
+{
+	struct iris_element *delay = element_child(stanza->root, "delay", NS_DELAY);
+
+	return stanza->type == IRIS_GROUPCHAT && delay &&
+	       str_equal(element_get(delay, "from"), jid_bare(&stanza->from));
+}
+
 static enum push_urgency
 message_urgency(const struct iris_user *user, const struct iris_stanza *stanza)
 {
@@ -236,7 +247,7 @@ message_urgency(const struct iris_user *user, const struct iris_stanza *stanza)
 
 	if (stanza->kind != IRIS_MESSAGE || stanza->type == IRIS_ERROR ||
 	    stanza->type == IRIS_HEADLINE || !message_is_news(stanza->root) ||
-	    jid_bare_equal(&stanza->from, &user->jid))
+	    message_is_history(stanza) || jid_bare_equal(&stanza->from, &user->jid))
 		return PUSH_NOT;
 	if (stanza->type != IRIS_GROUPCHAT || message_mentions(stanza->root, &user->jid))
 		return stanza->type == IRIS_GROUPCHAT && groups == GROUPS_NONE ? PUSH_NOT :

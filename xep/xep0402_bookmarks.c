@@ -9,6 +9,7 @@
  */
 #include "modules/pubsub/pubsub.h"
 #include "xep/xep0049_private.h"
+#include "xep/xep0402_bookmarks.h"
 
 #define NS_BOOKMARKS "urn:xmpp:bookmarks:1"
 #define NS_STORAGE "storage:bookmarks"
@@ -114,26 +115,47 @@ list_publish(struct iris_user *user, const struct iris_element *list)
 		    LOG_JID("jid", jid_bare(&user->jid)));
 }
 
+/* The list as it follows from the items; what is no room stays in it. */
+static void
+list_follow(struct iris_user *user, struct iris_arena *arena, const struct pubsub_found *items,
+	    size_t count)
+{
+	struct iris_element *list = element_new(arena, "storage", NS_STORAGE);
+	struct iris_element *before = list_load(user, arena);
+
+	if (before)
+		ELEMENT_FOREACH(child, before)
+			if (!element_is(child, "conference", NS_STORAGE))
+				element_append(list, element_copy(arena, child));
+	for (size_t i = 0; i < count; i++)
+		if (items[i].payload && element_is(items[i].payload, "conference", NS_BOOKMARKS))
+			add_to_list(list, &items[i]);
+	list_publish(user, list);
+}
+
+/* Items and list are read, and one of them is written: two at once would make a third one. */
+static struct iris_str
+bookmarks_lock(struct iris_user *user, struct iris_arena *arena)
+{
+	struct iris_str lock = arena_printf(arena, "bookmarks %.*s",
+					    IRIS_STR_FMT(jid_bare(&user->jid)));
+
+	fiber_lock(lock);
+	return lock;
+}
+
 /* §5.2: somebody has changed an item. */
 static void
 bookmarks_changed(const struct pubsub_change *change)
 {
-	struct iris_element *list = element_new(change->arena, "storage", NS_STORAGE);
-	struct iris_element *before = list_load(change->user, change->arena);
+	struct iris_str lock = bookmarks_lock(change->user, change->arena);
 	struct pubsub_found *items;
 	size_t count;
 
-	if (!pubsub_items(change->user, NS_BOOKMARKS, BOOKMARKS_MAX, change->arena, &items,
-			  &count))
-		return;
-	if (before)
-		ELEMENT_FOREACH(child, before)
-			if (!element_is(child, "conference", NS_STORAGE))
-				element_append(list, element_copy(change->arena, child));
-	for (size_t i = 0; i < count; i++)
-		if (items[i].payload && element_is(items[i].payload, "conference", NS_BOOKMARKS))
-			add_to_list(list, &items[i]);
-	list_publish(change->user, list);
+	if (pubsub_items(change->user, NS_BOOKMARKS, BOOKMARKS_MAX, change->arena, &items,
+			 &count))
+		list_follow(change->user, change->arena, items, count);
+	fiber_unlock(lock);
 }
 
 /* --- from the list to items --- */
@@ -214,12 +236,10 @@ items_publish(struct iris_user *user, struct iris_arena *arena, struct iris_hash
 static enum iris_condition
 items_replace(struct iris_user *user, struct iris_arena *arena, const struct iris_element *list)
 {
-	struct iris_str lock = arena_printf(arena, "bookmarks %.*s",
-					    IRIS_STR_FMT(jid_bare(&user->jid)));
+	struct iris_str lock = bookmarks_lock(user, arena);
 	struct iris_hash rooms = { .count = 0 };
 	enum iris_condition condition;
 
-	fiber_lock(lock); /* two lists at once would make a third one */
 	list_read(arena, list, &rooms);
 	condition = items_compare(user, arena, &rooms);
 	if (condition == IRIS_NO_ERROR)
@@ -239,6 +259,93 @@ list_changed(const struct pubsub_change *change)
 	    items_replace(change->user, change->arena, change->payload) != IRIS_NO_ERROR)
 		LOG(IRIS_LOG_WARNING, "xep0402", "list-not-taken-over",
 		    LOG_JID("jid", jid_bare(&change->user->jid)));
+}
+
+/* --- for other plug-ins --- */
+
+static struct pubsub_found *
+item_find(struct pubsub_found *items, size_t count, struct iris_str room)
+{
+	for (size_t i = 0; i < count; i++)
+		if (str_equal(items[i].id, room) && items[i].payload)
+			return &items[i];
+	return NULL;
+}
+
+static struct iris_element *
+item_named(struct iris_arena *arena, const struct pubsub_found *before, struct iris_str name)
+{
+	struct iris_element *item =
+		before ? element_copy(arena, before->payload) :
+			 element_new(arena, "conference", NS_BOOKMARKS);
+
+	element_set(item, "name", name);
+	if (!before)
+		element_set(item, "autojoin", IRIS_STR("true"));
+	return item;
+}
+
+static enum iris_condition
+put_locked(struct iris_user *user, struct iris_arena *arena, struct pubsub_found *bookmark,
+	   bool make)
+{
+	struct pubsub_publication publication = {
+		.user = user, .node = NS_BOOKMARKS, .item = bookmark->id,
+	};
+	struct pubsub_found *items, *all, *found;
+	enum iris_condition condition;
+	struct iris_str name = element_get(bookmark->payload, "name");
+	size_t count;
+
+	if (!pubsub_items(user, NS_BOOKMARKS, BOOKMARKS_MAX, arena, &items, &count))
+		return IRIS_INTERNAL_SERVER_ERROR;
+	found = item_find(items, count, bookmark->id);
+	if (!found && !make)
+		return IRIS_ITEM_NOT_FOUND;
+	if (found && str_equal(element_get(found->payload, "name"), name))
+		return IRIS_NO_ERROR;
+	bookmark->payload = item_named(arena, found, name);
+	publication.payload = bookmark->payload;
+	condition = pubsub_publish(&publication);
+	if (condition != IRIS_NO_ERROR)
+		return condition;
+	all = arena_alloc(arena, (count + 1) * sizeof(*all));
+	for (size_t i = 0; i < count; i++)
+		all[i] = &items[i] == found ? *bookmark : items[i];
+	if (!found)
+		all[count++] = *bookmark;
+	list_follow(user, arena, all, count);
+	return IRIS_NO_ERROR;
+}
+
+enum iris_condition
+bookmark_put(struct iris_user *user, const struct iris_jid *room, struct iris_str name, bool make)
+{
+	struct iris_arena *arena = arena_new();
+	struct pubsub_found bookmark = { jid_bare(room), item_named(arena, NULL, name) };
+	struct iris_str lock = bookmarks_lock(user, arena);
+	enum iris_condition condition = put_locked(user, arena, &bookmark, make);
+
+	fiber_unlock(lock);
+	arena_unref(&arena);
+	return condition;
+}
+
+enum iris_condition
+bookmark_remove(struct iris_user *user, const struct iris_jid *room)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_str lock = bookmarks_lock(user, arena);
+	enum iris_condition condition = pubsub_retract(user, NS_BOOKMARKS, jid_bare(room));
+	struct pubsub_found *items;
+	size_t count;
+
+	if (condition == IRIS_NO_ERROR &&
+	    pubsub_items(user, NS_BOOKMARKS, BOOKMARKS_MAX, arena, &items, &count))
+		list_follow(user, arena, items, count);
+	fiber_unlock(lock);
+	arena_unref(&arena);
+	return condition;
 }
 
 /* --- private XML (XEP-0049) --- */

@@ -217,7 +217,8 @@ host_answer(struct iris_request *request)
 	struct iris_str name = command ? element_get(command, "node") : IRIS_STR_NONE;
 	struct host_call call = { .request = request };
 
-	if (str_is_empty(name) && command && element_is(command, "create", NS_PUBSUB))
+	if (str_is_empty(name) && command && request->stanza->type == IRIS_SET &&
+	    element_is(command, "create", NS_PUBSUB))
 		name = call.made = random_id(request->arena, 120);
 	/* No node has such a name. */
 	if (str_is_empty(name) || name.len > NODE_NAME_MAX)
@@ -411,21 +412,21 @@ struct leaving {
 };
 
 static bool
-leave_node(struct pubsub_node *node, const struct iris_jid *jid)
+leave_node(struct pubsub_node *node, const struct iris_jid *jid, struct iris_ticket *ticket)
 {
 	HASH_FOREACH(found, &node->subscribers) {
 		struct iris_jid subscribed =
 			IRIS_CONTAINER(found, struct pubsub_subscriber, node)->jid;
 
 		if (jid_bare_equal(&subscribed, jid) &&
-		    !node_set_subscription(node, &subscribed, SUBSCRIPTION_NONE, 0, NULL))
+		    !node_set_subscription(node, &subscribed, SUBSCRIPTION_NONE, 0, ticket))
 			return false;
 	}
 	/* Nobody's node would be there for good. */
 	if (node_is_last_owner(node, jid_bare(jid)))
 		return node_end(node, IRIS_STR_NONE) == PUBSUB_NONE;
-	return node_affiliation(node, jid_bare(jid)) == AFFILIATION_NONE ||
-	       node_set_affiliation(node, jid, AFFILIATION_NONE, NULL);
+	/* Whatever memory says: it may be the second time. */
+	return node_set_affiliation(node, jid, AFFILIATION_NONE, ticket);
 }
 
 static void
@@ -437,11 +438,13 @@ leave_at_home(void *arg)
 	leaving->done = host != NULL;
 	if (!host)
 		return;
-	HASH_FOREACH(found, &host->service->nodes) {
+	HASH_FOREACH(found, &host->service->nodes) { /* one, or none */
 		struct pubsub_node *node =
 			node_ref(IRIS_CONTAINER(found, struct pubsub_node, by_name));
+		struct settling settling;
+		bool left = leave_node(node, leaving->jid, settling_begin(&settling));
 
-		leaving->done = leave_node(node, leaving->jid);
+		leaving->done = settling_end(&settling) && left;
 		node_unref(&node);
 	}
 	host_node_release(host);

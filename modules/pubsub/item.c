@@ -94,6 +94,8 @@ item_store(struct item_publication *publication, const struct iris_element *item
 		return PUBSUB_NONE;
 	error = persists ? check_room(node, vault_peer_id(publication->id_r), publication->arena) :
 			   PUBSUB_NONE;
+	if (error == PUBSUB_NONE && node->going) /* the row would be nobody's */
+		error = PUBSUB_NOT_FOUND;
 	if (error != PUBSUB_NONE) {
 		batch_drop(&publication->batch);
 		return error;

@@ -118,11 +118,13 @@ node_delete(struct pubsub_node *node)
 {
 	struct iris_batch *batch = batch_new(node->service->owner);
 
+	node->going = true;
 	store_clear_node(batch, node->id, false);
-	if (batch_write(&batch) != IRIS_VAULT_OK)
-		return false;
-	node_forget(node);
-	return true;
+	if (batch_write(&batch) == IRIS_VAULT_OK)
+		node_forget(node);
+	else
+		node->going = false;
+	return node->gone;
 }
 
 bool

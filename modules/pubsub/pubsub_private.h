@@ -148,6 +148,7 @@ struct pubsub_node {
 	struct pubsub_service *service;
 	unsigned refs;       /* node_ref(); the service has one */
 	bool gone;           /* deleted: whoever waited meanwhile looks here */
+	bool going;          /* its deletion is under way: nothing is written any more */
 	bool unread_affiliations, unread_subscriptions; /* while it is loaded */
 	int64_t id, created_ms;
 	int64_t last_item;   /* id of the row; 0: none */
@@ -229,6 +230,15 @@ extern struct iris_query *const store_queries[];
 /* Deletes the items of a node, or all that is its own, into a batch. */
 void store_clear_node(struct iris_batch *batch, int64_t node, bool items_only);
 bool store_erase_account(const struct iris_account *account);
+
+/* Waiting for what is posted between the two (with the ticket). False: it was not all kept. */
+struct settling {
+	struct iris_wait wait;
+	struct iris_ticket *ticket;
+	bool failed;
+};
+struct iris_ticket *settling_begin(struct settling *settling);
+bool settling_end(struct settling *settling);
 
 /* --- who may what (access.c) --- */
 

@@ -140,7 +140,7 @@ check_needs(const struct pubsub_call *call, unsigned needs)
 {
 	if ((needs & CALL_NAME) && str_is_none(call->name))
 		return PUBSUB_NODEID_REQUIRED;
-	if ((needs & CALL_NODE) && !call->node)
+	if ((needs & CALL_NODE) && (!call->node || call->node->going))
 		return PUBSUB_NOT_FOUND;
 	if ((needs & CALL_NEAR) && call->service->user &&
 	    !access_is_near(call->service, &call->from))
@@ -171,33 +171,15 @@ run(struct pubsub_call *call)
 	return error == PUBSUB_NONE ? command->run(call) : error;
 }
 
-struct settling {
-	struct iris_wait wait;
-	bool failed;
-};
-
-static void
-settled(void *arg, bool failed)
-{
-	struct settling *settling = arg;
-
-	settling->failed = failed;
-	wait_done(&settling->wait);
-}
-
-/* Until what it posted is committed. */
 static enum pubsub_error
 run_and_settle(struct pubsub_call *call)
 {
-	struct settling settling = { .failed = false };
+	struct settling settling;
 	enum pubsub_error error;
 
-	wait_init(&settling.wait);
-	call->ticket = ticket_new(settled, &settling);
+	call->ticket = settling_begin(&settling);
 	error = run(call);
-	ticket_unref(&call->ticket);
-	wait_for(&settling.wait, "pubsub: commit");
-	return error == PUBSUB_NONE && settling.failed ? PUBSUB_STORE : error;
+	return settling_end(&settling) || error != PUBSUB_NONE ? error : PUBSUB_STORE;
 }
 
 /*

@@ -51,8 +51,10 @@ create(struct pubsub_call *call)
 		return error;
 	if (instant) /* §8.1.2 */
 		call->name = str_is_none(call->made) ? random_id(call->arena, 120) : call->made;
-	if (service_node(call->service, call->name)) /* whoever made it meanwhile */
+	/* Meanwhile it may have been made, or the one that was there deleted. */
+	if (service_node(call->service, call->name))
 		return PUBSUB_CONFLICT;
+	node_unref(&call->node);
 	error = call_new_config(call, form, &config);
 	if (error != PUBSUB_NONE)
 		return error;

@@ -210,7 +210,7 @@ struct iris_query store_host_subscriptions = {
 	.name = "pubsub.host_subscriptions", .table = "pubsub_subscription",
 	.key = "node jid_key",
 	.sql = "SELECT node, jid_key, jid, state FROM pubsub_subscription "
-	       "WHERE bare_key = $2 AND node = $1 ORDER BY jid_key LIMIT $3",
+	       "WHERE bare_key = $2 AND node = $1 LIMIT $3",
 	.params = { { "node", IRIS_INT }, { "bare_key", IRIS_INT }, { "limit", IRIS_INT } },
 	.columns = { { "node", IRIS_INT }, { "jid_key", IRIS_INT }, { "jid", IRIS_SEALED },
 		     { "state", IRIS_INT } },
@@ -273,6 +273,34 @@ struct iris_query store_host_subscribed[2] = {
 	PAGE_QUERY("pubsub.host_subscribed", SUBSCRIBED("")),
 	PAGE_QUERY("pubsub.host_subscribed_before", SUBSCRIBED(" DESC")),
 };
+
+/* --- what was posted --- */
+
+static void
+settled(void *arg, bool failed)
+{
+	struct settling *settling = arg;
+
+	settling->failed = failed;
+	wait_done(&settling->wait);
+}
+
+struct iris_ticket *
+settling_begin(struct settling *settling)
+{
+	wait_init(&settling->wait);
+	settling->failed = false;
+	settling->ticket = ticket_new(settled, settling);
+	return settling->ticket;
+}
+
+bool
+settling_end(struct settling *settling)
+{
+	ticket_unref(&settling->ticket);
+	wait_for(&settling->wait, "pubsub: commit");
+	return !settling->failed;
+}
 
 /* --- what goes with a node, and with an account --- */
 

@@ -169,6 +169,7 @@ room_affiliate_set(struct room *room, const struct iris_jid *bare,
 
 	if (!affiliate && removes)
 		return;
+	absent_changed(room);
 	if (!affiliate)
 		affiliate = affiliate_new(room, jid_bare(bare));
 	holder = str_is_empty(nick) ? NULL : room_affiliate_by_nick(room, nick);

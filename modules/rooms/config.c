@@ -594,6 +594,7 @@ add_info_form(struct iris_element *query, const struct room *room)
 			       element_child_text(subject->root, "subject", NULL));
 	form_add_field(form, "boolean", "muc#roominfo_subjectmod",
 		       number_text(query->arena, config, ROOM_CONFIG_CHANGE_SUBJECT));
+	room_vcard_add_field(form, room);
 	if (!str_is_none(rate)) /* XEP-0502 */
 		form_add_field(form, "text-single", "{urn:xmpp:muc-activity}message-activity",
 			       rate);

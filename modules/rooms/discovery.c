@@ -5,6 +5,7 @@
  */
 #include "modules/rooms/rooms_private.h"
 #include "xep/payloads.h"
+#include "xep/xep0054_vcard.h"
 #include "xep/xep0059_rsm.h"
 #include "xep/xep0077_register.h"
 
@@ -16,12 +17,12 @@
 static const char *const room_features[] = {
 	NS_MUC, NS_MUC "#stable_id", NS_MUC "#self-ping-optimization", NS_MUC "#request",
 	NS_REGISTER, NS_OCCUPANT_ID, NS_SID,
-	"urn:xmpp:muc:affiliations:1",
+	"urn:xmpp:muc:affiliations:1", NS_VCARD,
 };
 
 static const char *const service_features[] = {
 	NS_MUC, "urn:xmpp:channel-search:0:search", "jabber:iq:search",
-	NS_RSM,
+	NS_RSM, NS_VCARD,
 };
 
 bool
@@ -102,6 +103,7 @@ add_room(const struct iris_discovery *discovery, const struct room *room)
 	add_identity(discovery->query, room_name(room));
 	add_features(discovery->query, room_features, IRIS_COUNT(room_features));
 	room_config_add_info(discovery->query, room);
+	room_archive_add_info(discovery->query, room);
 	if (policy && policy->add_info)
 		policy->add_info((struct room *)room, discovery->query);
 }

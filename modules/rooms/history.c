@@ -93,11 +93,31 @@ history_add(struct room *room, struct iris_stanza *message, int64_t log_id)
 	history_push(room->history, delayed_copy(room, message, log_id_time_ms(log_id)), log_id);
 }
 
+static struct iris_str
+lock_key(const struct room *room, struct iris_arena *arena)
+{
+	return arena_printf(arena, "rooms: history %.*s", IRIS_STR_FMT(jid_full(&room->jid)));
+}
+
+/* What is being read of the log may be the message as it was. */
+static void
+history_settle(struct room *room)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_str key = lock_key(room, arena);
+
+	fiber_lock(key);
+	fiber_unlock(key);
+	arena_unref(&arena);
+}
+
 void
 history_change(struct room *room, int64_t log_id, struct iris_stanza *message)
 {
-	struct room_history *history = room->history;
+	struct room_history *history;
 
+	history_settle(room);
+	history = room->history;
 	for (size_t i = 0; history && i < history->count; i++) {
 		struct history_entry *entry = entry_at(history, i);
 
@@ -116,12 +136,6 @@ is_history(const struct iris_stanza *stanza) /* §7.2.13: subjects are not */
 {
 	return element_child(stanza->root, "body", NULL) ||
 	       !element_child(stanza->root, "subject", NULL);
-}
-
-static struct iris_str
-lock_key(const struct room *room, struct iris_arena *arena)
-{
-	return arena_printf(arena, "rooms: history %.*s", IRIS_STR_FMT(jid_full(&room->jid)));
 }
 
 static void

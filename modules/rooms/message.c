@@ -98,6 +98,8 @@ said_send(struct room_said *said)
 		if (!element_child(root, "replace", NS_CORRECT))
 			room_activity_count(room);
 	}
+	if (said->is_kept)
+		absent_tell(room, said->message);
 	fan_out(room, &said->message, ROOM_ALL, NULL, NULL);
 }
 
@@ -210,6 +212,8 @@ said_post(struct room_said *said, const struct iris_jid *sender)
 		said->condition = said_append(said, sender, ticket);
 	if (said->is_subject && said->condition == IRIS_NO_ERROR)
 		said->condition = said_store_subject(said, ticket);
+	if (said->is_kept && said->original && said->condition == IRIS_NO_ERROR)
+		retract_take(said->room, said->message, sender, said->ticket);
 	ticket_unref(&ticket);
 }
 

@@ -110,11 +110,13 @@ occupant_add(struct room_occupant *occupant)
 	occupant->order = ++live->order;
 	TAILQ_INSERT_TAIL(&live->occupants, occupant, link);
 	hash_insert(&room->occupants, &occupant->node, occupant_nick(occupant));
+	absent_changed(room);
 }
 
 static void
 occupant_remove(struct room_occupant *occupant)
 {
+	absent_changed(occupant->room);
 	hash_remove(&occupant->room->occupants, &occupant->node);
 	TAILQ_REMOVE(&occupant->room->live->occupants, occupant, link);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Rooms in memory, at the home worker of their address: read, made, configured, left by the last
- * one, destroyed (XEP-0045 §10.1, §10.2, §10.9).  What changes is stored first, then so in memory,
+ * one, destroyed (XEP-0045 §10.1, §10.2, §10.9).  What changes is stored, then so in memory,
  * then told.  One fiber at a time changes a room: the lock is the room's address.
  *
  * Who enters and what is said: enter.c, message.c.  Affiliations: affiliation.c.
@@ -22,7 +22,7 @@ enum { CREATE_ACCOUNTS, CREATE_ADMINS, CREATE_NOBODY, CREATE_ANYONE }; /* as in 
 struct room *
 room_of(struct iris_place *place)
 {
-	return IRIS_CONTAINER(place, struct room, place);
+	return place->places == &rooms_places ? IRIS_CONTAINER(place, struct room, place) : NULL;
 }
 
 struct room *
@@ -192,6 +192,8 @@ room_clear(struct room *room)
 				   0);
 	}
 	affiliation_forget(room);
+	absent_changed(room);
+	room_vcard_take(room, IRIS_STR_NONE);
 	history_free(room);
 	relay_free(room);
 	invite_forget(room);
@@ -527,35 +529,6 @@ room_erase(struct room *room)
 	return erased;
 }
 
-static bool
-room_is_left(const struct room *room)
-{
-	return room_exists(room) && room->member_count == 0 &&
-	       (room->state == ROOM_LOCKED || !room->config.numbers[ROOM_CONFIG_PERSISTENT]);
-}
-
-static void
-room_emptied_run(void *arg)
-{
-	struct room *room = arg;
-
-	fiber_lock(jid_bare(&room->jid));
-	if (room_is_left(room))
-		room_erase_locked(room); /* fails: it goes when it is read again */
-	fiber_unlock(jid_bare(&room->jid));
-	place_release(&room->place);
-}
-
-void
-room_emptied(struct room *room)
-{
-	if (!room_is_left(room))
-		return;
-	place_hold(&room->place);
-	if (!fiber_start("room: emptied", room_emptied_run, room))
-		place_release(&room->place);
-}
-
 static void
 room_put_all_out(struct room *room, const struct iris_element *destroy)
 {
@@ -570,25 +543,66 @@ room_put_all_out(struct room *room, const struct iris_element *destroy)
 	arena_unref(&arena);
 }
 
+/* With what its policy has to say about it, and to do. Locked. destroy NULL: nobody is in. */
+static enum iris_condition
+room_end(struct room *room, const struct iris_jid *by, const struct iris_element *destroy)
+{
+	const struct room_policy *policy = room_policy(room);
+
+	if (!room_exists(room))
+		return IRIS_NO_ERROR;
+	if (policy && policy->destroying && policy->destroying(room, by) == IRIS_REFUSE)
+		return IRIS_RESOURCE_CONSTRAINT;
+	if (destroy)
+		room_put_all_out(room, destroy);
+	if (!room_erase_locked(room))
+		return IRIS_RESOURCE_CONSTRAINT;
+	if (policy && policy->destroyed)
+		policy->destroyed(&room->jid);
+	return IRIS_NO_ERROR;
+}
+
+static bool
+room_is_left(const struct room *room)
+{
+	return room_exists(room) && room->member_count == 0 &&
+	       (room->state == ROOM_LOCKED || !room->config.numbers[ROOM_CONFIG_PERSISTENT]);
+}
+
+static void
+room_emptied_run(void *arg)
+{
+	static const struct iris_jid nobody = { NULL, 0, 0, 0 };
+	struct room *room = arg;
+
+	fiber_lock(jid_bare(&room->jid));
+	if (room_is_left(room))
+		(void)room_end(room, &nobody, NULL); /* fails: it goes when it is read again */
+	fiber_unlock(jid_bare(&room->jid));
+	place_release(&room->place);
+}
+
+void
+room_emptied(struct room *room)
+{
+	if (!room_is_left(room))
+		return;
+	place_hold(&room->place);
+	if (!fiber_start("room: emptied", room_emptied_run, room))
+		place_release(&room->place);
+}
+
 enum iris_condition
 room_destroy_as(struct room *room, const struct iris_jid *by, const struct iris_element *destroy)
 {
-	const struct room_policy *policy = room_policy(room);
-	bool erased = true;
+	enum iris_condition condition;
 
 	if (!room_exists(room))
 		return IRIS_ITEM_NOT_FOUND;
-	if (policy && policy->destroying && policy->destroying(room, by) == IRIS_REFUSE)
-		return IRIS_NOT_ALLOWED;
 	fiber_lock(jid_bare(&room->jid));
-	if (room_exists(room)) {
-		room_put_all_out(room, destroy);
-		erased = room_erase_locked(room);
-	}
+	condition = room_end(room, by, destroy);
 	fiber_unlock(jid_bare(&room->jid));
-	if (erased && policy && policy->destroyed)
-		policy->destroyed(&room->jid);
-	return erased ? IRIS_NO_ERROR : IRIS_RESOURCE_CONSTRAINT;
+	return condition;
 }
 
 enum iris_condition

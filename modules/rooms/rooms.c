@@ -4,7 +4,9 @@
  * README.md.
  */
 #include "modules/rooms/rooms_private.h"
+#include "xep/xep0054_vcard.h"
 #include "xep/xep0077_register.h"
+#include "xep/xep0313_mam.h"
 
 struct iris_module_self rooms_self;
 
@@ -136,6 +138,7 @@ static bool
 rooms_start(struct iris_error *error)
 {
 	places_open(&rooms_places);
+	erasures_start();
 	return open_services(error);
 }
 
@@ -153,6 +156,7 @@ rooms_reload(void)
 static void
 rooms_stop(void)
 {
+	erasures_stop();
 	places_close(&rooms_places);
 }
 
@@ -163,6 +167,11 @@ static const struct iris_iq rooms_iq[] = {
 	{ IRIS_TO_PLACE, IRIS_SET, "query", NS_MUC_OWNER, IRIS_ANYONE, owner_set },
 	{ IRIS_TO_PLACE, IRIS_GET, "query", NS_REGISTER, IRIS_ANYONE, register_get },
 	{ IRIS_TO_PLACE, IRIS_SET, "query", NS_REGISTER, IRIS_ANYONE, register_set },
+	{ IRIS_TO_PLACE, IRIS_SET, "query", NS_MAM, IRIS_ANYONE, room_archive_query },
+	{ IRIS_TO_PLACE, IRIS_GET, "query", NS_MAM, IRIS_ANYONE, room_archive_form },
+	{ IRIS_TO_PLACE, IRIS_GET, "metadata", NS_MAM, IRIS_ANYONE, room_archive_metadata },
+	{ IRIS_TO_PLACE, IRIS_GET, "vCard", NS_VCARD, IRIS_ANYONE, room_vcard_get },
+	{ IRIS_TO_PLACE, IRIS_SET, "vCard", NS_VCARD, IRIS_ANYONE, room_vcard_set },
 	{ IRIS_TO_SERVICE, IRIS_GET, "search", "urn:xmpp:channel-search:0:search", IRIS_ANYONE,
 	  search_get },
 	{ IRIS_TO_SERVICE, IRIS_GET, "query", "jabber:iq:search", IRIS_ANYONE, search_get },
@@ -225,7 +234,8 @@ const struct iris_module iris_module_rooms = {
 	.name = "rooms",
 	.summary = "Multi-User Chat",
 	.xep = "XEP-0045 1.35.5",
-	.needs = IRIS_NAMES("accounts", "xep0004", "xep0030", "xep0059", "xep0203"),
+	.needs = IRIS_NAMES("accounts", "archive", "xep0004", "xep0030", "xep0054", "xep0059",
+			    "xep0203", "xep0313", "xep0357"),
 	.self = &rooms_self,
 	.options = rooms_options,
 	.queries = rooms_queries,

@@ -50,6 +50,7 @@ struct room_affiliate_change {
 struct room_change {
 	struct room *room;
 	struct iris_jid by;           /* bare; none: the server itself */
+	bool is_operator;             /* the policy's: `by` counts as an owner */
 	bool is_judged;               /* by the tables of the XEP, too, when it is made */
 	struct room_affiliate_change *items;
 	size_t count;
@@ -77,7 +78,10 @@ struct room_policy {
 	void (*created)(struct room *room, const struct iris_jid *by);
 	void (*changed)(const struct room_change *change);
 	void (*configured)(struct room *room, const struct iris_jid *by);
-	/* Before its rows go (fiber; may wait): REFUSE keeps it. */
+	/*
+	 * Before its rows go, however it ends, while nobody can change it (fiber; may wait, but for
+	 * no other home): REFUSE keeps it.
+	 */
 	enum iris_verdict (*destroying)(struct room *room, const struct iris_jid *by);
 	/* They are gone, and who was in has been told (fiber of its home; may wait). */
 	void (*destroyed)(const struct iris_jid *bare);
@@ -96,7 +100,8 @@ struct room *room_get(const struct iris_jid *bare);
 /* The same, telling one from the other. FOUND: it exists, and is held. */
 enum iris_place_found room_seek(const struct iris_jid *bare, struct room **room_r);
 void room_release(struct room **room_p);
-struct room *room_of(struct iris_place *place); /* of a request to a room; may be unborn */
+/* Of a request to a place: the room, which may be unborn; NULL: it is of another service. */
+struct room *room_of(struct iris_place *place);
 bool room_exists(const struct room *room);
 
 const struct iris_jid *room_jid(const struct room *room);

@@ -341,7 +341,8 @@ void relay_free(struct room *room);
  */
 const struct iris_jid *message_archived_sender(const struct iris_stanza *entry);
 void history_add(struct room *room, struct iris_stanza *message, int64_t log_id);
-void history_change(struct room *room, int64_t log_id, struct iris_stanza *message); /* tombstone */
+/* A tombstone takes the place of a message (fiber; may wait). */
+void history_change(struct room *room, int64_t log_id, struct iris_stanza *message);
 void history_free(struct room *room);
 
 /* --- requests to the room (admin.c, owner.c, register.c): on a fiber --- */
@@ -408,24 +409,29 @@ void retract_tell(struct retract_senders *senders, const struct iris_stanza *ori
 
 /* --- members who are not in (absent.c): no wait --- */
 
-/* Somebody came, left, or has another affiliation. */
+/* Somebody came, left, or has another affiliation; also: the room goes. */
 void absent_changed(struct room *room);
 /* They are told by push of what was said and kept. */
 void absent_tell(struct room *room, struct iris_stanza *message);
-void absent_free(struct room *room);
 
 /* --- the room's picture (vcard.c): on a fiber --- */
 
 enum iris_verdict room_vcard_get(struct iris_request *request);
 enum iris_verdict room_vcard_set(struct iris_request *request);
-/* XEP-0486 §3.3: of the form muc#roominfo; no wait */
+/* Of the form muc#roominfo (§4.3); no wait. */
 void room_vcard_add_field(struct iris_element *form, const struct room *room);
+void room_vcard_take(struct room *room, struct iris_str hashes); /* as stored; no wait */
+extern struct iris_query room_vcard_load_query, room_vcard_hashes_query, room_vcard_store_query,
+	room_vcard_drop_query;
 
 /* --- what remains of rooms that are gone (erasure.c) --- */
 
-/* Their rows went, their log goes: on a fiber of its own, now and after the next start. */
-void erasure_begin(int64_t room, iris_owner owner);
-bool erasures_resume(struct iris_error *error); /* main thread, .start */
+/* With the rows of a room, in their transaction; then, when that is committed, wake (no wait). */
+void erasure_add(struct iris_batch *batch, const struct room *room);
+void erasures_wake(void);
+void erasures_start(void); /* main thread: .start, .stop */
+void erasures_stop(void);
+extern struct iris_query erasure_insert_query, erasure_next_query, erasure_end_query;
 
 /* --- small things (room.c) --- */
 

@@ -8,8 +8,6 @@
 
 #include "modules/rooms/rooms_private.h"
 
-#define ERASE_BATCH 200 /* entries of the log in a transaction */
-
 /* --- a room --- */
 
 static struct iris_query room_find = {
@@ -160,7 +158,10 @@ struct iris_query *const rooms_queries[] = {
 	&room_find, &room_load, &room_insert, &room_update_config, &room_update_subject,
 	&room_update_version, &room_delete, &affiliations_load, &affiliation_set,
 	&affiliation_delete, &affiliations_delete, &affiliations_owned, &affiliations_of,
-	&list_after, &list_before, &list_hidden, &list_open, NULL,
+	&list_after, &list_before, &list_hidden, &list_open,
+	&room_vcard_load_query, &room_vcard_hashes_query, &room_vcard_store_query,
+	&room_vcard_drop_query, &erasure_insert_query, &erasure_next_query, &erasure_end_query,
+	NULL,
 };
 
 /* --- loading --- */
@@ -208,7 +209,8 @@ load_room(struct room *room, struct iris_arena *arena, bool *exists_r)
 {
 	const struct iris_value *id = VALUES(value_int(room->id));
 	struct iris_question questions[] = { { &room_load, id, { 0 } },
-					     { &affiliations_load, id, { 0 } } };
+					     { &affiliations_load, id, { 0 } },
+					     { &room_vcard_hashes_query, id, { 0 } } };
 	const struct iris_rows *rows = &questions[0].rows;
 
 	if (vault_ask(questions, IRIS_COUNT(questions), room->owner, arena) != IRIS_VAULT_OK)
@@ -222,6 +224,8 @@ load_room(struct room *room, struct iris_arena *arena, bool *exists_r)
 	room->subject.message = subject_from(row_value(rows, 0, 4)->bytes);
 	room->subject.time_ms = row_value(rows, 0, 5)->number;
 	take_affiliations(room, &questions[1].rows);
+	if (questions[2].rows.count > 0)
+		room_vcard_take(room, row_value(&questions[2].rows, 0, 1)->bytes);
 	return true;
 }
 
@@ -331,38 +335,21 @@ store_room_change(const struct room_change *change, int64_t version)
 
 /* --- going --- */
 
-static bool
-erase_log(const struct room *room)
-{
-	struct iris_log_query query = { .reader = room->id, .limit = ERASE_BATCH,
-					.with_expired = true };
-	enum iris_vault_result result;
-	struct iris_log_page page;
-
-	do {
-		struct iris_arena *arena = arena_new();
-
-		result = log_read(&query, room->owner, arena, &page);
-		if (result == IRIS_VAULT_OK)
-			result = log_remove(page.entries, page.count, NULL);
-		arena_unref(&arena);
-	} while (result == IRIS_VAULT_OK && page.more);
-	return result == IRIS_VAULT_OK;
-}
-
-/* The log first: what is cut short leaves a room, which can be destroyed again. */
+/* All rows at once, so that the name is free; what was said follows (erasure.c). */
 bool
 store_room_erase(const struct room *room)
 {
 	const struct iris_value *id = VALUES(value_int(room->id));
-	struct iris_batch *batch;
+	struct iris_batch *batch = batch_new(room->owner);
 
-	if (!erase_log(room))
-		return false;
-	batch = batch_new(room->owner);
 	batch_add(batch, &affiliations_delete, id);
+	batch_add(batch, &room_vcard_drop_query, id);
 	batch_add(batch, &room_delete, id);
-	return batch_write(&batch) == IRIS_VAULT_OK;
+	erasure_add(batch, room);
+	if (batch_write(&batch) != IRIS_VAULT_OK)
+		return false;
+	erasures_wake();
+	return true;
 }
 
 /* --- finding several --- */

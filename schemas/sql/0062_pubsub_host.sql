@@ -8,4 +8,4 @@ ALTER TABLE pubsub_node ADD COLUMN listed {int} NOT NULL DEFAULT 0;
 ALTER TABLE pubsub_subscription ADD COLUMN bare_key {int} NOT NULL DEFAULT 0;
 CREATE INDEX pubsub_node_by_listed ON pubsub_node (service, node_key) WHERE listed = 1;
 CREATE INDEX pubsub_affiliation_by_address ON pubsub_affiliation (jid_key);
-CREATE INDEX pubsub_subscription_by_address ON pubsub_subscription (bare_key);
+CREATE INDEX pubsub_subscription_by_address ON pubsub_subscription (bare_key, node);

@@ -46,14 +46,16 @@ struct iris_dial {
  * it happens before the caller waits.  NULL: *why_r says why, a literal.
  */
 struct iris_stream *stream_dial(const struct iris_dial *dial, const char **why_r);
+/* A stream that we began sends its header once more: in stream_authenticated()'s next. */
+void stream_restart(struct iris_stream *stream);
 /* Did we begin it? */
 bool stream_is_initiated(const struct iris_stream *stream);
 /* The condition of the stream error that the peer has sent (RFC 6120 §4.9.3), or NULL. */
 const char *stream_peer_error(const struct iris_stream *stream);
 /*
  * Does the peer's certificate prove that it may speak for this domain?  Its chain leads to an
- * authority, nothing in it has expired or is revoked, and one of its names is the domain's (RFC 6120
- * §13.7.2): DNS, with a wildcard for the leftmost label, SRV of xmpp-server, or XmppAddr.
+ * authority, nothing in it has expired or is revoked, and one of its names is the domain's (RFC
+ * 6120 §13.7.2): DNS, with a wildcard for the leftmost label, SRV of xmpp-server, or XmppAddr.
  */
 bool stream_proves(const struct iris_stream *stream, struct iris_str domain);
 

@@ -52,6 +52,12 @@ struct iris_domain_route {
 	void *arg;
 	int home; /* set by domain_route_add: the worker it was added on */
 };
+/*
+ * Who brings stanzas to domains that nobody here serves (modules/federation): `deliver` runs at
+ * home_of(domain), never waits. NULL: nobody, they are not found. Main thread.
+ */
+void route_set_remote(void (*deliver)(const struct iris_delivery *delivery,
+				      struct iris_ticket *ticket));
 /* must be the domain's home worker; one that is never removed must outlive the workers */
 IRIS_MUST_CHECK bool domain_route_add(struct iris_domain_route *route);
 void domain_route_remove(struct iris_domain_route *route);

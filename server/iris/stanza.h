@@ -16,6 +16,7 @@
 
 #define NS_CLIENT "jabber:client"
 #define NS_COMPONENT "jabber:component:accept"
+#define NS_SERVER "jabber:server"
 #define NS_STREAM "http://etherx.jabber.org/streams"
 #define NS_FRAMING "urn:ietf:params:xml:ns:xmpp-framing"
 #define NS_STREAMS "urn:ietf:params:xml:ns:xmpp-streams"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Publish-subscribe: two accounts that see each other's presence and are interested in the nodes
- * publish, retract, configure, subscribe, and ask, at their own nodes and at each other's.  The
- * requests are nearly right: the bytes choose what is in them.  The oracles are the harness's.
+ * publish, retract, configure, subscribe, and ask, at their own nodes, at each other's and at the
+ * host's.  The requests are nearly right: the bytes choose what is in them.  The oracles are the
+ * harness's.
  */
 #include "bytes.h"
 #include "harness.h"
@@ -12,6 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define REQUESTS_MAX 24
 #define NS "http://jabber.org/protocol/pubsub"
+#define TO_HOST " to='pubsub." HARNESS_HOST "'"
 
 static const char *const nodes[] = {
 	"a",
@@ -187,6 +189,18 @@ add_end(struct bytes *bytes, struct iris_strbuf *out)
 		      CHOOSE(bytes, nodes));
 }
 
+/* What a host answers without a node. */
+static void
+add_own(struct bytes *bytes, struct iris_strbuf *out)
+{
+	static const char *const own[] = {
+		"<subscriptions/>", "<affiliations/>", "<create/>", "<default/>",
+	};
+
+	strbuf_printf(out, "%s", CHOOSE(bytes, own));
+	add_rsm(bytes, out);
+}
+
 static const struct {
 	void (*add)(struct bytes *bytes, struct iris_strbuf *out);
 	const char *ns;
@@ -194,7 +208,7 @@ static const struct {
 	{ add_publish, NS },	       { add_publish, NS },   { add_items, NS },
 	{ add_retract, NS },	       { add_create, NS },    { add_configure, NS "#owner" },
 	{ add_subscribe, NS },	       { add_lists, NS "#owner" }, { add_end, NS "#owner" },
-	{ add_lists, NS },
+	{ add_lists, NS },	       { add_own, NS },
 };
 
 static void
@@ -202,7 +216,8 @@ add_request(struct bytes *bytes, struct iris_strbuf *out)
 {
 	static const char *const to[] = { "", "", " to='juliet@" HARNESS_HOST "'",
 					  " to='romeo@" HARNESS_HOST "'",
-					  " to='nobody@" HARNESS_HOST "'" };
+					  " to='nobody@" HARNESS_HOST "'", TO_HOST, TO_HOST,
+					  TO_HOST };
 	size_t i = bytes_choose(bytes, IRIS_COUNT(commands));
 
 	strbuf_printf(out, "<iq type='%s' id='%u'%s><pubsub xmlns='%s'>",
@@ -210,6 +225,34 @@ add_request(struct bytes *bytes, struct iris_strbuf *out)
 		      bytes_take(bytes), CHOOSE(bytes, to), commands[i].ns);
 	commands[i].add(bytes, out);
 	strbuf_add(out, IRIS_STR("</pubsub></iq>"));
+}
+
+static void
+add_discovery(struct bytes *bytes, struct iris_strbuf *out)
+{
+	bool items = bytes_take(bytes) & 1;
+
+	strbuf_printf(out, "<iq type='get' id='%u'" TO_HOST "><query "
+			   "xmlns='http://jabber.org/protocol/disco#%s'",
+		      bytes_take(bytes), items ? "items" : "info");
+	if (bytes_take(bytes) & 1)
+		strbuf_printf(out, " node='%s'", CHOOSE(bytes, nodes));
+	strbuf_add(out, IRIS_STR(">"));
+	add_rsm(bytes, out);
+	strbuf_add(out, IRIS_STR("</query></iq>"));
+}
+
+/* An owner answers who asked for a subscription. */
+static void
+add_authorization(struct bytes *bytes, struct iris_strbuf *out)
+{
+	strbuf_printf(out, "<message" TO_HOST "><x xmlns='jabber:x:data' type='submit'>"
+			   "<field var='FORM_TYPE'><value>" NS "#subscribe_authorization</value>"
+			   "</field><field var='pubsub#node'><value>%s</value></field>",
+		      CHOOSE(bytes, nodes));
+	strbuf_printf(out, "<field var='pubsub#subscriber_jid'><value>%s</value></field>"
+			   "<field var='pubsub#allow'><value>%s</value></field></x></message>",
+		      CHOOSE(bytes, jids), CHOOSE(bytes, values));
 }
 
 /* Capabilities that are asked about in vain. */
@@ -246,6 +289,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			strbuf_add(&out, IRIS_STR(PRESENCE));
 		else if (choice < 12)
 			strbuf_add(&out, IRIS_STR("<presence type='unavailable'/>"));
+		else if (choice < 24)
+			add_authorization(&bytes, &out);
+		else if (choice < 40)
+			add_discovery(&bytes, &out);
 		else
 			add_request(&bytes, &out);
 		harness_send(choice & 1 ? juliet : romeo, strbuf_str(&out));

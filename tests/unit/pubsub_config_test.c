@@ -191,6 +191,7 @@ test_refused(void **state)
 		{ { "access_model", "nobody" }, true, "unsupported-access-model" },
 		{ { "access_model", "roster" }, false, "unsupported-access-model" },
 		{ { "access_model", "presence" }, false, "unsupported-access-model" },
+		{ { "presence_based_delivery", "1" }, false, NULL },
 		{ { "publish_model", "everybody" }, true, NULL },
 		{ { "persist_items", "perhaps" }, true, NULL },
 		{ { "max_items", "101" }, true, NULL },
@@ -238,6 +239,28 @@ test_left_alone(void **state)
 	assert_true(node_config_submit(&config, true, form_of(entries, IRIS_COUNT(entries)),
 				       &problem));
 	assert_same(&config, &before);
+	node_config_free(&config);
+	node_config_free(&before);
+}
+
+/* A host does of it what it can, and says what that is. */
+static void
+test_of_a_host(void **state)
+{
+	static const struct entry entries[] = {
+		{ "send_last_published_item", "on_sub_and_presence" },
+		{ "roster_groups_allowed", "Friends" }, { "presence_based_delivery", "0" },
+	};
+	struct pubsub_config config, before;
+	struct config_problem problem;
+
+	node_config_init(&config, false, IRIS_STR_NONE);
+	node_config_init(&before, false, IRIS_STR_NONE);
+	assert_true(node_config_submit(&config, false, form_of(entries, IRIS_COUNT(entries)),
+				       &problem));
+	assert_int_equal(config.numbers[CONFIG_SEND_LAST], SEND_ON_SUB);
+	assert_same(&config, &before);
+	assert_survives(&config, false);
 	node_config_free(&config);
 	node_config_free(&before);
 }
@@ -380,6 +403,7 @@ main(void)
 		ARENA_TEST(test_all_at_once),
 		ARENA_TEST(test_refused),
 		ARENA_TEST(test_left_alone),
+		ARENA_TEST(test_of_a_host),
 		ARENA_TEST(test_lines_in_texts),
 		ARENA_TEST(test_unknown_lines),
 		ARENA_TEST(test_preconditions),

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Streams between servers, between the files of this folder; README.md has the words.  A remote and
+ * all that belongs to it live at home_of(its domain); a link on the worker of its stream.
+ */
+#ifndef FEDERATION_PRIVATE_H
+#define FEDERATION_PRIVATE_H
+
+#include "iris/dial.h"
+#include "iris/module.h"
+
+enum federation_option {
+	OPT_OPEN,
+	OPT_ALLOW,
+	OPT_DENY,
+	OPT_TARGETS,
+	OPT_AUTHORITIES,
+	OPT_REVOKED,
+	OPT_PURPOSE,
+	OPT_QUEUE_STANZAS,
+	OPT_QUEUE_SIZE,
+	OPT_EXPIRY,
+	OPT_CONNECT_TIMEOUT,
+	OPT_DIAL_TIMEOUT,
+	OPT_BACK_OFF,
+	OPT_BACK_OFF_MOST,
+	OPT_IDLE,
+	OPT_MAX_REMOTES,
+	OPT_MAX_PAIRS,
+};
+enum { TARGET_DOMAIN, TARGET_HOST, TARGET_PORT, TARGET_TLS };
+
+extern struct iris_module_self federation_self;
+
+enum federation_metric {
+	METRIC_LINKS_OURS,
+	METRIC_LINKS_THEIRS,
+	METRIC_STANZAS_OUT,
+	METRIC_STANZAS_IN,
+	METRIC_WAITING,
+	METRIC_DIALS,
+	METRIC_DIALS_FAILED,
+	METRIC_RETURNED,
+	METRIC_REFUSED,
+};
+void federation_count(enum federation_metric metric, int64_t amount);
+
+/* Is the domain ours: a host's, or a service's? Whose certificate stands for it; or NULL. */
+struct iris_host *federation_host(struct iris_str domain);
+
+/* --- policy.c: the gate --- */
+
+/* Is there anything to be said to this domain, or to be heard from it? Any worker. */
+bool policy_knows(struct iris_str domain);
+/* A stanza of ours, before it is queued (home of the remote). */
+bool policy_may_leave(const struct iris_stanza *stanza, const struct iris_jid *to);
+/* A stanza of theirs, whose pair is proven, before it is routed (worker of the link). */
+bool policy_may_enter(const struct iris_stanza *stanza);
+bool policy_check(const struct iris_settings *settings, struct iris_error *error);
+
+/* --- remote.c --- */
+
+struct link;
+
+/* What a dial came to; README.md says what follows. */
+enum dial_outcome { DIAL_UP, DIAL_NOWHERE, DIAL_REFUSED, DIAL_LATER };
+
+/* One of our domains to one of theirs. Owned by its remote; stays while that is dialled. */
+struct route {
+	TAILQ_ENTRY(route) link_of_remote;
+	struct remote *remote;
+	struct link *link; /* ours, and up; or NULL */
+	STAILQ_HEAD(, parcel) queue;
+	unsigned count;
+	size_t size;
+	char local[]; /* our domain */
+};
+
+/* What is for a domain that nobody here serves; for route_set_remote(). */
+void remote_deliver(const struct iris_delivery *delivery, struct iris_ticket *ticket);
+struct iris_str route_remote(const struct route *route); /* their domain */
+/* The pair is proven, both ways: what waits is handed on. */
+void route_up(struct route *route, struct link *link);
+/* The link goes; what comes is not for it any more. */
+void route_down(struct route *route);
+/* A fiber looks after idle links and what waits, while there are any. */
+void federation_need_time(void);
+/* Main thread, when no worker runs. */
+void remotes_stop(void);
+
+/* --- dial.c --- */
+
+/* Brings a link up for the route (fiber, home of the remote); *why_r is a literal. */
+enum dial_outcome dial_route(struct route *route, const char **why_r);
+
+/* --- link.c --- */
+
+/* What a dial waits for; it lies on the stack of its fiber. */
+struct attempt {
+	struct iris_wait wait;
+	enum dial_outcome outcome;
+	const char *why;
+};
+
+extern const struct iris_stream_role federation_role;
+/* A stream that was dialled for the route; the attempt is over when the link is up or gone. */
+struct link *link_begin(struct iris_stream *stream, struct route *route, struct attempt *attempt);
+/* It took too long: nobody waits for it any more. */
+void link_give_up(struct link *link);
+void link_send(struct link *link, const struct iris_delivery *delivery);
+/* May something be written to it now? */
+bool link_is_up(const struct link *link);
+/* Ends those of this worker that have been silent since; oldest first. */
+void links_end_idle(int64_t since_ms);
+bool links_are_any(void); /* of this worker */
+enum iris_verdict link_stream_close(struct iris_stream *stream);
+
+#endif

@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Links: the role of streams between servers, on both sides: features, SASL EXTERNAL (RFC 6120
+ * §6.3, §13.7.2; XEP-0178), pairs, and what is checked of each stanza.  The worker of the stream.
+ */
+#include <stdlib.h>
+
+#include "federation_private.h"
+#include "iris/sasl.h"
+#include "iris/service.h"
+#include "xep/xep0359_stanza_id.h"
+
+/* "theirs ours" is proven. */
+struct pair {
+	struct iris_hash_node node;
+	char text[];
+};
+
+/* In the slot of its stream. */
+struct link {
+	struct iris_stream *stream;
+	bool is_ours, is_up;
+	bool asks;                /* ours: it has proven itself, and is asked to take us */
+	struct route *route;      /* ours: what it is for; NULL: nothing any more */
+	struct attempt *attempt;  /* who waits for it to be up, or gone */
+	struct iris_hash pairs;   /* theirs: what is proven */
+	int64_t used_ms;
+	TAILQ_ENTRY(link) entry;  /* once it is up */
+	char to[JID_PART_MAX + 1]; /* theirs: our domain, as in the header */
+};
+
+TAILQ_HEAD(link_list, link);
+
+static _Thread_local struct link_list links; /* that are up; the longest idle one first */
+
+static struct link_list *
+links_here(void)
+{
+	if (!links.tqh_last)
+		TAILQ_INIT(&links);
+	return &links;
+}
+
+bool
+links_are_any(void)
+{
+	return !TAILQ_EMPTY(links_here());
+}
+
+static struct link *
+link_of(struct iris_stream *stream)
+{
+	return *stream_slot(stream, &federation_self);
+}
+
+static struct link *
+link_new(struct iris_stream *stream, bool is_ours)
+{
+	struct link *link = iris_calloc(1, sizeof(*link));
+
+	link->stream = stream;
+	link->is_ours = is_ours;
+	*stream_slot(stream, &federation_self) = link;
+	return link;
+}
+
+/* --- pairs --- */
+
+static struct iris_str
+pair_text(struct iris_arena *arena, struct iris_str theirs, struct iris_str ours)
+{
+	return arena_printf(arena, "%.*s %.*s", IRIS_STR_FMT(theirs), IRIS_STR_FMT(ours));
+}
+
+static bool
+pair_is_proven(const struct link *link, struct iris_arena *arena, struct iris_str theirs,
+	       struct iris_str ours)
+{
+	return hash_find(&link->pairs, pair_text(arena, theirs, ours)) != NULL;
+}
+
+static void
+pair_prove(struct link *link, struct iris_str theirs, struct iris_str ours)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_str text = pair_text(arena, theirs, ours);
+	struct pair *pair;
+
+	if (!hash_find(&link->pairs, text)) {
+		pair = iris_malloc(sizeof(*pair) + text.len);
+		memcpy(pair->text, text.base, text.len);
+		hash_insert(&link->pairs, &pair->node, (struct iris_str){ pair->text, text.len });
+		LOG(IRIS_LOG_NOTICE, "federation", "proven", LOG_STR("theirs", theirs),
+		    LOG_STR("ours", ours),
+		    LOG_STR("address", stream_peer_address(link->stream)));
+	}
+	arena_unref(&arena);
+}
+
+static void
+pairs_free(struct link *link)
+{
+	HASH_FOREACH(node, &link->pairs) {
+		hash_remove(&link->pairs, node);
+		free(IRIS_CONTAINER(node, struct pair, node));
+	}
+	hash_free(&link->pairs);
+}
+
+/* --- being up --- */
+
+static void
+link_use(struct link *link)
+{
+	link->used_ms = worker_now_ms();
+	TAILQ_REMOVE(links_here(), link, entry);
+	TAILQ_INSERT_TAIL(links_here(), link, entry);
+}
+
+static void
+link_go_up(struct link *link)
+{
+	stream_set_bound(link->stream);
+	link->is_up = true;
+	link->used_ms = worker_now_ms();
+	TAILQ_INSERT_TAIL(links_here(), link, entry);
+	federation_count(link->is_ours ? METRIC_LINKS_OURS : METRIC_LINKS_THEIRS, 1);
+	federation_need_time();
+}
+
+static void
+link_end_attempt(struct link *link, enum dial_outcome outcome, const char *why)
+{
+	struct attempt *attempt = link->attempt;
+
+	if (!attempt)
+		return;
+	link->attempt = NULL;
+	attempt->outcome = outcome;
+	attempt->why = why;
+	wait_done(&attempt->wait);
+}
+
+static void
+link_go_down(struct link *link)
+{
+	struct route *route = link->route;
+
+	link->route = NULL;
+	if (!link->is_up)
+		return;
+	link->is_up = false;
+	TAILQ_REMOVE(links_here(), link, entry);
+	federation_count(link->is_ours ? METRIC_LINKS_OURS : METRIC_LINKS_THEIRS, -1);
+	if (route)
+		route_down(route);
+}
+
+bool
+link_is_up(const struct link *link)
+{
+	return link->is_up && stream_state(link->stream) == IRIS_STREAM_BOUND;
+}
+
+void
+link_send(struct link *link, const struct iris_delivery *delivery)
+{
+	link_use(link);
+	stream_send_delivery(link->stream, delivery);
+}
+
+void
+links_end_idle(int64_t since_ms)
+{
+	struct link *link;
+
+	while ((link = TAILQ_FIRST(links_here())) != NULL && link->used_ms < since_ms) {
+		stream_close(link->stream);
+		link_go_down(link);
+	}
+}
+
+struct link *
+link_begin(struct iris_stream *stream, struct route *route, struct attempt *attempt)
+{
+	struct link *link = link_new(stream, true);
+
+	link->route = route;
+	link->attempt = attempt;
+	return link;
+}
+
+void
+link_give_up(struct link *link)
+{
+	link->route = NULL;
+	stream_error(link->stream, "connection-timeout", NULL);
+	link_end_attempt(link, DIAL_LATER, "it took too long");
+}
+
+/* --- ours: the peer's features --- */
+
+/* Nothing that this peer offers will do. */
+static void
+link_refuse(struct link *link, const char *condition, const char *why)
+{
+	link->route = NULL;
+	stream_error(link->stream, condition, why);
+	link_end_attempt(link, DIAL_REFUSED, why);
+}
+
+static bool
+offers_external(const struct iris_element *features)
+{
+	struct iris_element *mechanisms = element_child(features, "mechanisms", NS_SASL);
+	struct iris_element *mechanism =
+		mechanisms ? element_child(mechanisms, "mechanism", NS_SASL) : NULL;
+
+	for (; mechanism; mechanism = element_next(mechanism, "mechanism", NS_SASL))
+		if (str_is(element_get_text(mechanism), "EXTERNAL"))
+			return true;
+	return false;
+}
+
+/* XEP-0178 §3 9: the authorization identity is the domain that speaks. */
+static void
+send_auth(struct link *link)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_element *auth = element_new(arena, "auth", NS_SASL);
+
+	link->asks = true;
+	element_set(auth, "mechanism", IRIS_STR("EXTERNAL"));
+	element_text(auth, base64_encode(arena, str_from(link->route->local)));
+	stream_send(link->stream, auth);
+	arena_unref(&arena);
+}
+
+static void
+link_features(struct iris_stream *stream, const struct iris_element *features)
+{
+	struct link *link = link_of(stream);
+
+	if (!link->route)
+		return;
+	if (stream_state(stream) == IRIS_STREAM_AUTHENTICATED) {
+		link_go_up(link);
+		route_up(link->route, link);
+		link_end_attempt(link, DIAL_UP, NULL);
+	} else if (!stream_proves(stream, route_remote(link->route))) {
+		/* SECURITY: the DNS led us here; only the certificate says where "here" is. */
+		link_refuse(link, "not-authorized", "its certificate does not prove the domain");
+	} else if (offers_external(features)) {
+		send_auth(link);
+	} else {
+		link_refuse(link, "not-authorized", "it does not take our certificate");
+	}
+}
+
+/* After the restart that follows success: our header once more. */
+static void
+link_restart(struct iris_stream *stream, void *arg)
+{
+	stream_restart(stream);
+}
+
+static void
+handle_success(struct iris_stream *stream, struct iris_element *element)
+{
+	struct link *link = link_of(stream);
+	struct iris_jid jid;
+
+	/* SECURITY: who says so unasked has not proven that it is whom we mean to talk to. */
+	if (!link->asks || !link->route ||
+	    !jid_make(element->arena, IRIS_STR_NONE, route_remote(link->route), IRIS_STR_NONE,
+		      &jid)) {
+		stream_error(stream, "unsupported-stanza-type", NULL);
+		return;
+	}
+	stream_authenticated(stream, &jid, true, link_restart, NULL);
+}
+
+static void
+handle_failure(struct iris_stream *stream, struct iris_element *element)
+{
+	struct link *link = link_of(stream);
+
+	if (!link->asks || !link->route) {
+		stream_error(stream, "unsupported-stanza-type", NULL);
+		return;
+	}
+	link->route = NULL;
+	stream_close(stream);
+	link_end_attempt(link, DIAL_REFUSED, "it does not take our certificate");
+}
+
+/* --- theirs: what we offer --- */
+
+static bool
+link_serves(struct iris_stream *stream, struct iris_str domain)
+{
+	return federation_host(domain) != NULL;
+}
+
+/* What its certificate proves of what it claims. */
+static bool
+is_proven_by_certificate(struct iris_stream *stream, const struct iris_jid *claimed)
+{
+	return !jid_is_none(claimed) && claimed->node_len == 0 && jid_is_bare(claimed) &&
+	       policy_knows(jid_domain(claimed)) && stream_proves(stream, jid_domain(claimed));
+}
+
+static void
+link_offer(struct iris_stream *stream, struct iris_element *features)
+{
+	struct iris_jid claimed = stream_claimed_jid(stream);
+
+	if (stream_state(stream) == IRIS_STREAM_UNAUTHENTICATED &&
+	    is_proven_by_certificate(stream, &claimed))
+		element_add_text(element_add(features, "mechanisms", NS_SASL), "mechanism", NULL,
+				 IRIS_STR("EXTERNAL"));
+}
+
+static void
+link_take_address(struct link *link, const struct iris_element *header)
+{
+	struct iris_jid jid;
+
+	IRIS_ASSERT(jid_parse(header->arena, element_get(header, "to"), &jid));
+	IRIS_ASSERT(str_copy_to(link->to, sizeof(link->to), jid_domain(&jid)));
+}
+
+static void
+link_opened(struct iris_stream *stream, const struct iris_element *header)
+{
+	struct link *link = link_of(stream);
+	struct iris_jid claimed = stream_claimed_jid(stream);
+
+	if (!link)
+		link = link_new(stream, false);
+	link_take_address(link, header);
+	if (stream_state(stream) == IRIS_STREAM_AUTHENTICATED) {
+		pair_prove(link, jid_domain(stream_jid(stream)), str_from(link->to));
+		stream_send_features(stream);
+		link_go_up(link);
+		return;
+	}
+	if (!jid_is_none(&claimed) && !policy_knows(jid_domain(&claimed))) {
+		stream_error(stream, "policy-violation", NULL);
+		return;
+	}
+	stream_send_features(stream);
+	if (stream_state(stream) == IRIS_STREAM_UNAUTHENTICATED &&
+	    !is_proven_by_certificate(stream, &claimed))
+		stream_error(stream, "not-authorized",
+			     "the certificate does not prove the domain of from");
+}
+
+/* --- theirs: EXTERNAL --- */
+
+static void
+send_outcome(struct iris_stream *stream, const char *name, const char *condition)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_element *outcome = element_new(arena, name, NS_SASL);
+
+	if (condition)
+		element_add(outcome, condition, NULL);
+	stream_send(stream, outcome);
+	arena_unref(&arena);
+}
+
+static void
+nothing_more(struct iris_stream *stream, void *arg)
+{
+}
+
+/*
+ * The domain that it wants to be: `from` of its header, or the authorization identity, which must
+ * be the same. False: the message is malformed.
+ */
+static bool
+read_identity(struct iris_stream *stream, const struct iris_element *auth, struct iris_jid *jid_r)
+{
+	struct iris_str text = element_get_text(auth), identity;
+	struct iris_jid claimed = stream_claimed_jid(stream);
+
+	*jid_r = claimed;
+	if (text.len == 0 || str_is(text, "="))
+		return true;
+	if (!base64_decode(auth->arena, text, &identity) ||
+	    !jid_parse(auth->arena, identity, jid_r))
+		return false;
+	if (!jid_is_none(&claimed) && !jid_equal(&claimed, jid_r))
+		*jid_r = IRIS_JID_NONE;
+	return true;
+}
+
+static void
+handle_auth(struct iris_stream *stream, struct iris_element *auth)
+{
+	const char *condition = NULL;
+	struct iris_jid jid = IRIS_JID_NONE;
+
+	if (stream_is_initiated(stream)) {
+		stream_error(stream, "unsupported-stanza-type", NULL);
+		return;
+	}
+	if (!str_is(element_get(auth, "mechanism"), "EXTERNAL"))
+		condition = sasl_condition_name(IRIS_SASL_INVALID_MECHANISM);
+	else if (!read_identity(stream, auth, &jid))
+		condition = sasl_condition_name(IRIS_SASL_INCORRECT_ENCODING);
+	else if (jid_is_none(&jid))
+		condition = sasl_condition_name(IRIS_SASL_INVALID_AUTHZID);
+	else if (!is_proven_by_certificate(stream, &jid)) /* SECURITY: never what it says */
+		condition = sasl_condition_name(IRIS_SASL_NOT_AUTHORIZED);
+	LOG(IRIS_LOG_INFO, "federation", condition ? "refused" : "signed-in",
+	    LOG_STR("domain", jid_is_none(&jid) ? IRIS_STR_NONE : jid_domain(&jid)),
+	    LOG_CSTR("condition", condition), LOG_STR("address", stream_peer_address(stream)));
+	send_outcome(stream, condition ? "failure" : "success", condition);
+	if (condition)
+		stream_error(stream, "policy-violation", "no domain is proven");
+	else
+		stream_authenticated(stream, &jid, true, nothing_more, NULL);
+}
+
+/* --- theirs: stanzas --- */
+
+/* Why the stream ends; NULL: it is as it should be (RFC 6120 §8.1.1.2, §8.1.2.2). */
+static const char *
+find_fault(const struct link *link, const struct iris_stanza *stanza)
+{
+	if (jid_is_none(&stanza->from) || jid_is_none(&stanza->to))
+		return "improper-addressing";
+	/* SECURITY: relaying for others. */
+	if (!federation_host(jid_domain(&stanza->to)))
+		return "host-unknown";
+	/* SECURITY: forged senders. */
+	if (!pair_is_proven(link, stanza->arena, jid_domain(&stanza->from),
+			    jid_domain(&stanza->to)))
+		return "invalid-from";
+	return NULL;
+}
+
+static void
+link_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p, struct iris_ticket *ticket)
+{
+	struct link *link = link_of(stream);
+	struct iris_stanza *stanza = *stanza_p;
+	const char *fault;
+
+	/* SECURITY: what flows back on a link of ours has not proven itself to us as a sender. */
+	fault = link->is_ours ? "not-authorized" : find_fault(link, stanza);
+	if (fault) {
+		LOG(IRIS_LOG_WARNING, "federation", "stanza-refused", LOG_CSTR("condition", fault),
+		    LOG_STR("domain", jid_domain(stream_jid(stream))),
+		    LOG_STR("address", stream_peer_address(stream)));
+		federation_count(METRIC_REFUSED, 1);
+		stream_error(stream, fault, NULL);
+		stanza_unref(stanza_p);
+		return;
+	}
+	link_use(link);
+	federation_count(METRIC_STANZAS_IN, 1);
+	if (!policy_may_enter(stanza)) {
+		federation_count(METRIC_REFUSED, 1);
+		stanza_unref(stanza_p);
+		return;
+	}
+	stanza_id_remove_ours(stanza);
+	route_stanza(stanza_p, ticket);
+}
+
+/* --- the end --- */
+
+static void
+link_ended(struct iris_stream *stream, bool orderly)
+{
+	struct link *link = link_of(stream);
+
+	if (!orderly)
+		LOG(IRIS_LOG_NOTICE, "federation", "lost",
+		    LOG_STR("domain", jid_domain(stream_jid(stream))),
+		    LOG_CSTR("begun", link->is_ours ? "here" : "there"));
+	link_go_down(link);
+}
+
+enum iris_verdict
+link_stream_close(struct iris_stream *stream)
+{
+	void **slot = stream_slot(stream, &federation_self);
+	struct link *link = *slot;
+	const char *error = stream_peer_error(stream);
+
+	if (!link)
+		return IRIS_PASS;
+	*slot = NULL;
+	link_go_down(link);
+	link_end_attempt(link, DIAL_LATER, error ? error : "it hung up");
+	pairs_free(link);
+	free(link);
+	return IRIS_PASS;
+}
+
+#define UNAUTHENTICATED (1u << IRIS_STREAM_UNAUTHENTICATED)
+
+static const struct iris_stream_handler link_elements[] = {
+	{ "auth", NS_SASL, UNAUTHENTICATED, handle_auth },
+	{ "success", NS_SASL, UNAUTHENTICATED, handle_success },
+	{ "failure", NS_SASL, UNAUTHENTICATED, handle_failure },
+	{ .name = NULL },
+};
+
+const struct iris_stream_role federation_role = {
+	.name = "s2s",
+	.ns = NS_SERVER,
+	.alpn = "xmpp-server",
+	.between_servers = true,
+	.elements = link_elements,
+	.opened = link_opened,
+	.offer = link_offer,
+	.features = link_features,
+	.serves = link_serves,
+	.stanza = link_stanza,
+	.ended = link_ended,
+};

@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Remotes and their routes: what waits for another server's domain, when it is dialled, and what
+ * senders hear when it cannot be reached.  Home worker of the domain.  A fiber of each worker looks
+ * after them twice a second, while there are any.
+ */
+#include <stdlib.h>
+
+#include <openssl/rand.h>
+
+#include "federation_private.h"
+
+#define TICK_MS 500
+#define REST_MS 600000 /* how long it is remembered that a domain could not be reached */
+
+/* A stanza that waits. */
+struct parcel {
+	STAILQ_ENTRY(parcel) link;
+	struct iris_delivery delivery;
+	int64_t until_ms;
+	size_t size;
+	char text[];
+};
+
+/* Another server's domain. In a list of its home: waiting, or resting, or none of them. */
+struct remote {
+	struct iris_hash_node node; /* by domain */
+	TAILQ_ENTRY(remote) link;
+	struct remote_list *list;
+	TAILQ_HEAD(, route) routes; /* one for each domain of ours that has talked to it */
+	bool dialled;               /* a fiber is at it */
+	unsigned failures;          /* in a row */
+	int64_t retry_ms;           /* not before; monotonic */
+	enum iris_condition verdict; /* for what comes before that; NO_ERROR: it waits */
+	int64_t rest_ms;            /* since when it rests */
+	char domain[];
+};
+
+TAILQ_HEAD(remote_list, remote);
+
+/* Of one worker. */
+struct remotes {
+	struct iris_hash table;
+	struct remote_list waiting; /* a route of theirs has a queue and no link */
+	struct remote_list resting; /* nothing to do; the longest one first */
+	unsigned fibers;            /* the last one to leave cleans up */
+	bool ticking, closing;
+};
+
+static struct remotes homes[WORKER_LIMIT];
+
+static struct remotes *
+remotes_here(void)
+{
+	struct remotes *here = &homes[worker_index()];
+
+	if (!here->waiting.tqh_last) {
+		TAILQ_INIT(&here->waiting);
+		TAILQ_INIT(&here->resting);
+	}
+	return here;
+}
+
+struct iris_str
+route_remote(const struct route *route)
+{
+	return str_from(route->remote->domain);
+}
+
+/* --- errors to senders --- */
+
+/* Presence to all contacts, and probes: the absence of their servers is no news to the client. */
+static bool
+may_be_returned(const struct iris_delivery *delivery)
+{
+	const struct iris_stanza *stanza = delivery->stanza;
+
+	return stanza->kind != IRIS_PRESENCE ||
+	       (jid_is_none(&delivery->to) && stanza->type != IRIS_PROBE);
+}
+
+struct returned {
+	struct iris_mail mail;
+	struct iris_stanza *error;
+};
+
+static void
+returned_arrives(struct iris_mail *mail)
+{
+	struct returned *returned = IRIS_CONTAINER(mail, struct returned, mail);
+
+	route_stanza(&returned->error, NULL);
+	free(returned);
+}
+
+/* From the loop: who hears of it may send again, into what is being walked here. */
+static void
+return_to_sender(const struct iris_delivery *delivery, enum iris_condition condition)
+{
+	struct iris_stanza *error = NULL;
+	struct returned *returned;
+
+	federation_count(METRIC_RETURNED, 1);
+	if (may_be_returned(delivery))
+		error = stanza_error(delivery->stanza,
+				     &(struct iris_refusal){ .condition = condition });
+	if (!error)
+		return;
+	if (!jid_is_none(&delivery->to))
+		stanza_set_from(error, &delivery->to);
+	returned = iris_calloc(1, sizeof(*returned));
+	returned->mail.fn = returned_arrives;
+	returned->error = error;
+	worker_post(worker_self(), &returned->mail);
+}
+
+/* --- queues --- */
+
+static struct parcel *
+parcel_new(const struct iris_delivery *delivery)
+{
+	size_t text = delivery_text(delivery);
+	struct parcel *parcel = iris_malloc(sizeof(*parcel) + text);
+
+	delivery_keep(&parcel->delivery, delivery, parcel->text);
+	parcel->until_ms = worker_now_ms() + option_int(&federation_self, OPT_EXPIRY);
+	parcel->size = sizeof(*parcel) + text + arena_size(delivery->stanza->arena);
+	return parcel;
+}
+
+static void
+parcel_free(struct parcel *parcel)
+{
+	delivery_let_go(&parcel->delivery);
+	free(parcel);
+}
+
+static struct parcel *
+route_take(struct route *route)
+{
+	struct parcel *parcel = STAILQ_FIRST(&route->queue);
+
+	if (!parcel)
+		return NULL;
+	STAILQ_REMOVE_HEAD(&route->queue, link);
+	route->count--;
+	route->size -= parcel->size;
+	federation_count(METRIC_WAITING, -1);
+	return parcel;
+}
+
+static bool
+route_keep(struct route *route, const struct iris_delivery *delivery)
+{
+	struct parcel *parcel;
+
+	/* SECURITY: a domain that cannot be reached must not make us keep all that is for it. */
+	if (route->count >= (size_t)option_int(&federation_self, OPT_QUEUE_STANZAS) ||
+	    route->size >= (size_t)option_int(&federation_self, OPT_QUEUE_SIZE))
+		return false;
+	parcel = parcel_new(delivery);
+	STAILQ_INSERT_TAIL(&route->queue, parcel, link);
+	route->count++;
+	route->size += parcel->size;
+	federation_count(METRIC_WAITING, 1);
+	return true;
+}
+
+/*
+ * Handed to the link.  Without XEP-0198 nothing tells that it arrived: it counts as acknowledged,
+ * and is kept no longer.
+ */
+static void
+route_hand(struct route *route, const struct iris_delivery *delivery)
+{
+	link_send(route->link, delivery);
+	federation_count(METRIC_STANZAS_OUT, 1);
+}
+
+static void
+route_return_all(struct route *route, enum iris_condition condition)
+{
+	struct parcel *parcel;
+
+	while ((parcel = route_take(route)) != NULL) {
+		return_to_sender(&parcel->delivery, condition);
+		parcel_free(parcel);
+	}
+}
+
+static void
+route_return_expired(struct route *route)
+{
+	struct parcel *parcel;
+
+	while ((parcel = STAILQ_FIRST(&route->queue)) != NULL &&
+	       parcel->until_ms <= worker_now_ms()) {
+		(void)route_take(route);
+		return_to_sender(&parcel->delivery, IRIS_REMOTE_SERVER_TIMEOUT);
+		parcel_free(parcel);
+	}
+}
+
+/* --- remotes --- */
+
+static struct route *
+remote_waiting_route(const struct remote *remote)
+{
+	struct route *route;
+
+	TAILQ_FOREACH(route, &remote->routes, link_of_remote)
+		if (!route->link && !STAILQ_EMPTY(&route->queue))
+			return route;
+	return NULL;
+}
+
+static bool
+remote_is_up(const struct remote *remote)
+{
+	struct route *route;
+
+	TAILQ_FOREACH(route, &remote->routes, link_of_remote)
+		if (route->link)
+			return true;
+	return false;
+}
+
+/* Puts it into the list where it belongs now. */
+static void
+remote_settle(struct remote *remote)
+{
+	struct remotes *here = remotes_here();
+	struct remote_list *list = NULL;
+
+	if (remote_waiting_route(remote))
+		list = &here->waiting;
+	else if (!remote->dialled && !remote_is_up(remote))
+		list = &here->resting;
+	if (remote->list == list)
+		return;
+	if (remote->list)
+		TAILQ_REMOVE(remote->list, remote, link);
+	remote->list = list;
+	remote->rest_ms = worker_now_ms();
+	if (list)
+		TAILQ_INSERT_TAIL(list, remote, link);
+}
+
+static void
+remote_free(struct remotes *here, struct remote *remote)
+{
+	struct route *route;
+
+	while ((route = TAILQ_FIRST(&remote->routes)) != NULL) {
+		struct parcel *parcel;
+
+		IRIS_ASSERT(!route->link);
+		while ((parcel = route_take(route)) != NULL)
+			parcel_free(parcel);
+		TAILQ_REMOVE(&remote->routes, route, link_of_remote);
+		free(route);
+	}
+	if (remote->list)
+		TAILQ_REMOVE(remote->list, remote, link);
+	hash_remove(&here->table, &remote->node);
+	free(remote);
+}
+
+static struct remote *
+remote_find(struct iris_str domain)
+{
+	struct iris_hash_node *node = hash_find(&remotes_here()->table, domain);
+
+	return node ? IRIS_CONTAINER(node, struct remote, node) : NULL;
+}
+
+/* NULL: there are too many of them, and none rests. */
+static struct remote *
+remote_get(struct iris_str domain)
+{
+	struct remotes *here = remotes_here();
+	struct remote *remote = remote_find(domain);
+
+	if (remote)
+		return remote;
+	/* SECURITY: clients choose domains; those that nobody needs make room. */
+	if (here->table.count >= (size_t)option_int(&federation_self, OPT_MAX_REMOTES)) {
+		if (TAILQ_EMPTY(&here->resting))
+			return NULL;
+		remote_free(here, TAILQ_FIRST(&here->resting));
+	}
+	remote = iris_calloc(1, sizeof(*remote) + domain.len + 1);
+	memcpy(remote->domain, domain.base, domain.len);
+	TAILQ_INIT(&remote->routes);
+	hash_insert(&here->table, &remote->node,
+		    (struct iris_str){ remote->domain, domain.len });
+	return remote;
+}
+
+static struct route *
+remote_route(struct remote *remote, struct iris_str local)
+{
+	struct route *route;
+
+	TAILQ_FOREACH(route, &remote->routes, link_of_remote)
+		if (str_is(local, route->local))
+			return route;
+	route = iris_calloc(1, sizeof(*route) + local.len + 1);
+	memcpy(route->local, local.base, local.len);
+	route->remote = remote;
+	STAILQ_INIT(&route->queue);
+	TAILQ_INSERT_TAIL(&remote->routes, route, link_of_remote);
+	return route;
+}
+
+/* --- dialling --- */
+
+/* Half of it is certain, the rest are dice: whoever lost us at once does not come back at once. */
+static int64_t
+back_off(unsigned failures)
+{
+	int64_t delay = option_int(&federation_self, OPT_BACK_OFF),
+		most = option_int(&federation_self, OPT_BACK_OFF_MOST);
+	uint32_t random = 0;
+
+	for (; failures > 1 && delay < most; failures--)
+		delay *= 2;
+	if (delay > most)
+		delay = most;
+	IRIS_ASSERT(RAND_bytes((unsigned char *)&random, sizeof(random)) == 1);
+	return delay / 2 + random % (delay / 2 + 1);
+}
+
+static void
+remote_failed(struct remote *remote, enum dial_outcome outcome, const char *why)
+{
+	static const enum iris_condition verdicts[] = {
+		[DIAL_NOWHERE] = IRIS_REMOTE_SERVER_NOT_FOUND,
+		[DIAL_REFUSED] = IRIS_REMOTE_SERVER_TIMEOUT,
+		[DIAL_LATER] = IRIS_NO_ERROR,
+	};
+	struct route *route;
+
+	remote->failures++;
+	remote->retry_ms = worker_now_ms() + back_off(remote->failures);
+	remote->verdict = verdicts[outcome];
+	federation_count(METRIC_DIALS_FAILED, 1);
+	LOG(IRIS_LOG_INFO, "federation", "unreachable", LOG_CSTR("domain", remote->domain),
+	    LOG_CSTR("why", why), LOG_INT("failures", remote->failures),
+	    LOG_INT("retry_ms", remote->retry_ms - worker_now_ms()));
+	if (remote->verdict == IRIS_NO_ERROR)
+		return;
+	TAILQ_FOREACH(route, &remote->routes, link_of_remote)
+		if (!route->link)
+			route_return_all(route, remote->verdict);
+}
+
+static void
+remotes_clean(struct remotes *here)
+{
+	HASH_FOREACH(node, &here->table)
+		remote_free(here, IRIS_CONTAINER(node, struct remote, node));
+	hash_free(&here->table);
+}
+
+static bool
+fiber_enter(struct remotes *here, const char *name, void (*fn)(void *arg), void *arg)
+{
+	here->fibers++;
+	if (fiber_start(name, fn, arg))
+		return true;
+	here->fibers--;
+	return false;
+}
+
+/* The last thing that a fiber does: who stops frees what no fiber looks at any more. */
+static void
+fiber_leave(struct remotes *here)
+{
+	here->fibers--;
+	here->closing = here->closing || worker_is_stopping();
+	if (here->closing && here->fibers == 0)
+		remotes_clean(here);
+}
+
+static void
+remote_dial(void *arg)
+{
+	struct remote *remote = arg;
+	struct remotes *here = remotes_here();
+	struct route *route;
+
+	while ((route = remote_waiting_route(remote)) != NULL && !worker_is_stopping() &&
+	       remote->retry_ms <= worker_now_ms()) {
+		const char *why = NULL;
+		enum dial_outcome outcome = dial_route(route, &why);
+
+		if (outcome != DIAL_UP) {
+			remote_failed(remote, outcome, why);
+			break;
+		}
+		remote->failures = 0;
+		remote->verdict = IRIS_NO_ERROR;
+	}
+	remote->dialled = false;
+	remote_settle(remote);
+	fiber_leave(here);
+}
+
+/* SECURITY: no storms: one dial for each domain, and none before its time. */
+static void
+remote_try(struct remote *remote)
+{
+	struct remotes *here = remotes_here();
+
+	if (remote->dialled || here->closing || remote->retry_ms > worker_now_ms() ||
+	    !remote_waiting_route(remote))
+		return;
+	remote->dialled = true;
+	federation_count(METRIC_DIALS, 1);
+	if (!fiber_enter(here, "dial", remote_dial, remote))
+		remote->dialled = false; /* with the next tick */
+}
+
+/* --- time --- */
+
+static void
+tick_waiting(struct remotes *here)
+{
+	struct remote *remote = TAILQ_FIRST(&here->waiting), *next;
+	struct route *route;
+
+	for (; remote; remote = next) {
+		next = TAILQ_NEXT(remote, link);
+		TAILQ_FOREACH(route, &remote->routes, link_of_remote)
+			route_return_expired(route);
+		remote_settle(remote);
+	}
+	for (remote = TAILQ_FIRST(&here->waiting); remote; remote = next) {
+		next = TAILQ_NEXT(remote, link);
+		remote_try(remote);
+	}
+}
+
+static void
+tick_resting(struct remotes *here)
+{
+	struct remote *remote;
+
+	while ((remote = TAILQ_FIRST(&here->resting)) != NULL &&
+	       (remote->failures == 0 || worker_now_ms() - remote->rest_ms > REST_MS))
+		remote_free(here, remote);
+}
+
+static void
+remotes_tick(void *arg)
+{
+	struct remotes *here = arg;
+
+	while (fiber_sleep(TICK_MS) && (here->table.count > 0 || links_are_any())) {
+		tick_waiting(here);
+		tick_resting(here);
+		links_end_idle(worker_now_ms() - option_int(&federation_self, OPT_IDLE));
+	}
+	here->ticking = false;
+	fiber_leave(here);
+}
+
+void
+federation_need_time(void)
+{
+	struct remotes *here = remotes_here();
+
+	if (here->ticking || here->closing)
+		return;
+	here->ticking = true;
+	if (!fiber_enter(here, "federation", remotes_tick, here))
+		here->ticking = false;
+}
+
+/* --- what comes --- */
+
+static void
+remote_receive(struct remote *remote, const struct iris_delivery *delivery)
+{
+	struct route *route = remote_route(remote, jid_domain(&delivery->stanza->from));
+
+	if (route->link && link_is_up(route->link) && STAILQ_EMPTY(&route->queue)) {
+		route_hand(route, delivery);
+		return;
+	}
+	if (remote->verdict != IRIS_NO_ERROR && remote->retry_ms > worker_now_ms())
+		return_to_sender(delivery, remote->verdict);
+	else if (!route_keep(route, delivery))
+		return_to_sender(delivery, IRIS_RESOURCE_CONSTRAINT);
+	remote_settle(remote);
+	remote_try(remote);
+}
+
+void
+remote_deliver(const struct iris_delivery *delivery, struct iris_ticket *ticket)
+{
+	const struct iris_stanza *stanza = delivery->stanza;
+	const struct iris_jid *to = jid_is_none(&delivery->to) ? &stanza->to : &delivery->to;
+	struct remote *remote;
+
+	if (remotes_here()->closing)
+		return;
+	if (!policy_may_leave(stanza, to)) {
+		federation_count(METRIC_REFUSED, 1);
+		return_to_sender(delivery, IRIS_REMOTE_SERVER_NOT_FOUND);
+		return;
+	}
+	remote = remote_get(jid_domain(to));
+	if (!remote) {
+		return_to_sender(delivery, IRIS_RESOURCE_CONSTRAINT);
+		return;
+	}
+	federation_need_time();
+	remote_receive(remote, delivery);
+}
+
+void
+route_up(struct route *route, struct link *link)
+{
+	struct parcel *parcel;
+
+	route->link = link;
+	while (link_is_up(link) && (parcel = route_take(route)) != NULL) {
+		route_hand(route, &parcel->delivery);
+		parcel_free(parcel);
+	}
+	remote_settle(route->remote);
+}
+
+void
+route_down(struct route *route)
+{
+	struct remote *remote = route->remote;
+
+	route->link = NULL;
+	/* SECURITY: who takes us in and hangs up must not make us dial without a pause. */
+	if (remote->failures == 0)
+		remote->retry_ms = worker_now_ms() + back_off(1);
+	remote_settle(remote);
+}
+
+void
+remotes_stop(void)
+{
+	for (int i = 0; i < WORKER_LIMIT; i++) {
+		if (homes[i].waiting.tqh_last)
+			remotes_clean(&homes[i]);
+		homes[i] = (struct remotes){ .closing = false };
+	}
+}

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What federates: a DNS of our own, an authority, servers of Iris, clients on them."""
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+
+from theatre import iris, place
+from theatre.client import Client, StageError, describe
+
+SECONDS = 10.0      # the first stanza has two connections to make
+
+
+class Dns:
+    """dnsmasq on 127.0.0.1; what it is not told does not exist."""
+
+    def __init__(self, folder):
+        self.folder, self.port, self.records, self.process = folder, place.free_port(), [], None
+
+    def add_server(self, domain, port, direct=None):
+        for name in (domain, 'rooms.' + domain):
+            self.records.append('srv-host=_xmpp-server._tcp.%s,localhost,%d,10,10' % (name, port))
+            if direct:
+                self.records.append('srv-host=_xmpps-server._tcp.%s,localhost,%d,5,10' % (name, direct))
+
+    async def start(self):
+        path = os.path.join(self.folder, 'dnsmasq.conf')
+        lines = ['port=%d' % self.port, 'listen-address=127.0.0.1', 'bind-interfaces', 'no-resolv', 'no-hosts',
+                 'pid-file=', 'user=', 'local=/example/', 'address=/localhost/127.0.0.1', *self.records]
+        with open(path, 'w', encoding='utf-8') as f:
+            f.write('\n'.join(lines) + '\n')
+        self.process = subprocess.Popen(['dnsmasq', '--keep-in-foreground', '-C', path], stdin=subprocess.DEVNULL)
+        async with asyncio.timeout(SECONDS):
+            while not await self._answers():
+                await asyncio.sleep(0.02)
+
+    async def _answers(self):
+        with socket.socket() as s:
+            return s.connect_ex(('127.0.0.1', self.port)) == 0
+
+    def stop(self):
+        if self.process:
+            self.process.terminate()
+            self.process.wait()
+        self.process = None
+
+
+class Authority(place.Authority):
+    """One that also makes what is not valid."""
+
+    CONFIG = '[ca]\ndefault_ca = d\n[d]\ndatabase = {0}/index.txt\ndefault_md = sha256\ndefault_crl_days = 30\n' \
+             'rand_serial = yes\npolicy = p\nnew_certs_dir = {0}\nunique_subject = no\n[p]\ncommonName = supplied\n'
+
+    def _ca(self, *args):
+        config = self._path('ca.cnf')
+        with open(config, 'w', encoding='utf-8') as f:
+            f.write(self.CONFIG.format(self.folder))
+        with open(self._path('index.txt'), 'a', encoding='utf-8'):
+            pass
+        self._openssl('ca', '-batch', '-config', config, '-keyfile', self.key, '-cert', self.certificate, *args)
+
+    def issue_expired(self, name, *domains):
+        crt, key = self.issue(name, domains[0], ['DNS:' + d for d in domains])
+        self._ca('-notext', '-in', self._path(name + '.csr'), '-out', crt, '-extfile', self._path(name + '.ext'),
+                 '-startdate', '20200101000000Z', '-enddate', '20210101000000Z')
+        return crt, key
+
+    def issue_revoked(self, name, *domains):
+        crt, key = self.issue(name, domains[0], ['DNS:' + d for d in domains])
+        self._ca('-revoke', crt)
+        return crt, key
+
+    def list_revoked(self):
+        self._ca('-gencrl', '-out', self._path('revoked.pem'))
+        return self._path('revoked.pem')
+
+
+class Server(iris.Iris):
+    """With streams to others. `federation`: lines of its section beside the usual ones."""
+
+    def __init__(self, bed, name, federation=None, hosts=None, authority=None):
+        self.bed = bed
+        super().__init__(os.path.join(bed.folder, name), bed.build, authority or bed.authority,
+                         hosts or [name + '.example'], bed.workers)
+        self.ports.update(s2s=place.free_port(), s2s_direct=place.free_port())
+        self.federation = {'open': ' true', 'back-off': ' 500 ms', 'expiry': ' 5 seconds', **(federation or {})}
+        self.host = self.hosts[0]
+
+    def base_config(self):
+        config = super().base_config()
+        config['modules'] = {'load': ' [federation]'}
+        config['resolver'] = {'servers': ' ["127.0.0.1:%d"]' % self.bed.dns.port, 'timeout': ' 2 seconds'}
+        config['listen']['listeners'] += (
+            '\n      - {address: 127.0.0.1, port: %d, role: s2s, tls: starttls}'
+            '\n      - {address: 127.0.0.1, port: %d, role: s2s, tls: direct}' % (
+                self.ports['s2s'], self.ports['s2s_direct']))
+        config['federation'] = {'authorities': ' ' + self.bed.authority.certificate, **self.federation}
+        return config
+
+
+class Person(Client):
+    def __init__(self, server, user):
+        super().__init__(user, server.place(server.host), lambda element: False)
+        self.user, self.password = user, user + '-secret'
+        self.address = '%s@%s' % (user, server.host)
+
+    async def sign_in(self, presence=True):
+        await self.open(direct=True)
+        await self.open_stream()
+        await self.authenticate()
+        await self.open_stream()
+        await self.bind('main')
+        await self.become_available(presence=presence)
+        return self
+
+    async def wait(self, what, wanted, seconds=SECONDS):
+        """The first element for which `wanted(element)` holds; others are passed over."""
+        passed = []
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    element = await self.connection.next(seconds)
+                    if element is None:
+                        break
+                    if wanted(element):
+                        return element
+                    passed.append(describe(element))
+        except TimeoutError:
+            pass
+        raise StageError('%s waits for %s; came: %s' % (self.user, what, '\n'.join(passed) or 'nothing'))
+
+    async def message(self, body, seconds=SECONDS):
+        return await self.wait('a message "%s"' % body, lambda e: body_of(e) == body and e.get('type') != 'error',
+                               seconds)
+
+    async def error(self, ident, condition, seconds=SECONDS):
+        element = await self.wait('an error to %s' % ident,
+                                  lambda e: e.get('id') == ident and e.get('type') == 'error', seconds)
+        found = [c.tag.rpartition('}')[2] for c in element.find('{jabber:client}error')]
+        if condition not in found:
+            raise StageError('%s: %s instead of %s' % (ident, found, condition))
+        return element
+
+    async def nothing(self, body, seconds=1.0):
+        try:
+            await self.message(body, seconds)
+        except StageError:
+            return
+        raise StageError('%s got "%s"' % (self.user, body))
+
+    def say(self, to, body, ident=None):
+        self.send_stanza("<message to='%s' type='chat' id='%s'><body>%s</body></message>" % (to, ident or body, body))
+
+
+def body_of(element):
+    body = element.find('{jabber:client}body')
+    return body.text if body is not None else None
+
+
+class Bed:
+    def __init__(self, folder, build, workers):
+        self.folder, self.build, self.workers = folder, build, workers
+        self.authority = Authority(os.path.join(folder, 'authority'))
+        self.dns = Dns(folder)
+        self.servers = []
+        self.ports = {}     # of domains that are played by hand
+
+    def add_by_hand(self, *domains):
+        for domain in domains:
+            self.ports[domain] = place.free_port()
+            self.dns.add_server(domain, self.ports[domain])
+
+    async def add(self, name, federation=None, users=('romeo',), known=True, **more):
+        """An irisd, with people. Not known: the DNS has not heard of it."""
+        server = Server(self, name, federation, **more)
+        if known:
+            for host in server.hosts:
+                self.dns.add_server(host, server.ports['s2s'])
+        self.servers.append(server)
+        server.people = {user: Person(server, user) for user in users}
+        return server
+
+    async def start(self):
+        await self.dns.start()
+        for server in self.servers:
+            await server.prepare()
+            await server.start()
+            await server.add_accounts([(p.address, p.password) for p in server.people.values()])
+
+    async def stop(self):
+        """What went wrong on the way, as text."""
+        problems = []
+        for server in self.servers:
+            with contextlib.suppress(AttributeError):
+                for person in server.people.values():
+                    if person.connection:
+                        person.connection.close()
+            problems.append(await server.stop())
+            problems += server.errors(0, ('certificate-expiry',))
+        self.dns.stop()
+        return '\n'.join(p for p in problems if p)

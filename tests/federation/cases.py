@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold between servers. CASES: name -> a coroutine over the bed; each says in its docstring what it shows."""
+import asyncio
+
+from theatre.client import NS_SASL, StageError
+
+from bed import SECONDS, body_of
+from peer import SERVER, Listener, Peer
+
+CASES = {}
+PING = "<iq type='get' id='%s' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>"
+
+
+def case(function):
+    CASES[function.__name__] = function
+    return function
+
+
+def need(condition, text):
+    if not condition:
+        raise StageError(text)
+
+
+def identity(bed, name, *domains, **more):
+    return bed.authority.issue(name, domains[0], ['DNS:' + d for d in domains], **more)
+
+
+# --- two servers of ours ---
+
+@case
+async def messages_both_ways(bed):
+    """Messages cross, keep their order, and have the addresses that they had."""
+    romeo, juliet = bed.romeo, bed.juliet
+    for n in range(50):
+        romeo.say(juliet.jid, 'to %d' % n)
+        juliet.say(romeo.jid, 'fro %d' % n)
+    for who, other, word in ((juliet, romeo, 'to'), (romeo, juliet, 'fro')):
+        got = []
+        while len(got) < 50:
+            element = await who.wait('messages', lambda e: (body_of(e) or '').startswith(word + ' '))
+            need(element.get('from') == other.jid, 'from %s' % element.get('from'))
+            got.append(body_of(element))
+        need(got == ['%s %d' % (word, n) for n in range(50)], 'out of order: %s' % got)
+
+
+@case
+async def questions_both_ways(bed):
+    """An iq to a server, and one to a client, is answered over the border."""
+    for who, other in ((bed.romeo, bed.juliet), (bed.juliet, bed.romeo)):
+        who.send_stanza(PING % ('p1', other.place.host))
+        await who.wait('a pong', lambda e: e.get('id') == 'p1' and e.get('type') == 'result')
+        who.send_stanza(PING % ('p2', other.jid))
+        ping = await other.wait('a ping', lambda e: e.get('id') == 'p2')
+        other.send_stanza("<iq type='result' id='p2' to='%s'/>" % ping.get('from'))
+        await who.wait('the pong', lambda e: e.get('id') == 'p2' and e.get('type') == 'result')
+
+
+@case
+async def subscriptions_both_ways(bed):
+    """Subscriptions, presence, probes at a new sign-in, the end of a session."""
+    romeo, juliet = bed.romeo, bed.juliet
+
+    def presence(kind, sender):
+        return lambda e: e.tag.endswith('}presence') and e.get('type') == kind and e.get('from') == sender
+    for who, other in ((romeo, juliet), (juliet, romeo)):
+        who.send_stanza("<presence type='subscribe' to='%s'/>" % other.address)
+        await other.wait('the request', presence('subscribe', who.address))
+        other.send_stanza("<presence type='subscribed' to='%s'/>" % who.address)
+        await who.wait('approval', presence('subscribed', other.address))
+        await who.wait('presence', presence(None, other.jid))
+    await romeo.disconnect()
+    await juliet.wait('the end', presence('unavailable', romeo.jid))
+    await romeo.sign_in()
+    await romeo.wait('the answer to a probe', presence(None, juliet.jid))
+    await juliet.wait('presence', presence(None, romeo.jid))
+
+
+@case
+async def nobody_and_nowhere(bed):
+    """Errors come back, once and soon: no account there, no such domain, not a public name."""
+    romeo = bed.romeo
+    romeo.say('nobody@b.example', 'anyone', 'e1')
+    await romeo.error('e1', 'service-unavailable')
+    romeo.send_stanza(PING % ('e2', 'nowhere.example'))
+    await romeo.error('e2', 'remote-server-not-found', 4)
+    romeo.send_stanza(PING % ('e3', 'nowhere.example'))      # remembered
+    await romeo.error('e3', 'remote-server-not-found', 2)
+    romeo.send_stanza(PING % ('e4', '127.0.0.1'))
+    await romeo.error('e4', 'remote-server-not-found', 2)
+    romeo.send_stanza(PING % ('e5', 'intranet'))
+    await romeo.error('e5', 'remote-server-not-found', 2)
+
+
+@case
+async def closed_unless_opened(bed):
+    """By default nobody is talked to; who is denied is not, nor let in."""
+    rosaline = bed.rosaline
+    rosaline.send_stanza(PING % ('c1', 'b.example'))
+    await rosaline.error('c1', 'remote-server-not-found', 3)
+    bed.romeo.send_stanza(PING % ('c2', 'closed.example'))
+    await bed.romeo.error('c2', 'remote-server-timeout')
+    bed.romeo.send_stanza(PING % ('c3', 'denied.example'))
+    await bed.romeo.error('c3', 'remote-server-not-found', 3)
+    peer = Peer('denied.example', identity(bed, 'denied', 'denied.example'))
+    await peer.open(bed.a)
+    peer.connection.header(bed.a.host, "from='denied.example'", SERVER)
+    await peer.expect_error('policy-violation')
+    peer.close()
+
+
+# --- others that connect to us ---
+
+@case
+async def a_peer_by_hand(bed):
+    """EXTERNAL by STARTTLS and by direct TLS; a message comes in."""
+    peer = Peer('peer.example', identity(bed, 'peer', 'peer.example'))
+    await peer.sign_in(bed.a)
+    peer.message('x@peer.example/r', bed.romeo.jid, 'by hand')
+    element = await bed.romeo.message('by hand')
+    need(element.get('from') == 'x@peer.example/r', 'from %s' % element.get('from'))
+    peer.close()
+    await peer.open(bed.a, direct=True)
+    features = await peer.header(bed.a.host)
+    need([m.text for m in features.iter('{%s}mechanism' % NS_SASL)] == ['EXTERNAL'], 'no EXTERNAL on direct TLS')
+    peer.close()
+
+
+@case
+async def names_of_certificates(bed):
+    """A wildcard, an SRV name, an XmppAddr prove; a common name, another domain, a parent's do not."""
+    def other(*names):
+        return bed.authority.issue('names-%d' % abs(hash(names)), 'w.peer.example', list(names))
+    good = (['DNS:*.peer.example'],
+            ['otherName:1.3.6.1.5.5.7.8.7;IA5:_xmpp-server.w.peer.example'],
+            ['otherName:1.3.6.1.5.5.7.8.5;UTF8:w.peer.example'],
+            ['DNS:W.Peer.Example'])
+    bad = (['DNS:peer.example'], ['DNS:w.peer.example.org'], ['DNS:*.example'], ['email:w@peer.example'],
+           ['otherName:1.3.6.1.5.5.7.8.7;IA5:_xmpp-client.w.peer.example'], ['DNS:w*.peer.example'],
+           ['IP:127.0.0.1'])
+    for names in good:
+        peer = Peer('w.peer.example', other(*names))
+        await peer.sign_in(bed.a)
+        peer.close()
+    for names in bad:
+        peer = Peer('w.peer.example', other(*names))
+        features = await peer.start_tls(bed.a)
+        need(features.find('{%s}mechanisms' % NS_SASL) is None, '%s proved it' % names)
+        await peer.expect_error('not-authorized')
+        peer.close()
+
+
+async def refused(bed, peer, authzid=None, sender=None):
+    """EXTERNAL is not offered, and not taken either."""
+    features = await peer.start_tls(bed.a, sender=sender)
+    need(features.find('{%s}mechanisms' % NS_SASL) is None, '%s: EXTERNAL was offered' % peer.domain)
+    await peer.expect_error('not-authorized')
+    peer.close()
+
+
+@case
+async def certificates_that_prove_nothing(bed):
+    """None, one of an unknown authority, an expired one, a revoked one, one of somebody else."""
+    strange = type(bed.authority)(bed.folder + '/strange')
+    await refused(bed, Peer('peer.example', None))
+    await refused(bed, Peer('peer.example', strange.issue('peer', 'peer.example', ['DNS:peer.example'])))
+    await refused(bed, Peer('peer.example', bed.expired))
+    await refused(bed, Peer('revoked.example', bed.revoked))
+    await refused(bed, Peer('peer.example', identity(bed, 'other', 'other.example')))
+    await refused(bed, Peer('b.example', identity(bed, 'other', 'other.example')))
+
+
+@case
+async def what_it_says_is_nothing(bed):
+    """An authorization identity beside the certificate's is refused, also one of our own domains."""
+    for authzid in ('other.example', 'a.example', 'user@peer.example', 'peer.example/r'):
+        peer = Peer('peer.example', identity(bed, 'peer', 'peer.example'))
+        await peer.start_tls(bed.a)
+        answer = await peer.external(authzid)
+        need(answer.tag == '{%s}failure' % NS_SASL, '%s was taken' % authzid)
+        peer.close()
+    own = Peer('a.example', bed.authority.issue_host('a', ['a.example']))
+    await own.open(bed.a)
+    own.connection.header('a.example', "from='a.example'", SERVER)
+    await own.expect_error('policy-violation')
+    own.close()
+
+
+@case
+async def stanzas_before_authentication(bed):
+    """Nothing is taken before TLS, nor before EXTERNAL."""
+    peer = Peer('peer.example', identity(bed, 'peer', 'peer.example'))
+    await peer.open(bed.a)
+    await peer.header('a.example')
+    peer.message('x@peer.example', bed.romeo.jid, 'too early')
+    await peer.expect_error('not-authorized')
+    peer.close()
+    await peer.start_tls(bed.a)
+    peer.message('x@peer.example', bed.romeo.jid, 'too early')
+    await peer.expect_error('not-authorized')
+    peer.close()
+    await bed.romeo.nothing('too early')
+
+
+@case
+async def forged_senders(bed):
+    """Another domain, one of ours, a subdomain: invalid-from; relaying: host-unknown; no address: improper."""
+    for sender, to, condition in (('x@b.example', bed.romeo.jid, 'invalid-from'),
+                                  ('x@sub.peer.example', bed.romeo.jid, 'invalid-from'),
+                                  (bed.romeo.address, bed.romeo.jid, 'invalid-from'),
+                                  ('a.example', bed.romeo.jid, 'invalid-from'),
+                                  ('x@peer.example', bed.juliet.jid, 'host-unknown'),
+                                  ('x@peer.example', 'y@peer.example', 'host-unknown')):
+        peer = Peer('peer.example', identity(bed, 'peer', 'peer.example'))
+        await peer.sign_in(bed.a)
+        peer.message(sender, to, 'forged')
+        await peer.expect_error(condition)
+        peer.close()
+    for text in ("<message to='%s'><body>forged</body></message>" % bed.romeo.jid,
+                 "<message from='x@peer.example'><body>forged</body></message>"):
+        peer = Peer('peer.example', identity(bed, 'peer', 'peer.example'))
+        await peer.sign_in(bed.a)
+        peer.write(text)
+        await peer.expect_error('improper-addressing')
+        peer.close()
+    await bed.romeo.nothing('forged')
+    await bed.juliet.nothing('forged')
+
+
+@case
+async def unknown_hosts(bed):
+    """A header to a domain that is not ours."""
+    peer = Peer('peer.example', identity(bed, 'peer', 'peer.example'))
+    await peer.open(bed.a)
+    peer.connection.header('b.example', "from='peer.example'", SERVER)
+    await peer.expect_error('host-unknown')
+    peer.close()
+
+
+@case
+async def elements_of_clients(bed):
+    """What is for clients is not understood between servers: no session, no binding, no resumption."""
+    for text in ("<enable xmlns='urn:xmpp:sm:3' resume='true'/>", "<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>",
+                 "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'/>", "<active xmlns='urn:xmpp:csi:0'/>"):
+        peer = Peer('peer.example', identity(bed, 'peer', 'peer.example'))
+        await peer.sign_in(bed.a)
+        peer.write(text)
+        await peer.expect_error('unsupported-stanza-type')
+        peer.close()
+
+
+@case
+async def stanzas_that_are_too_large(bed):
+    """256 KiB pass between servers, 600 KiB do not, and 20 KiB not before authentication."""
+    peer = Peer('peer.example', identity(bed, 'peer', 'peer.example'))
+    await peer.sign_in(bed.a)
+    peer.message('x@peer.example', bed.romeo.jid, 'L' * 400000)
+    await bed.romeo.wait('the large one', lambda e: len(body_of(e) or '') == 400000)
+    peer.message('x@peer.example', bed.romeo.jid, 'M' * 600000)
+    await peer.expect_error('policy-violation')
+    peer.close()
+    await peer.start_tls(bed.a)
+    peer.write("<auth xmlns='%s' mechanism='EXTERNAL'>%s</auth>" % (NS_SASL, 'A' * 20000))
+    await peer.expect_error('policy-violation')
+    peer.close()
+
+
+# --- others whom we connect to ---
+
+async def listening(bed, domain, identity_, **more):
+    listener = Listener(domain, identity_, bed.ports[domain], **more)
+    await listener.start()
+    return listener
+
+
+@case
+async def a_listener_by_hand(bed):
+    """We dial, prove each other, and hand on in order what has waited."""
+    listener = await listening(bed, 'peer.example', identity(bed, 'peer', 'peer.example'))
+    for n in range(5):
+        bed.romeo.say('x@peer.example', 'wait %d' % n)
+    for n in range(5):
+        element = await asyncio.wait_for(listener.stanzas.get(), SECONDS)
+        body = element.find('{%s}body' % SERVER)
+        need(body is not None and body.text == 'wait %d' % n, 'came: %s' % element.attrib)
+        need(element.get('from') == bed.romeo.jid, 'from %s' % element.get('from'))
+    need(listener.dialled == 1, 'dialled %d times' % listener.dialled)
+    await listener.stop()
+
+
+@case
+async def listeners_that_prove_nothing(bed):
+    """A wrong name, an unknown authority, an expired certificate: nothing is handed out, an error comes at once."""
+    strange = type(bed.authority)(bed.folder + '/strange')
+    for number, (domain, shown) in enumerate((
+            ('wrong1.example', identity(bed, 'other', 'other.example', 'localhost')),
+            ('wrong2.example', strange.issue('wrong2', 'wrong2.example', ['DNS:wrong2.example'])),
+            ('wrong3.example', bed.expired))):
+        listener = await listening(bed, domain, shown)
+        bed.romeo.say('x@' + domain, 'secret', 'w%d' % number)
+        await bed.romeo.error('w%d' % number, 'remote-server-timeout', 4)
+        need(listener.stanzas.empty(), 'it got something')
+        await listener.stop()
+
+
+@case
+async def success_that_nobody_asked_for(bed):
+    """<success/> instead of a proof: whoever sits on the connection gets nothing."""
+    async def unasked(listener, connection):
+        listener._answer(connection, '')
+        connection.write(("<success xmlns='%s'/>" % NS_SASL).encode())
+    listener = await listening(bed, 'wrong4.example', identity(bed, 'other', 'other.example'), then=unasked)
+    bed.romeo.say('x@wrong4.example', 'secret', 's1')
+    await bed.romeo.error('s1', 'remote-server-timeout', 4)
+    need(listener.stanzas.empty(), 'it got something')
+    await listener.stop()
+
+
+@case
+async def nobody_listens(bed):
+    """Nobody at the port: stanzas wait, expire once, and the dials are few."""
+    bed.romeo.say('x@down.example', 'anyone', 'd1')
+    await bed.romeo.error('d1', 'remote-server-timeout', 9)
+    bed.romeo.say('x@down.example', 'anyone', 'd2')
+    listener = await listening(bed, 'down.example', identity(bed, 'down', 'down.example'))
+    element = await asyncio.wait_for(listener.stanzas.get(), SECONDS)
+    need(element.get('id') == 'd2', 'came: %s' % element.attrib)
+    await listener.stop()
+
+
+@case
+async def who_hangs_up(bed):
+    """A server that takes us in and hangs up is not dialled without a pause."""
+    async def hang_up(listener, connection):
+        connection.drop()
+        raise OSError
+    listener = await listening(bed, 'rude.example', identity(bed, 'rude', 'rude.example'), then=hang_up)
+    bed.romeo.say('x@rude.example', 'anyone', 'h1')
+    await bed.romeo.error('h1', 'remote-server-timeout', 9)
+    need(1 <= listener.dialled <= 12, 'dialled %d times' % listener.dialled)
+    await listener.stop()
+
+
+@case
+async def who_never_reads(bed):
+    """A server that takes us in and then never reads is cut at the output limit; ours goes on."""
+    listener = await listening(bed, 'lazy.example', identity(bed, 'lazy', 'lazy.example'))
+    bed.romeo.say('x@lazy.example', 'first', 'l0')
+    await asyncio.wait_for(listener.stanzas.get(), SECONDS)
+    for task in listener.tasks:
+        task.cancel()
+    await asyncio.sleep(0)
+    since = len(bed.a.log)
+    for connection in listener.connections:
+        connection.transport.pause_reading()
+    for n in range(120):
+        bed.romeo.say('x@lazy.example', 'Z' * 200000, 'l%d' % n)
+        if n % 20 == 0:
+            await bed.romeo.fence()
+    await bed.a.wait_log('lost', {'domain': 'lazy.example'}, since, SECONDS)
+    await bed.romeo.fence()
+    await listener.stop()
