@@ -8,7 +8,7 @@
 
 #include "modules/rooms/live.h"
 
-#define LIST_AT_ONCE 200 /* occupants told of in one turn */
+#define LIST_AT_ONCE 100 /* occupants told of in one turn */
 #define EXTRA_SEATS 10   /* for owners and admins when all others are taken (§7.2.8) */
 
 enum {
