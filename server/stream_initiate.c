@@ -176,6 +176,7 @@ stream_send_first_header(struct iris_stream *stream)
 		      "<?xml version='1.0'?><stream:stream xmlns='%s' "
 		      "xmlns:stream='" NS_STREAM "'",
 		      stream->role->ns);
+	strbuf_add(&buf, str_from(stream->role->prefixes));
 	xml_add_attribute(&buf, "from", str_from(stream->initiator->from));
 	xml_add_attribute(&buf, "to", str_from(stream->initiator->to));
 	strbuf_add(&buf, IRIS_STR(" version='1.0' xml:lang='en'>"));

@@ -53,6 +53,7 @@ stream_send_header(struct iris_stream *stream, const struct iris_element *header
 			      "<?xml version='1.0'?><stream:stream xmlns='%s' "
 			      "xmlns:stream='" NS_STREAM "'",
 			      stream->role->ns);
+	strbuf_add(&buf, str_from(stream->role->prefixes));
 	xml_add_attribute(&buf, "id", stream_make_id(stream));
 	xml_add_attribute(&buf, "from", stream_own_name(stream, header));
 	xml_add_attribute(&buf, "to", str_from(stream->claimed));

@@ -2,7 +2,7 @@
 /*
  * TLS contexts: 1.2 and 1.3, forward-secret AEAD suites, session tickets under keys that rotate,
  * stapling (P1.1).  Any thread; everything shared is immutable or behind the lock of the ticket
- * keys. Certificates of clients are asked for only when the option client-ca names who is trusted to
+ * keys. Clients are asked for certificates only when the option client-ca names who is trusted to
  * issue them; the handshake never fails because of one, it is just not shown to anybody then. Those
  * of other servers are judged in tls_peer.c.
  */

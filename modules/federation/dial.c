@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * From a domain to a link that is up: where its servers are (overrides, XEP-0368, RFC 6120 §3.2),
- * one attempt after the other.  On the fiber that dials, at the home of the remote.
+ * one attempt after the other.  On the fiber that dials: at the home of the remote, or, to verify a
+ * key, anywhere.
  */
 #include <arpa/inet.h>
 
-#include "federation_private.h"
+#include "modules/federation/federation_private.h"
 
 #define PORT_DEFAULT 5269
 #define ATTEMPTS_MAX 8u /* addresses that are tried for one dial */
@@ -23,7 +24,7 @@ struct targets {
 };
 
 struct dial {
-	struct route *route;
+	const struct dial_purpose *purpose;
 	struct iris_arena *arena;
 	struct targets targets;
 	unsigned attempts;
@@ -128,7 +129,7 @@ ask_for_services(struct dial *dial, struct iris_str domain)
 static void
 find_targets(struct dial *dial)
 {
-	struct iris_str domain = arena_copy_str(dial->arena, route_remote(dial->route));
+	struct iris_str domain = dial->purpose->theirs;
 
 	dial->outcome = DIAL_LATER;
 	if (find_overrides(dial, domain))
@@ -164,14 +165,14 @@ static struct iris_stream *
 connect_to(const struct dial *dial, const struct target *target,
 	   const struct iris_dns_address *address, const char **why_r)
 {
-	struct iris_host *host = federation_host(str_from(dial->route->local));
+	struct iris_host *host = federation_host(dial->purpose->ours);
 
 	return stream_dial(
 		&(struct iris_dial){
 			.role = &federation_role,
 			.host = host ? host : host_default(),
-			.from = str_from(dial->route->local),
-			.to = route_remote(dial->route),
+			.from = dial->purpose->ours,
+			.to = dial->purpose->theirs,
 			.address = *address,
 			.port = target->port,
 			.direct_tls = target->direct_tls,
@@ -183,7 +184,7 @@ connect_to(const struct dial *dial, const struct target *target,
 static void
 attempt(struct dial *dial, const struct target *target, const struct iris_dns_address *address)
 {
-	struct attempt attempt = { .outcome = DIAL_LATER };
+	struct attempt attempt = { .purpose = dial->purpose, .outcome = DIAL_LATER };
 	struct iris_timer timer = { .event = NULL };
 	struct iris_stream *stream = connect_to(dial, target, address, &attempt.why);
 	struct link *link;
@@ -191,7 +192,7 @@ attempt(struct dial *dial, const struct target *target, const struct iris_dns_ad
 	dial->attempts++;
 	if (stream) {
 		wait_init(&attempt.wait);
-		link = link_begin(stream, dial->route, &attempt);
+		link = link_begin(stream, &attempt);
 		timer_start(&timer, option_int(&federation_self, OPT_DIAL_TIMEOUT),
 			    attempt_on_timer, link);
 		wait_for(&attempt.wait, "another server");
@@ -224,9 +225,9 @@ try_target(struct dial *dial, const struct target *target)
 }
 
 enum dial_outcome
-dial_route(struct route *route, const char **why_r)
+dial(const struct dial_purpose *purpose, const char **why_r)
 {
-	struct dial dial = { .route = route, .arena = arena_new() };
+	struct dial dial = { .purpose = purpose, .arena = arena_new() };
 
 	find_targets(&dial);
 	for (size_t i = 0; i < dial.targets.count && dial.outcome != DIAL_UP &&

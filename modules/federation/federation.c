@@ -3,8 +3,8 @@
  * The module `federation`: options and metrics of streams between servers.  Off unless it is
  * loaded, and closed to everybody unless it is opened.  README.md explains the rest.
  */
-#include "federation_private.h"
 #include "iris/service.h"
+#include "modules/federation/federation_private.h"
 
 struct iris_module_self federation_self;
 

@@ -56,11 +56,16 @@ bool policy_knows(struct iris_str domain);
 bool policy_may_leave(const struct iris_stanza *stanza, const struct iris_jid *to);
 /* A stanza of theirs, whose pair is proven, before it is routed (worker of the link). */
 bool policy_may_enter(const struct iris_stanza *stanza);
+/* Is it in this list of the settings, or below one of it? */
+bool policy_is_listed(const struct iris_settings *settings, unsigned option,
+		      struct iris_str domain);
+bool policy_check_domains(const struct iris_settings *settings, unsigned option,
+			  struct iris_error *error);
 bool policy_check(const struct iris_settings *settings, struct iris_error *error);
 
 /* --- remote.c --- */
 
-struct link;
+struct link; /* link_private.h */
 
 /* What a dial came to; README.md says what follows. */
 enum dial_outcome { DIAL_UP, DIAL_NOWHERE, DIAL_REFUSED, DIAL_LATER };
@@ -90,21 +95,29 @@ void remotes_stop(void);
 
 /* --- dial.c --- */
 
-/* Brings a link up for the route (fiber, home of the remote); *why_r is a literal. */
-enum dial_outcome dial_route(struct route *route, const char **why_r);
+/* Who dials whom, and what for; it lies on the stack of the fiber that dials. */
+struct dial_purpose {
+	struct iris_str ours, theirs; /* domains */
+	struct route *route;          /* to bring a link up for it; or NULL: */
+	struct iris_str key, id;      /* to have a key verified, for that stream (XEP-0220) */
+};
+
+/* Fiber; *why_r is a literal. Of a key: UP: it is theirs; REFUSED: it is not; else: nobody knows. */
+enum dial_outcome dial(const struct dial_purpose *purpose, const char **why_r);
 
 /* --- link.c --- */
 
 /* What a dial waits for; it lies on the stack of its fiber. */
 struct attempt {
+	const struct dial_purpose *purpose;
 	struct iris_wait wait;
 	enum dial_outcome outcome;
 	const char *why;
 };
 
 extern const struct iris_stream_role federation_role;
-/* A stream that was dialled for the route; the attempt is over when the link is up or gone. */
-struct link *link_begin(struct iris_stream *stream, struct route *route, struct attempt *attempt);
+/* A stream that was dialled; the attempt is over when its purpose is served, or the link gone. */
+struct link *link_begin(struct iris_stream *stream, struct attempt *attempt);
 /* It took too long: nobody waits for it any more. */
 void link_give_up(struct link *link);
 void link_send(struct link *link, const struct iris_delivery *delivery);

@@ -5,28 +5,14 @@
  */
 #include <stdlib.h>
 
-#include "federation_private.h"
 #include "iris/sasl.h"
-#include "iris/service.h"
+#include "modules/federation/link_private.h"
 #include "xep/xep0359_stanza_id.h"
 
 /* "theirs ours" is proven. */
 struct pair {
 	struct iris_hash_node node;
 	char text[];
-};
-
-/* In the slot of its stream. */
-struct link {
-	struct iris_stream *stream;
-	bool is_ours, is_up;
-	bool asks;                /* ours: it has proven itself, and is asked to take us */
-	struct route *route;      /* ours: what it is for; NULL: nothing any more */
-	struct attempt *attempt;  /* who waits for it to be up, or gone */
-	struct iris_hash pairs;   /* theirs: what is proven */
-	int64_t used_ms;
-	TAILQ_ENTRY(link) entry;  /* once it is up */
-	char to[JID_PART_MAX + 1]; /* theirs: our domain, as in the header */
 };
 
 TAILQ_HEAD(link_list, link);
@@ -47,7 +33,7 @@ links_are_any(void)
 	return !TAILQ_EMPTY(links_here());
 }
 
-static struct link *
+struct link *
 link_of(struct iris_stream *stream)
 {
 	return *stream_slot(stream, &federation_self);
@@ -79,8 +65,8 @@ pair_is_proven(const struct link *link, struct iris_arena *arena, struct iris_st
 	return hash_find(&link->pairs, pair_text(arena, theirs, ours)) != NULL;
 }
 
-static void
-pair_prove(struct link *link, struct iris_str theirs, struct iris_str ours)
+void
+link_prove(struct link *link, struct iris_str theirs, struct iris_str ours)
 {
 	struct iris_arena *arena = arena_new();
 	struct iris_str text = pair_text(arena, theirs, ours);
@@ -95,6 +81,13 @@ pair_prove(struct link *link, struct iris_str theirs, struct iris_str ours)
 		    LOG_STR("address", stream_peer_address(link->stream)));
 	}
 	arena_unref(&arena);
+}
+
+bool
+link_has_room_for_pair(const struct link *link)
+{
+	return link->pairs.count + link->verifying <
+	       (size_t)option_int(&federation_self, OPT_MAX_PAIRS);
 }
 
 static void
@@ -117,18 +110,7 @@ link_use(struct link *link)
 	TAILQ_INSERT_TAIL(links_here(), link, entry);
 }
 
-static void
-link_go_up(struct link *link)
-{
-	stream_set_bound(link->stream);
-	link->is_up = true;
-	link->used_ms = worker_now_ms();
-	TAILQ_INSERT_TAIL(links_here(), link, entry);
-	federation_count(link->is_ours ? METRIC_LINKS_OURS : METRIC_LINKS_THEIRS, 1);
-	federation_need_time();
-}
-
-static void
+void
 link_end_attempt(struct link *link, enum dial_outcome outcome, const char *why)
 {
 	struct attempt *attempt = link->attempt;
@@ -139,6 +121,20 @@ link_end_attempt(struct link *link, enum dial_outcome outcome, const char *why)
 	attempt->outcome = outcome;
 	attempt->why = why;
 	wait_done(&attempt->wait);
+}
+
+void
+link_go_up(struct link *link)
+{
+	stream_set_bound(link->stream);
+	link->is_up = true;
+	link->used_ms = worker_now_ms();
+	TAILQ_INSERT_TAIL(links_here(), link, entry);
+	federation_count(link->is_ours ? METRIC_LINKS_OURS : METRIC_LINKS_THEIRS, 1);
+	federation_need_time();
+	if (link->route)
+		route_up(link->route, link);
+	link_end_attempt(link, DIAL_UP, NULL);
 }
 
 static void
@@ -181,11 +177,11 @@ links_end_idle(int64_t since_ms)
 }
 
 struct link *
-link_begin(struct iris_stream *stream, struct route *route, struct attempt *attempt)
+link_begin(struct iris_stream *stream, struct attempt *attempt)
 {
 	struct link *link = link_new(stream, true);
 
-	link->route = route;
+	link->route = attempt->purpose->route;
 	link->attempt = attempt;
 	return link;
 }
@@ -200,8 +196,7 @@ link_give_up(struct link *link)
 
 /* --- ours: the peer's features --- */
 
-/* Nothing that this peer offers will do. */
-static void
+void
 link_refuse(struct link *link, const char *condition, const char *why)
 {
 	link->route = NULL;
@@ -236,25 +231,36 @@ send_auth(struct link *link)
 	arena_unref(&arena);
 }
 
+/* SECURITY: the DNS led us here; only the certificate says where "here" is. */
+static void
+ask_to_be_taken(struct link *link, const struct iris_element *features)
+{
+	struct iris_str theirs = route_remote(link->route);
+	bool proven = stream_proves(link->stream, theirs);
+
+	if (proven && offers_external(features))
+		send_auth(link);
+	else if (dialback_may_prove(theirs))
+		dialback_ask(link);
+	else
+		link_refuse(link, "not-authorized",
+			    proven ? "it does not take our certificate" :
+				     "its certificate does not prove the domain");
+}
+
 static void
 link_features(struct iris_stream *stream, const struct iris_element *features)
 {
 	struct link *link = link_of(stream);
 
-	if (!link->route)
-		return;
-	if (stream_state(stream) == IRIS_STREAM_AUTHENTICATED) {
+	if (link->asks && stream_state(stream) == IRIS_STREAM_AUTHENTICATED)
 		link_go_up(link);
-		route_up(link->route, link);
-		link_end_attempt(link, DIAL_UP, NULL);
-	} else if (!stream_proves(stream, route_remote(link->route))) {
-		/* SECURITY: the DNS led us here; only the certificate says where "here" is. */
-		link_refuse(link, "not-authorized", "its certificate does not prove the domain");
-	} else if (offers_external(features)) {
-		send_auth(link);
-	} else {
-		link_refuse(link, "not-authorized", "it does not take our certificate");
-	}
+	else if (link->asks)
+		stream_error(stream, "unsupported-stanza-type", NULL);
+	else if (link->route)
+		ask_to_be_taken(link, features);
+	else if (link->attempt)
+		dialback_ask_for_key(link);
 }
 
 /* After the restart that follows success: our header once more. */
@@ -287,11 +293,13 @@ handle_failure(struct iris_stream *stream, struct iris_element *element)
 
 	if (!link->asks || !link->route) {
 		stream_error(stream, "unsupported-stanza-type", NULL);
-		return;
+	} else if (dialback_may_prove(route_remote(link->route))) {
+		dialback_ask(link);
+	} else {
+		link->route = NULL;
+		stream_close(stream);
+		link_end_attempt(link, DIAL_REFUSED, "it does not take our certificate");
 	}
-	link->route = NULL;
-	stream_close(stream);
-	link_end_attempt(link, DIAL_REFUSED, "it does not take our certificate");
 }
 
 /* --- theirs: what we offer --- */
@@ -319,6 +327,7 @@ link_offer(struct iris_stream *stream, struct iris_element *features)
 	    is_proven_by_certificate(stream, &claimed))
 		element_add_text(element_add(features, "mechanisms", NS_SASL), "mechanism", NULL,
 				 IRIS_STR("EXTERNAL"));
+	dialback_offer(features);
 }
 
 static void
@@ -340,7 +349,7 @@ link_opened(struct iris_stream *stream, const struct iris_element *header)
 		link = link_new(stream, false);
 	link_take_address(link, header);
 	if (stream_state(stream) == IRIS_STREAM_AUTHENTICATED) {
-		pair_prove(link, jid_domain(stream_jid(stream)), str_from(link->to));
+		link_prove(link, jid_domain(stream_jid(stream)), str_from(link->to));
 		stream_send_features(stream);
 		link_go_up(link);
 		return;
@@ -351,7 +360,8 @@ link_opened(struct iris_stream *stream, const struct iris_element *header)
 	}
 	stream_send_features(stream);
 	if (stream_state(stream) == IRIS_STREAM_UNAUTHENTICATED &&
-	    !is_proven_by_certificate(stream, &claimed))
+	    !is_proven_by_certificate(stream, &claimed) &&
+	    (jid_is_none(&claimed) || !dialback_may_prove(jid_domain(&claimed))))
 		stream_error(stream, "not-authorized",
 			     "the certificate does not prove the domain of from");
 }
@@ -503,11 +513,14 @@ link_stream_close(struct iris_stream *stream)
 }
 
 #define UNAUTHENTICATED (1u << IRIS_STREAM_UNAUTHENTICATED)
+#define EVER (1u << IRIS_STREAM_UNAUTHENTICATED | 1u << IRIS_STREAM_BOUND)
 
 static const struct iris_stream_handler link_elements[] = {
 	{ "auth", NS_SASL, UNAUTHENTICATED, handle_auth },
 	{ "success", NS_SASL, UNAUTHENTICATED, handle_success },
 	{ "failure", NS_SASL, UNAUTHENTICATED, handle_failure },
+	{ "result", NS_DIALBACK, EVER, dialback_handle_result },
+	{ "verify", NS_DIALBACK, EVER, dialback_handle_verify },
 	{ .name = NULL },
 };
 
@@ -515,6 +528,7 @@ const struct iris_stream_role federation_role = {
 	.name = "s2s",
 	.ns = NS_SERVER,
 	.alpn = "xmpp-server",
+	.prefixes = " xmlns:db='" NS_DIALBACK "'",
 	.between_servers = true,
 	.elements = link_elements,
 	.opened = link_opened,

@@ -3,7 +3,7 @@
  * Who may be talked to: the two places that every stanza between servers passes, and the lists that
  * decide where nobody else does.  Any worker.
  */
-#include "federation_private.h"
+#include "modules/federation/federation_private.h"
 
 /* A domain, or what ends in one: "example.org" also names "rooms.example.org". */
 static bool
@@ -19,8 +19,8 @@ domain_is_in(struct iris_str domain, struct iris_str name)
 }
 
 /* Lists of an operator: short. */
-static bool
-domain_is_listed(const struct iris_settings *settings, unsigned option, struct iris_str domain)
+bool
+policy_is_listed(const struct iris_settings *settings, unsigned option, struct iris_str domain)
 {
 	for (size_t i = 0; i < settings_count(settings, option); i++)
 		if (domain_is_in(domain, settings_item(settings, option, i)))
@@ -34,9 +34,9 @@ policy_knows(struct iris_str domain)
 	const struct iris_settings *settings = atomic_load(&federation_self.settings);
 
 	/* SECURITY: nobody proves a domain of ours to us. */
-	if (federation_host(domain) || domain_is_listed(settings, OPT_DENY, domain))
+	if (federation_host(domain) || policy_is_listed(settings, OPT_DENY, domain))
 		return false;
-	return settings_bool(settings, OPT_OPEN) || domain_is_listed(settings, OPT_ALLOW, domain);
+	return settings_bool(settings, OPT_OPEN) || policy_is_listed(settings, OPT_ALLOW, domain);
 }
 
 bool
@@ -51,8 +51,8 @@ policy_may_enter(const struct iris_stanza *stanza)
 	return policy_knows(jid_domain(&stanza->from));
 }
 
-static bool
-check_domains(const struct iris_settings *settings, unsigned option, struct iris_error *error)
+bool
+policy_check_domains(const struct iris_settings *settings, unsigned option, struct iris_error *error)
 {
 	for (size_t i = 0; i < settings_count(settings, option); i++) {
 		struct iris_arena *arena = arena_new();
@@ -72,6 +72,6 @@ check_domains(const struct iris_settings *settings, unsigned option, struct iris
 bool
 policy_check(const struct iris_settings *settings, struct iris_error *error)
 {
-	return check_domains(settings, OPT_ALLOW, error) &&
-	       check_domains(settings, OPT_DENY, error);
+	return policy_check_domains(settings, OPT_ALLOW, error) &&
+	       policy_check_domains(settings, OPT_DENY, error);
 }

@@ -8,7 +8,7 @@
 
 #include <openssl/rand.h>
 
-#include "federation_private.h"
+#include "modules/federation/federation_private.h"
 
 #define TICK_MS 500
 #define REST_MS 600000 /* how long it is remembered that a domain could not be reached */
@@ -392,8 +392,11 @@ remote_dial(void *arg)
 
 	while ((route = remote_waiting_route(remote)) != NULL && !worker_is_stopping() &&
 	       remote->retry_ms <= worker_now_ms()) {
+		const struct dial_purpose purpose = { .ours = str_from(route->local),
+						      .theirs = str_from(remote->domain),
+						      .route = route };
 		const char *why = NULL;
-		enum dial_outcome outcome = dial_route(route, &why);
+		enum dial_outcome outcome = dial(&purpose, &why);
 
 		if (outcome != DIAL_UP) {
 			remote_failed(remote, outcome, why);

@@ -38,6 +38,8 @@ struct iris_stream_role {
 	const char *name;            /* "c2s": the `role` of a listener */
 	const char *ns;              /* default namespace of the stream */
 	const char *alpn;            /* of direct TLS, or NULL */
+	/* declared in our header beside the usual ones (" xmlns:x='…'"), or NULL */
+	const char *prefixes;
 	/* without TLS, on a loopback address only (P1.2), if the listener says so */
 	bool plain_on_loopback;
 	/*

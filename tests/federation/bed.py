@@ -79,17 +79,17 @@ class Authority(place.Authority):
 class Server(iris.Iris):
     """With streams to others. `federation`: lines of its section beside the usual ones."""
 
-    def __init__(self, bed, name, federation=None, hosts=None, authority=None):
-        self.bed = bed
+    def __init__(self, bed, name, federation=None, authority=None, also=()):
+        self.bed, self.modules = bed, ['federation', *also]
         super().__init__(os.path.join(bed.folder, name), bed.build, authority or bed.authority,
-                         hosts or [name + '.example'], bed.workers)
+                         [name + '.example'], bed.workers)
         self.ports.update(s2s=place.free_port(), s2s_direct=place.free_port())
         self.federation = {'open': ' true', 'back-off': ' 500 ms', 'expiry': ' 5 seconds', **(federation or {})}
         self.host = self.hosts[0]
 
     def base_config(self):
         config = super().base_config()
-        config['modules'] = {'load': ' [federation]'}
+        config['modules'] = {'load': ' [%s]' % ', '.join(self.modules)}
         config['resolver'] = {'servers': ' ["127.0.0.1:%d"]' % self.bed.dns.port, 'timeout': ' 2 seconds'}
         config['listen']['listeners'] += (
             '\n      - {address: 127.0.0.1, port: %d, role: s2s, tls: starttls}'
@@ -171,12 +171,10 @@ class Bed:
             self.ports[domain] = place.free_port()
             self.dns.add_server(domain, self.ports[domain])
 
-    async def add(self, name, federation=None, users=('romeo',), known=True, **more):
-        """An irisd, with people. Not known: the DNS has not heard of it."""
+    def add(self, name, federation=None, users=('romeo',), **more):
+        """An irisd, with people."""
         server = Server(self, name, federation, **more)
-        if known:
-            for host in server.hosts:
-                self.dns.add_server(host, server.ports['s2s'])
+        self.dns.add_server(server.host, server.ports['s2s'])
         self.servers.append(server)
         server.people = {user: Person(server, user) for user in users}
         return server

@@ -8,6 +8,7 @@ from bed import SECONDS, body_of
 from peer import SERVER, Listener, Peer
 
 CASES = {}
+DIALBACK = 'jabber:server:dialback'
 PING = "<iq type='get' id='%s' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>"
 
 
@@ -262,6 +263,120 @@ async def stanzas_that_are_too_large(bed):
     peer.write("<auth xmlns='%s' mechanism='EXTERNAL'>%s</auth>" % (NS_SASL, 'A' * 20000))
     await peer.expect_error('policy-violation')
     peer.close()
+
+
+# --- dialback (XEP-0220) ---
+
+def result(peer, sender, to, key):
+    peer.write("<db:result xmlns:db='%s' from='%s' to='%s'>%s</db:result>" % (DIALBACK, sender, to, key))
+
+
+async def answer(peer, kind):
+    element = await peer.expect('{%s}result' % DIALBACK, 'a result of dialback')
+    need(element.get('type') == kind, 'type %s instead of %s' % (element.get('type'), kind))
+    return element
+
+
+@case
+async def dialback_both_ways(bed):
+    """Two servers that ask each other back, one with a certificate that proves nothing."""
+    for who, other in ((bed.mercutio, bed.tybalt), (bed.tybalt, bed.mercutio)):
+        for n in range(5):
+            who.say(other.jid, 'back %d' % n)
+        for n in range(5):
+            await other.message('back %d' % n)
+
+
+@case
+async def dialback_is_off(bed):
+    """Who does not take it is not talked to by who has nothing else, nor talks to it."""
+    bed.romeo.say(bed.mercutio.jid, 'hello', 'o1')
+    await bed.romeo.error('o1', 'remote-server-timeout', 4)
+    bed.mercutio.say(bed.romeo.jid, 'hello', 'o2')
+    await bed.mercutio.error('o2', 'remote-server-timeout')
+    peer = Peer('d.example', None)
+    features = await peer.start_tls(bed.a)
+    need(not list(features), 'offered: %s' % [f.tag for f in features])
+    await peer.expect_error('not-authorized')
+    peer.close()
+
+
+@case
+async def keys_that_are_made_up(bed):
+    """The domain itself is asked, and says no; a domain without a server cannot say anything."""
+    peer = Peer('e.example', None)
+    await peer.start_tls(bed.d)
+    result(peer, 'e.example', 'd.example', '0' * 64)
+    await answer(peer, 'invalid')
+    await peer.connection.next(SECONDS)
+    need(peer.connection.gone or not peer.connection.inbox, 'the stream goes on')
+    peer.close()
+    await peer.start_tls(bed.d)
+    peer.message('x@e.example', bed.mercutio.jid, 'before the answer')
+    await peer.expect_error('not-authorized')
+    peer.close()
+    peer = Peer('nowhere.example', None)
+    await peer.start_tls(bed.d)
+    result(peer, 'nowhere.example', 'd.example', '0' * 64)
+    await answer(peer, 'error')
+    peer.close()
+    await bed.mercutio.nothing('before the answer')
+
+
+@case
+async def keys_of_others(bed):
+    """Only our own keys, for that very stream and pair, are called valid."""
+    peer = Peer('peer.example', identity(bed, 'peer', 'peer.example'))
+    await peer.start_tls(bed.d)
+    for attributes in ("from='e.example' to='d.example' id='x'", "from='peer.example' to='d.example' id=''"):
+        peer.write("<db:verify xmlns:db='%s' %s>%s</db:verify>" % (DIALBACK, attributes, 'f' * 64))
+        element = await peer.expect('{%s}verify' % DIALBACK, 'a verdict')
+        need(element.get('type') == 'invalid', 'type %s' % element.get('type'))
+    peer.write("<db:verify xmlns:db='%s' from='e.example' to='b.example' id='x'>0</db:verify>" % DIALBACK)
+    element = await peer.expect('{%s}verify' % DIALBACK, 'a verdict')
+    need(element.get('type') == 'error', 'type %s' % element.get('type'))
+    peer.close()
+
+
+@case
+async def another_pair_by_certificate(bed):
+    """XEP-0344: what the certificate proves is taken on a stream that is there, and nothing else; others go on."""
+    peer = Peer('peer.example', identity(bed, 'two', 'peer.example', 'second.example'))
+    await peer.sign_in(bed.a)
+    result(peer, 'second.example', 'a.example', 'any')
+    await answer(peer, 'valid')
+    peer.message('x@second.example', bed.romeo.jid, 'from the second')
+    await bed.romeo.message('from the second')
+    for sender, to in (('third.example', 'a.example'), ('second.example', 'b.example'), ('a.example', 'a.example')):
+        result(peer, sender, to, 'any')
+        await answer(peer, 'error')
+    peer.message('x@peer.example', bed.romeo.jid, 'from the first')
+    await bed.romeo.message('from the first')
+    peer.message('x@third.example', bed.romeo.jid, 'from the third')
+    await peer.expect_error('invalid-from')
+    peer.close()
+
+
+@case
+async def verdicts_on_other_keys(bed):
+    """An answer for another stream or pair does not make a key valid."""
+    async def confuse(listener, connection):
+        listener._answer(connection, "<dialback xmlns='urn:xmpp:features:dialback'/>")
+        verify = await connection.next(SECONDS)
+        for change in ({'id': 'other'}, {'from': 'e.example'}, {'to': 'e.example'}):
+            values = {'from': verify.get('to'), 'to': verify.get('from'), 'id': verify.get('id'), **change}
+            connection.write(("<db:verify xmlns:db='%s' type='valid' %s/>" % (
+                DIALBACK, ' '.join("%s='%s'" % v for v in values.items()))).encode())
+        connection.write(("<db:verify xmlns:db='%s' type='invalid' from='%s' to='%s' id='%s'/>" % (
+            DIALBACK, verify.get('to'), verify.get('from'), verify.get('id'))).encode())
+        await connection.next(SECONDS)
+    listener = await listening(bed, 'confused.example', identity(bed, 'other', 'other.example'), then=confuse)
+    peer = Peer('confused.example', None)
+    await peer.start_tls(bed.d)
+    result(peer, 'confused.example', 'd.example', '0' * 64)
+    await answer(peer, 'invalid')
+    peer.close()
+    await listener.stop()
 
 
 # --- others whom we connect to ---

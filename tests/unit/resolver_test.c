@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -39,6 +40,7 @@ bind_somewhere(int type, int *fd_r)
 static void
 dns_run(const char *port)
 {
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM); /* also when the test crashes */
 	execlp("dnsmasq", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv",
 	       "--no-hosts", "--pid-file=", "--user=", "--listen-address=127.0.0.1",
 	       "--bind-interfaces", port, "--local=/example/",

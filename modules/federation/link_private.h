@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What link.c and dialback.c share of a link.  The worker of its stream. */
+#ifndef FEDERATION_LINK_PRIVATE_H
+#define FEDERATION_LINK_PRIVATE_H
+
+#include "modules/federation/federation_private.h"
+
+/* In the slot of its stream. */
+struct link {
+	struct iris_stream *stream;
+	bool is_ours, is_up;
+	bool asks;                /* ours: it was asked to take us, after what it has proven */
+	struct route *route;      /* ours: what it is for; NULL: nothing any more */
+	struct attempt *attempt;  /* who waits for it to be up, or gone */
+	struct iris_hash pairs;   /* theirs: what is proven */
+	unsigned verifying;       /* theirs: keys that are being verified */
+	int64_t used_ms;
+	TAILQ_ENTRY(link) entry;  /* once it is up */
+	char to[JID_PART_MAX + 1]; /* theirs: our domain, as in the header */
+};
+
+struct link *link_of(struct iris_stream *stream);
+/* The pair is proven on this link of theirs; the text is copied. */
+void link_prove(struct link *link, struct iris_str theirs, struct iris_str ours);
+bool link_has_room_for_pair(const struct link *link);
+/* It takes stanzas from now on, in its direction; of ours, what waits is handed on. */
+void link_go_up(struct link *link);
+void link_end_attempt(struct link *link, enum dial_outcome outcome, const char *why);
+/* Nothing that this peer offers will do: stream error, and the attempt is over. */
+void link_refuse(struct link *link, const char *condition, const char *why);
+
+/* --- dialback.c (XEP-0220) --- */
+
+/* May this domain be believed what the DNS says of it? */
+bool dialback_may_prove(struct iris_str domain);
+void dialback_offer(struct iris_element *features);
+/* Asks the peer to take the pair of a link of ours. */
+void dialback_ask(struct link *link);
+/* Asks the peer whether the key of a purpose is its own. */
+void dialback_ask_for_key(struct link *link);
+void dialback_handle_result(struct iris_stream *stream, struct iris_element *result);
+void dialback_handle_verify(struct iris_stream *stream, struct iris_element *verify);
+#define NS_DIALBACK "jabber:server:dialback"
+
+#endif
