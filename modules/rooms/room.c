@@ -273,15 +273,11 @@ room_receive(struct iris_place *place, const struct iris_delivery *delivery,
 	     struct iris_ticket *ticket)
 {
 	struct room *room = room_of(place);
-	const struct iris_jid *to =
-		jid_is_none(&delivery->to) ? &delivery->stanza->to : &delivery->to;
 
 	if (delivery->stanza->kind == IRIS_PRESENCE)
 		room_take_presence(room, delivery, ticket);
 	else if (delivery->stanza->kind == IRIS_MESSAGE)
 		room_take_message(room, delivery, ticket);
-	else if (jid_is_bare(to))
-		service_answer(room->service, place, delivery, ticket);
 	else
 		room_take_iq(room, delivery, ticket);
 }

@@ -331,7 +331,7 @@ void occupants_follow_config(struct room *room, const struct room_config *before
 
 void room_take_message(struct room *room, const struct iris_delivery *delivery,
 		       struct iris_ticket *ticket);
-/* iq to an occupant: relayed, or a self-ping (XEP-0410). To the room itself: service_answer(). */
+/* To an occupant: relayed, or a self-ping (XEP-0410). To the room itself: service_answer(). */
 void room_take_iq(struct room *room, const struct iris_delivery *delivery,
 		  struct iris_ticket *ticket);
 void relay_free(struct room *room);
