@@ -14,7 +14,7 @@
 /* How entries are found that are with an address (§4.1.1). */
 enum mam_match {
 	MAM_BY_INDEX,   /* by their peer */
-	MAM_BY_LOOKING, /* from, or to, is this very address; by their peer, too, if it is set */
+	MAM_BY_LOOKING, /* from, or to, is this very address; and by their peer, if set */
 	MAM_NOTHING,    /* there are none that who asks may see */
 };
 
