@@ -87,6 +87,14 @@ message_origin_id(const struct iris_element *message) /* XEP-0359 §3.2; none: i
 	return origin ? element_get(origin, "id") : IRIS_STR_NONE;
 }
 
+#define NS_MAM "urn:xmpp:mam:2" /* XEP-0313 */
+
+static inline bool
+message_is_result(const struct iris_element *message) /* XEP-0313 §4.2: of a query */
+{
+	return element_child(message, "result", NS_MAM) != NULL;
+}
+
 #define NS_VCARD_UPDATE "vcard-temp:x:update" /* XEP-0153 */
 
 #define NS_RETRACT "urn:xmpp:message-retract:1" /* XEP-0424 */

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0313: the namespace, and queries of any archive, for plug-ins that name "xep0313" in their
- * needs.  An archive is the log of one reader; who may read it is asked before, by whose it is.
+ * XEP-0313: queries of any archive, for plug-ins that name "xep0313" in their needs.  An archive
+ * is the log of one reader; who may read it is asked before, by whose it is.
  * Home worker of the archive's address, on the fiber of the request; they wait.
  */
 #ifndef IRIS_XEP0313_MAM_H
 #define IRIS_XEP0313_MAM_H
 
 #include "iris/module.h"
-
-#define NS_MAM "urn:xmpp:mam:2"
+#include "xep/payloads.h"
 
 /* How entries are found that are with an address (§4.1.1). */
 enum mam_match {
