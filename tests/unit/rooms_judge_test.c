@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * modules/rooms/judge.c: every change of an affiliation and of a role by everybody, against what the
- * text of XEP-0045 says in its use cases (§8, §9, §10), and not against the tables of §5.
+ * modules/rooms/judge.c: every change of an affiliation and of a role by everybody, against what
+ * the text of XEP-0045 says in its use cases (§8, §9, §10), and not against the tables of §5.
  */
 #include <setjmp.h>
 #include <stdarg.h>
