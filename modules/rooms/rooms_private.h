@@ -157,6 +157,9 @@ struct room {
 };
 
 struct room *room_of_delivery(struct iris_place *place);
+/* What comes for it, in order. */
+void room_take(struct room *room, const struct iris_delivery *delivery,
+	       struct iris_ticket *ticket);
 struct room_affiliate *room_affiliate(const struct room *room, struct iris_str bare); /* or NULL */
 /* Whose registered nick it is, or NULL; of several the first. */
 struct room_affiliate *room_affiliate_by_nick(const struct room *room, struct iris_str nick);
