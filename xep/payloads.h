@@ -56,6 +56,7 @@ payload_is_node_event(const struct iris_element *payload) /* XEP-0060 */
 
 #define NS_HINTS "urn:xmpp:hints" /* XEP-0334 */
 #define NS_OCCUPANT_ID "urn:xmpp:occupant-id:0" /* XEP-0421 */
+#define NS_HATS "urn:xmpp:hats:0" /* XEP-0317 */
 
 static inline bool
 payload_is_hint(const struct iris_element *payload) /* XEP-0334 */
