@@ -286,6 +286,8 @@ enum pubsub_error {
 
 /* May this address (its bare form counts) read the node, or what keeps it from it? */
 enum pubsub_error access_read(const struct pubsub_node *node, const struct iris_jid *jid);
+enum pubsub_error access_read_contact(const struct pubsub_node *node,
+				      const struct iris_contact *contact);
 bool access_publish(const struct pubsub_node *node, const struct iris_jid *jid);
 /*
  * May it know that the node is there? Of an account's, who may read; of a host's also who may ask
