@@ -403,6 +403,7 @@ struct item_publication {
 	const struct iris_element *payload; /* NULL: none */
 	bool no_item;                 /* there is not even an <item/>: a mere event */
 	struct iris_batch *batch;     /* with the node's own row, or NULL; taken over */
+	struct iris_session *session; /* whose client need not wait for the commit, or NULL */
 	struct iris_arena *arena;
 	struct iris_str id_r;
 };
@@ -483,6 +484,8 @@ void remote_free(struct pubsub_service *service);
 
 /* How a node of this name is made; NULL: as any. */
 const char *preset_config(struct iris_str node);
+/* Does preset_tell() tell anybody? */
+bool preset_is_told(const struct pubsub_call *call);
 /* Something was published (payload), or taken back; item none: all of it. Fiber; may wait. */
 void preset_tell(const struct pubsub_call *call, struct iris_str item,
 		 const struct iris_element *payload);
