@@ -412,8 +412,8 @@ stream_pump(struct iris_stream *stream)
 }
 
 /*
- * The fiber leaves the stream, and another one handles what comes next.  SECURITY: a client must not
- * have as many fibers as it likes; with the most of them, its stanzas wait for each other.
+ * The fiber leaves the stream, and another one handles what comes next.  SECURITY: a client must
+ * not have as many fibers as it likes; with the most of them, its stanzas wait for each other.
  */
 void
 stream_go_on(struct iris_stream *stream)

@@ -3,7 +3,7 @@
  * The least that a publication can cost on this machine: one thread that reads a TLS record from a
  * publisher, commits some pages (written and fdatasync()ed), writes a record of the length of a
  * notification to each contact, and an answer.  No XML, no database, no other thread, nothing
- * looked up.  Started by publish --floor, which makes it and talks to it as to irisd; see README.md.
+ * looked up.  Started by publish --floor, which talks to it as to irisd; see README.md.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -169,7 +169,8 @@ listen_on(const char *port)
 
 	must(fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
 		     bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
-		     listen(fd, CLIENTS_MAX) == 0 && epoll_ctl(loop, EPOLL_CTL_ADD, fd, &event) == 0,
+		     listen(fd, CLIENTS_MAX) == 0 &&
+		     epoll_ctl(loop, EPOLL_CTL_ADD, fd, &event) == 0,
 	     "listen");
 	return fd;
 }
