@@ -43,7 +43,7 @@ size_t stream_count(void);
 
 /* The fiber of a stream. It lives on that fiber's stack. */
 struct stream_runner {
-	struct iris_stream *stream; /* NULL: it moved away meanwhile, or goes on without the fiber */
+	struct iris_stream *stream; /* NULL: it moved away, or goes on without the fiber */
 	struct iris_fiber *fiber;
 	bool left; /* it goes on: stream_go_on(); the fiber still counts on it */
 };
