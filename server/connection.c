@@ -14,13 +14,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <event2/buffer.h>
 #include <event2/event.h>
 #include <openssl/err.h>
 
 #include "admission.h"
 #include "connection.h"
 #include "iris/worker.h"
+#include "output.h"
 #include "proxy.h"
 
 #define RECORD_MAX 16384u /* the most one TLS record holds */
@@ -55,7 +55,7 @@ struct connection {
 	int fd;
 	SSL *ssl;
 	struct event *reader, *writer; /* writer: only while the socket takes no more */
-	struct evbuffer *output; /* NULL: nothing queued */
+	struct output output;
 	struct admission *admission; /* while it has proven nothing */
 	struct proxy_input *proxy; /* while in PROXY */
 	const char *const *alpn;
@@ -93,13 +93,15 @@ connection_of(const struct iris_carrier *carrier)
 	return IRIS_CONTAINER(carrier, struct connection, carrier);
 }
 
-/* --- output that waits for more --- */
+/* --- what is queued --- */
 
 static size_t
 connection_pending(const struct connection *connection)
 {
-	return connection->output ? evbuffer_get_length(connection->output) : 0;
+	return connection->output.len;
 }
+
+/* --- output that waits for more --- */
 
 static void
 gathering_leave(struct connection *connection)
@@ -162,8 +164,7 @@ connection_release(struct connection *connection)
 		event_free(connection->reader);
 	if (connection->writer)
 		event_free(connection->writer);
-	if (connection->output)
-		evbuffer_free(connection->output);
+	output_free(&connection->output);
 	SSL_free(connection->ssl);
 	if (connection->fd >= 0)
 		close(connection->fd);
@@ -342,11 +343,10 @@ connection_write_rounds(struct connection *connection)
 			break;
 		if (len > RECORD_MAX)
 			len = RECORD_MAX;
-		sent = connection_transmit(connection,
-					   evbuffer_pullup(connection->output, (ssize_t)len), len);
+		sent = connection_transmit(connection, output_bytes(&connection->output), len);
 		if (sent <= 0)
 			return;
-		evbuffer_drain(connection->output, (size_t)sent);
+		output_drain(&connection->output, (size_t)sent);
 	}
 	connection_want_write(connection, connection_pending(connection) > 0);
 }
@@ -650,18 +650,14 @@ static void
 connection_send(struct iris_carrier *carrier, enum iris_unit unit, struct iris_str bytes)
 {
 	struct connection *connection = connection_of(carrier);
-	size_t pending;
+	size_t limit = atomic_load_explicit(&options.output_limit, memory_order_relaxed);
 
-	if (connection->state != CONNECTION_OPEN || connection->overflow)
+	if (connection->state != CONNECTION_OPEN || connection->overflow || bytes.len == 0)
 		return;
-	if (!connection->output)
-		connection->output = evbuffer_new();
-	IRIS_ASSERT(connection->output &&
-		    evbuffer_add(connection->output, bytes.base, bytes.len) == 0);
-	pending = evbuffer_get_length(connection->output);
-	if (unit != IRIS_UNIT_PATIENT || pending >= GATHER_BYTES)
+	output_add(&connection->output, bytes);
+	if (unit != IRIS_UNIT_PATIENT || connection_pending(connection) >= GATHER_BYTES)
 		connection->hurry = true;
-	if (pending > atomic_load_explicit(&options.output_limit, memory_order_relaxed))
+	if (connection_pending(connection) > limit)
 		connection->overflow = true;
 	if (!connection->gathering || connection->hurry)
 		worker_at_turn_end(&connection->turn);

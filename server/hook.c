@@ -189,18 +189,19 @@ is_traced(const struct hook_kind *kind, const void *arg)
 }
 
 static enum iris_verdict
-run_entry(const struct hook_kind *kind, struct hook_entry entry, void *arg, bool traced)
+run_entry(const struct hook_kind *kind, struct hook_entry entry, void *arg,
+	  _Atomic uint32_t *inside, bool traced)
 {
 	enum iris_verdict verdict;
 
-	module_enter(entry.module);
+	module_enter_from(inside, entry.module);
 	verdict = kind->call(entry.fn, arg);
 	/* The name must be read while the module is held. */
 	if (traced)
 		LOG(IRIS_LOG_DEBUG, "hook", kind->name, LOG_CSTR("module", entry.module->name),
 		    LOG_INT("band", PLACE_BAND(entry.place)),
 		    LOG_CSTR("verdict", verdict_name(verdict)));
-	module_leave(entry.module);
+	module_leave_from(inside, entry.module);
 	return verdict;
 }
 
@@ -210,6 +211,7 @@ run(const struct hook_kind *kind, void *arg)
 	const struct hook_chains *chains = atomic_load_explicit(&published, memory_order_acquire);
 	const struct hook_chain *chain = chain_of(chains, kind->id);
 	const bool traced = chain->count > 0 && is_traced(kind, arg);
+	_Atomic uint32_t *const inside = module_inside();
 	enum iris_verdict result = IRIS_PASS;
 	size_t i = 0;
 
@@ -221,7 +223,7 @@ run(const struct hook_kind *kind, void *arg)
 			i++; /* decided: only those who observe still hear of it */
 			continue;
 		}
-		const enum iris_verdict verdict = run_entry(kind, entry, arg, traced);
+		const enum iris_verdict verdict = run_entry(kind, entry, arg, inside, traced);
 		if (PLACE_BAND(entry.place) != IRIS_OBSERVE)
 			result = verdict;
 		chains = atomic_load_explicit(&published, memory_order_acquire);

@@ -31,6 +31,7 @@ struct hosts_entry {
 struct hosts_table {
 	struct iris_hash names;
 	struct hosts_table *older; /* kept until stop: readers have no lock */
+	uint64_t number;           /* no other table has had it */
 	size_t count;
 	struct hosts_entry entries[];
 };
@@ -161,6 +162,9 @@ hosts_swap_tls(struct host *host, SSL_CTX *context, bool running)
 static void
 hosts_publish(struct hosts_table *table)
 {
+	static uint64_t number;
+
+	table->number = ++number;
 	table->older = atomic_load(&hosts_current);
 	atomic_store_explicit(&hosts_current, table, memory_order_release);
 }
@@ -243,11 +247,25 @@ hosts_reload(void)
 struct iris_host *
 host_find(struct iris_str domain)
 {
+	/* Mostly it is the same again: a delivery asks several times, and so does the next. */
+	static _Thread_local struct {
+		uint64_t table;
+		struct iris_hash_node *node;
+	} last;
 	const struct hosts_table *table =
 		atomic_load_explicit(&hosts_current, memory_order_acquire);
-	struct iris_hash_node *node = table ? hash_find(&table->names, domain) : NULL;
+	struct iris_hash_node *node;
 
-	return node ? &IRIS_CONTAINER(node, struct hosts_entry, node)->host->public : NULL;
+	if (!table)
+		return NULL;
+	node = last.node;
+	if (last.table != table->number || !str_equal(node->key, domain))
+		node = hash_find(&table->names, domain);
+	if (!node)
+		return NULL;
+	last.table = table->number;
+	last.node = node;
+	return &IRIS_CONTAINER(node, struct hosts_entry, node)->host->public;
 }
 
 void

@@ -133,7 +133,7 @@ message_receive(struct iris_incoming *incoming)
 		jid_is_none(&delivery->to) ? &delivery->stanza->to : &delivery->to;
 	enum message_verdict verdict =
 		message_judge(delivery->stanza->type, !jid_is_bare(to), incoming->session != NULL,
-			      resources_of(incoming->user));
+			      incoming->session ? MESSAGE_SOME : resources_of(incoming->user));
 	enum iris_verdict heard = IRIS_PASS;
 
 	if (verdict == MESSAGE_IGNORE)

@@ -549,32 +549,22 @@ module_unload_finish(void)
 
 /* --- any worker --- */
 
-static _Atomic uint32_t *
-inside_of(const struct iris_module *module)
+_Atomic uint32_t *
+module_inside(void)
 {
-	const int index = worker_self() ? worker_index() : WORKER_MAIN;
-	return module->self ? &inside[index + 1][module->self->index] : NULL;
+	return inside[(worker_self() ? worker_index() : WORKER_MAIN) + 1];
 }
 
 void
 module_enter(const struct iris_module *module)
 {
-	_Atomic uint32_t *count = inside_of(module);
-	if (count)
-		atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1,
-				      memory_order_relaxed);
+	module_enter_from(module_inside(), module);
 }
 
 void
 module_leave(const struct iris_module *module)
 {
-	_Atomic uint32_t *count = inside_of(module);
-	if (count) {
-		const uint32_t before = atomic_load_explicit(count, memory_order_relaxed);
-		IRIS_ASSERT(before > 0);
-		/* Releases: who sees zero and stops the module, sees all that was done in it. */
-		atomic_store_explicit(count, before - 1, memory_order_release);
-	}
+	module_leave_from(module_inside(), module);
 }
 
 static const struct module_set *

@@ -73,6 +73,31 @@ void stream_handler_run(const struct iris_stream_handler *handler, const struct 
 /* The same for other calls: mechanisms, roles. They nest; same worker, in pairs. */
 void module_enter(const struct iris_module *module);
 void module_leave(const struct iris_module *module);
+/* The same for who calls into several: the counts of the calling worker are asked for once. */
+_Atomic uint32_t *module_inside(void);
+
+static inline void
+module_enter_from(_Atomic uint32_t *inside, const struct iris_module *module)
+{
+	_Atomic uint32_t *count = module->self ? &inside[module->self->index] : NULL;
+
+	if (count)
+		atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1,
+				      memory_order_relaxed);
+}
+
+static inline void
+module_leave_from(_Atomic uint32_t *inside, const struct iris_module *module)
+{
+	_Atomic uint32_t *count = module->self ? &inside[module->self->index] : NULL;
+
+	if (count) {
+		const uint32_t before = atomic_load_explicit(count, memory_order_relaxed);
+		IRIS_ASSERT(before > 0);
+		/* Releases: who sees zero and stops the module, sees all that was done in it. */
+		atomic_store_explicit(count, before - 1, memory_order_release);
+	}
+}
 
 /*
  * Logs the chain and the verdicts of every hook about this bare JID, at level debug; none: off.

@@ -187,6 +187,13 @@ session_attach(struct iris_session *session, struct iris_stream *stream)
 	hook_run_session_resumed(session);
 }
 
+void
+session_go_on(struct iris_session *session)
+{
+	if (session->stream)
+		stream_go_on(session->stream);
+}
+
 /* --- delivery --- */
 
 /*

@@ -18,6 +18,7 @@
 #define BUSTLE_WARM \
 	20 /* inputs in a row, none of them that long after the one before: not just a sign-in */
 #define FIBER_RETRY_MS 20
+#define AHEAD_MAX 32
 #define PARSER_TICK_MS 50
 
 static _Thread_local struct streams streams;
@@ -365,7 +366,7 @@ stream_run_end(struct iris_stream *stream, bool deferred, int64_t hold_ms)
 static void
 stream_run(void *arg)
 {
-	struct stream_runner runner = { .stream = arg };
+	struct stream_runner runner = { .stream = arg, .fiber = fiber_self() };
 	struct iris_stream *stream = arg;
 	int64_t budget = stream_option(STREAM_OPT_BUDGET), hold_ms = 0;
 	bool more = true;
@@ -376,6 +377,10 @@ stream_run(void *arg)
 	while (runner.stream && !stream->arrival && stream->state != IRIS_STREAM_CLOSED && more &&
 	       budget-- > 0 && (hold_ms = stream_hold_ms(stream)) == 0)
 		more = stream_handle_next(stream);
+	if (runner.left) {
+		stream->ahead--;
+		stream_unref(&stream);
+	}
 	if (!runner.stream)
 		return;
 	stream_run_end(stream, more && !stream->arrival && stream->state != IRIS_STREAM_CLOSED,
@@ -404,6 +409,26 @@ stream_pump(struct iris_stream *stream)
 	} else if (stream->runner) {
 		carrier_pause(stream->carrier, true);
 	}
+}
+
+/*
+ * The fiber leaves the stream, and another one handles what comes next.  SECURITY: a client must
+ * not have as many fibers as it likes; with the most of them, its stanzas wait for each other.
+ */
+void
+stream_go_on(struct iris_stream *stream)
+{
+	struct stream_runner *runner = stream->runner;
+
+	if (!runner || runner->fiber != fiber_self() || stream->arrival ||
+	    stream->state != IRIS_STREAM_BOUND || stream->ahead >= AHEAD_MAX)
+		return;
+	runner->left = true;
+	runner->stream = NULL;
+	stream->runner = NULL;
+	stream->ahead++;
+	stream->goes_on = true;
+	stream_touch(stream);
 }
 
 /* --- what the connection tells --- */
@@ -574,6 +599,10 @@ stream_on_turn(struct iris_turn *turn)
 	if (stream->arrival && !stream->arrival->is_home) {
 		stream_depart(stream);
 		return;
+	}
+	if (stream->goes_on) {
+		stream->goes_on = false;
+		stream_pump(stream);
 	}
 	if (stream->runner || stream->arrival || stream->finished)
 		return;

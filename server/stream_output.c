@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a stream writes: elements and deliveries as text, for its carrier.  The worker of the stream;
- * never waits.  Headers and errors are written in stream_negotiation.c and stream_error.c.
+ * What a stream writes: elements and deliveries as text, for its carrier.  The worker of the
+ * stream; never waits.  Headers and errors are written in stream_negotiation.c and stream_error.c.
  */
 #include "stream_private.h"
 

@@ -43,7 +43,9 @@ size_t stream_count(void);
 
 /* The fiber of a stream. It lives on that fiber's stack. */
 struct stream_runner {
-	struct iris_stream *stream; /* NULL: it moved away while the fiber ran */
+	struct iris_stream *stream; /* NULL: it moved away, or goes on without the fiber */
+	struct iris_fiber *fiber;
+	bool left; /* it goes on: stream_go_on(); the fiber still counts on it */
 };
 
 /* What waits for a stream at the home of its user: set by stream_authenticated(). */
@@ -81,6 +83,8 @@ struct iris_stream {
 	bool counting;
 	bool finished;                   /* nothing is left but the struct, for who counts on it */
 	bool deferred;                   /* waits for `again`, reads nothing meanwhile */
+	bool goes_on;                    /* in this turn, with another fiber */
+	uint8_t ahead;                   /* fibers that it went on without, and that still wait */
 	uint8_t bustle;                  /* inputs in a row that came shortly one after the other */
 	bool warm;                       /* keeps its parser for a moment */
 	unsigned refs;
@@ -132,6 +136,8 @@ void stream_move_to_state(struct iris_stream *stream, enum iris_stream_state sta
 void stream_set_list(struct iris_stream *stream, enum stream_list_id list);
 /* Something is to be done at the end of this turn (the end, a move, the parser's memory). */
 void stream_touch(struct iris_stream *stream);
+/* Another fiber handles what comes next, while this one waits: see session_go_on(). */
+void stream_go_on(struct iris_stream *stream);
 /* A buffer for output, good until the end of the turn. */
 struct iris_strbuf stream_buffer(void);
 void stream_send_text(struct iris_stream *stream, enum iris_unit unit, struct iris_strbuf *buf);

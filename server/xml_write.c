@@ -82,10 +82,14 @@ escape(struct iris_strbuf *buf, struct iris_str text, bool is_value)
 
 	while (i < text.len) {
 		uint8_t class = byte_class[s[i]];
-		size_t len = class == LEAD ? character_length(s + i, text.len - i) : 1;
+		size_t len;
 
-		if (class == PLAIN || (class == IN_VALUE && !is_value) ||
-		    (class == LEAD && len > 0)) {
+		if (class == PLAIN) {
+			i++;
+			continue;
+		}
+		len = class == LEAD ? character_length(s + i, text.len - i) : 1;
+		if ((class == IN_VALUE && !is_value) || (class == LEAD && len > 0)) {
 			i += len;
 			continue;
 		}

@@ -69,6 +69,8 @@ static const struct payload_rule payload_rules[] = {
 	{ "http://jabber.org/protocol/nick", NULL, false },
 	{ NS_VCARD_UPDATE, NULL, false },
 	{ NS_ADDRESS, NULL, false },
+	/* XEP-0313: what comes out of an archive (a room's) is in it */
+	{ NS_MAM, NULL, false },
 	/* XEP-0060: what happens at a node is read there; XEP-0047: a stream has its own end */
 	{ NS_PUBSUB_EVENT, NULL, false },
 	{ "http://jabber.org/protocol/ibb", NULL, false },

@@ -56,6 +56,7 @@ payload_is_node_event(const struct iris_element *payload) /* XEP-0060 */
 
 #define NS_HINTS "urn:xmpp:hints" /* XEP-0334 */
 #define NS_OCCUPANT_ID "urn:xmpp:occupant-id:0" /* XEP-0421 */
+#define NS_HATS "urn:xmpp:hats:0" /* XEP-0317 */
 
 static inline bool
 payload_is_hint(const struct iris_element *payload) /* XEP-0334 */
@@ -85,6 +86,14 @@ message_origin_id(const struct iris_element *message) /* XEP-0359 §3.2; none: i
 	struct iris_element *origin = element_child(message, "origin-id", NS_SID);
 
 	return origin ? element_get(origin, "id") : IRIS_STR_NONE;
+}
+
+#define NS_MAM "urn:xmpp:mam:2" /* XEP-0313 */
+
+static inline bool
+message_is_result(const struct iris_element *message) /* XEP-0313 §4.2: of a query */
+{
+	return element_child(message, "result", NS_MAM) != NULL;
 }
 
 #define NS_VCARD_UPDATE "vcard-temp:x:update" /* XEP-0153 */

@@ -193,7 +193,7 @@ static bool
 offline_is_result(const struct iris_user *user, const struct iris_delivery *delivery)
 {
 	return delivery->log_id > 0 && offline_is_own(user, delivery->stanza) &&
-	       element_child(delivery->stanza->root, "result", NS_MAM);
+	       message_is_result(delivery->stanza->root);
 }
 
 /*
@@ -359,7 +359,8 @@ offline_hand_on_unkept(struct iris_session *lost, const struct iris_delivery *de
 	struct iris_user *user = lost->user;
 	int64_t id;
 
-	if (offline_is_own(user, delivery->stanza) || offline_pass_on(lost, delivery) ||
+	if (offline_is_own(user, delivery->stanza) || message_is_result(delivery->stanza->root) ||
+	    offline_pass_on(lost, delivery) ||
 	    !archive_is_for_offline(delivery->stanza) ||
 	    archive_append(user, delivery, ARCHIVE_OFFLINE, NULL, &id) != IRIS_VAULT_OK)
 		return;

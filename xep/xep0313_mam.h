@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0313: the namespace, and queries of any archive, for plug-ins that name "xep0313" in their
- * needs.  An archive is the log of one reader; who may read it is asked before, by whose it is.
+ * XEP-0313: queries of any archive, for plug-ins that name "xep0313" in their needs.  An archive
+ * is the log of one reader; who may read it is asked before, by whose it is.
  * Home worker of the archive's address, on the fiber of the request; they wait.
  */
 #ifndef IRIS_XEP0313_MAM_H
 #define IRIS_XEP0313_MAM_H
 
 #include "iris/module.h"
-
-#define NS_MAM "urn:xmpp:mam:2"
+#include "xep/payloads.h"
 
 /* How entries are found that are with an address (§4.1.1). */
 enum mam_match {
 	MAM_BY_INDEX,   /* by their peer */
-	MAM_BY_LOOKING, /* from, or to, is this very address; by their peer, too, if it is set */
+	MAM_BY_LOOKING, /* from, or to, is this very address; and by their peer, if set */
 	MAM_NOTHING,    /* there are none that who asks may see */
 };
 

@@ -8,6 +8,7 @@
  */
 #include "modules/rooms/rooms.h"
 #include "xep/payloads.h"
+#include "xep/xep0004_forms.h"
 
 static struct iris_module_self moderation_self;
 
@@ -36,14 +37,28 @@ moderation_set(struct iris_request *request)
 	return request->refusal.condition == IRIS_NO_ERROR ? IRIS_DONE : IRIS_REFUSE;
 }
 
-static const struct iris_feature moderation_features[] = {
-	{ IRIS_DISCO_PLACE, NS_MODERATE },
-	{ .var = NULL },
-};
+/* §2: of rooms that keep what is said; whether the room may be known of was asked before. */
+static enum iris_verdict
+moderation_disco_info(struct iris_discovery *discovery)
+{
+	struct iris_place *place = discovery->request->place;
+	const struct room *room = place ? room_of(place) : NULL;
+
+	if (room && room_exists(room) && str_is_none(discovery->node) &&
+	    form_value_is_true(room_config_get(room, "enablelogging")))
+		element_set(element_add(discovery->query, "feature", NULL), "var",
+			    IRIS_STR(NS_MODERATE));
+	return IRIS_PASS;
+}
 
 static const struct iris_iq moderation_iq[] = {
 	{ IRIS_TO_PLACE, IRIS_SET, "moderate", NS_MODERATE, IRIS_ANYONE, moderation_set },
 	{ .name = NULL },
+};
+
+static const struct iris_hook_handler moderation_hooks[] = {
+	HOOK(disco_info, IRIS_NEUTRAL, moderation_disco_info),
+	HOOKS_END,
 };
 
 const struct iris_module iris_module_xep0425 = {
@@ -51,8 +66,8 @@ const struct iris_module iris_module_xep0425 = {
 	.name = "xep0425",
 	.summary = "Moderated Message Retraction",
 	.xep = "XEP-0425 0.3.0",
-	.needs = IRIS_NAMES("rooms"),
+	.needs = IRIS_NAMES("rooms", "xep0004"),
 	.self = &moderation_self,
-	.features = moderation_features,
 	.iq = moderation_iq,
+	.hooks = moderation_hooks,
 };

@@ -4,6 +4,7 @@
  * the home of the bubble.  The rules are in rules.c; here they meet rooms, limits, what is owed.
  */
 #include "modules/bubbles/bubbles_private.h"
+#include "xep/payloads.h"
 #include "xep/xep0004_forms.h"
 
 #define NS_BUBBLE "urn:iris:bubble:0"
@@ -193,13 +194,17 @@ policy_judge_change(struct room_change *change, const char **text_r)
 
 /* --- everything else that is asked --- */
 
+/* P3.9: guests take part, and organize nothing. Waits. */
 static enum iris_condition
 may_create(struct room *room, const struct iris_jid *by, const char **text_r)
 {
 	int64_t owned = rooms_owned(by);
+	struct iris_account account;
 
-	if (owned < 0)
+	if (owned < 0 || !accounts()->find(by, &account))
 		return IRIS_INTERNAL_SERVER_ERROR;
+	if (account.role == IRIS_ROLE_GUEST)
+		return refuse(IRIS_NOT_ALLOWED, "Guests create no bubbles", text_r);
 	if (owned >= bubble_limit(by, BUBBLE_LIMIT_OWNED))
 		return refuse(IRIS_NOT_ALLOWED, "You have as many bubbles as you may have", text_r);
 	return notice_intend(room, by, NOTICE_MEMBERSHIP) ? IRIS_NO_ERROR :
@@ -312,8 +317,11 @@ policy_destroyed(const struct iris_jid *bare)
 static void
 policy_add_info(struct room *room, struct iris_element *query)
 {
-	struct iris_element *form = form_add(query, "result", NS_BUBBLE);
+	struct iris_element *form;
 
+	if (module_is_loaded("xep0317"))
+		element_set(element_add(query, "feature", NULL), "var", IRIS_STR(NS_HATS));
+	form = form_add(query, "result", NS_BUBBLE);
 	form_add_field(form, "text-single", "state",
 		       bubble_state_of(room) == BUBBLE_ARCHIVED ? IRIS_STR("archived") :
 								  IRIS_STR("open"));

@@ -6,8 +6,8 @@
  *
  * Without the module `xep0220` only what certificates prove is taken, and we ask nobody.
  *
- * SECURITY: it proves no more than that the DNS leads to who sends: where somebody lies in it, or on
- * the way, he is whom he says he is.  So it is off by default, and can be left to some domains.
+ * SECURITY: it proves no more than that the DNS leads to who sends: who lies in it, or on the way,
+ * is whom he says he is.  So it is off by default, and can be left to some domains.
  */
 #include <stdlib.h>
 

@@ -84,10 +84,16 @@ struct route {
 /* What is for a domain that nobody here serves; for route_set_remote(). */
 void remote_deliver(const struct iris_delivery *delivery, struct iris_ticket *ticket);
 struct iris_str route_remote(const struct route *route); /* their domain */
+struct iris_str route_local(const struct route *route);
 /* The pair is proven, both ways: what waits is handed on. */
 void route_up(struct route *route, struct link *link);
 /* The link goes; what comes is not for it any more. */
-void route_down(struct route *route);
+void route_down(struct route *route, struct link *link);
+/*
+ * A link of theirs whose other direction is ours to write to, at the remote's home: the route for
+ * it, or NULL.
+ */
+struct route *remote_adopt(struct link *link, struct iris_str theirs, struct iris_str ours);
 /* A fiber looks after idle links and what waits, while there are any. */
 void federation_need_time(void);
 /* Main thread, when no worker runs. */
@@ -102,7 +108,7 @@ struct dial_purpose {
 	struct iris_str key, id;      /* to have a key verified, for that stream (XEP-0220) */
 };
 
-/* Fiber; *why_r is a literal. Of a key: UP: it is theirs; REFUSED: it is not; else: nobody knows. */
+/* Fiber; *why_r is a literal. Of a key: UP: theirs; REFUSED: not theirs; else: nobody knows. */
 enum dial_outcome dial(const struct dial_purpose *purpose, const char **why_r);
 
 /* --- link.c --- */
@@ -121,6 +127,8 @@ struct link *link_begin(struct iris_stream *stream, struct attempt *attempt);
 /* It took too long: nobody waits for it any more. */
 void link_give_up(struct link *link);
 void link_send(struct link *link, const struct iris_delivery *delivery);
+/* Another link is up for its route. */
+void link_forget_route(struct link *link);
 /* May something be written to it now? */
 bool link_is_up(const struct link *link);
 /* Ends those of this worker that have been silent since; oldest first. */

@@ -132,6 +132,8 @@ link_go_up(struct link *link)
 	TAILQ_INSERT_TAIL(links_here(), link, entry);
 	federation_count(link->is_ours ? METRIC_LINKS_OURS : METRIC_LINKS_THEIRS, 1);
 	federation_need_time();
+	if (link->is_ours && link->route)
+		bidi_go_up(link, route_remote(link->route), route_local(link->route));
 	if (link->route)
 		route_up(link->route, link);
 	link_end_attempt(link, DIAL_UP, NULL);
@@ -149,7 +151,13 @@ link_go_down(struct link *link)
 	TAILQ_REMOVE(links_here(), link, entry);
 	federation_count(link->is_ours ? METRIC_LINKS_OURS : METRIC_LINKS_THEIRS, -1);
 	if (route)
-		route_down(route);
+		route_down(route, link);
+}
+
+void
+link_forget_route(struct link *link)
+{
+	link->route = NULL;
 }
 
 bool
@@ -238,6 +246,8 @@ ask_to_be_taken(struct link *link, const struct iris_element *features)
 	struct iris_str theirs = route_remote(link->route);
 	bool proven = stream_proves(link->stream, theirs);
 
+	if (proven)
+		bidi_ask(link, features);
 	if (proven && offers_external(features))
 		send_auth(link);
 	else if (dialback_may_prove(theirs))
@@ -324,9 +334,11 @@ link_offer(struct iris_stream *stream, struct iris_element *features)
 	struct iris_jid claimed = stream_claimed_jid(stream);
 
 	if (stream_state(stream) == IRIS_STREAM_UNAUTHENTICATED &&
-	    is_proven_by_certificate(stream, &claimed))
+	    is_proven_by_certificate(stream, &claimed)) {
 		element_add_text(element_add(features, "mechanisms", NS_SASL), "mechanism", NULL,
 				 IRIS_STR("EXTERNAL"));
+		bidi_offer(features);
+	}
 	dialback_offer(features);
 }
 
@@ -351,6 +363,7 @@ link_opened(struct iris_stream *stream, const struct iris_element *header)
 	if (stream_state(stream) == IRIS_STREAM_AUTHENTICATED) {
 		link_prove(link, jid_domain(stream_jid(stream)), str_from(link->to));
 		stream_send_features(stream);
+		bidi_go_up(link, jid_domain(stream_jid(stream)), str_from(link->to));
 		link_go_up(link);
 		return;
 	}
@@ -460,7 +473,8 @@ link_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p, struct ir
 	const char *fault;
 
 	/* SECURITY: what flows back on a link of ours has not proven itself to us as a sender. */
-	fault = link->is_ours ? "not-authorized" : find_fault(link, stanza);
+	fault = link->is_ours && !link->is_both_ways ? "not-authorized" :
+						       find_fault(link, stanza);
 	if (fault) {
 		LOG(IRIS_LOG_WARNING, "federation", "stanza-refused", LOG_CSTR("condition", fault),
 		    LOG_STR("domain", jid_domain(stream_jid(stream))),
@@ -519,6 +533,7 @@ static const struct iris_stream_handler link_elements[] = {
 	{ "auth", NS_SASL, UNAUTHENTICATED, handle_auth },
 	{ "success", NS_SASL, UNAUTHENTICATED, handle_success },
 	{ "failure", NS_SASL, UNAUTHENTICATED, handle_failure },
+	{ "bidi", NS_BIDI, UNAUTHENTICATED, bidi_handle },
 	{ "result", NS_DIALBACK, EVER, dialback_handle_result },
 	{ "verify", NS_DIALBACK, EVER, dialback_handle_verify },
 	{ .name = NULL },

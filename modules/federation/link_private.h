@@ -10,9 +10,10 @@ struct link {
 	struct iris_stream *stream;
 	bool is_ours, is_up;
 	bool asks;                /* ours: it was asked to take us, after what it has proven */
-	struct route *route;      /* ours: what it is for; NULL: nothing any more */
+	bool is_both_ways;        /* XEP-0288: stanzas flow in both directions */
+	struct route *route;      /* what is written to it; NULL: nothing (any more) */
 	struct attempt *attempt;  /* who waits for it to be up, or gone */
-	struct iris_hash pairs;   /* theirs: what is proven */
+	struct iris_hash pairs;   /* proven, of what comes in */
 	unsigned verifying;       /* theirs: keys that are being verified */
 	int64_t used_ms;
 	TAILQ_ENTRY(link) entry;  /* once it is up */
@@ -40,6 +41,17 @@ void dialback_ask(struct link *link);
 void dialback_ask_for_key(struct link *link);
 void dialback_handle_result(struct iris_stream *stream, struct iris_element *result);
 void dialback_handle_verify(struct iris_stream *stream, struct iris_element *verify);
+
+/* --- bidi.c (XEP-0288) --- */
+
+void bidi_offer(struct iris_element *features);
+/* Of ours, before it is asked to take us: asks for it if it is offered and may be. */
+void bidi_ask(struct link *link, const struct iris_element *features);
+void bidi_handle(struct iris_stream *stream, struct iris_element *bidi);
+/* The link is up: the other direction, too. */
+void bidi_go_up(struct link *link, struct iris_str theirs, struct iris_str ours);
+
+#define NS_BIDI "urn:xmpp:bidi"
 #define NS_DIALBACK "jabber:server:dialback"
 
 #endif

@@ -52,7 +52,8 @@ policy_may_enter(const struct iris_stanza *stanza)
 }
 
 bool
-policy_check_domains(const struct iris_settings *settings, unsigned option, struct iris_error *error)
+policy_check_domains(const struct iris_settings *settings, unsigned option,
+		     struct iris_error *error)
 {
 	for (size_t i = 0; i < settings_count(settings, option); i++) {
 		struct iris_arena *arena = arena_new();
@@ -63,7 +64,8 @@ policy_check_domains(const struct iris_settings *settings, unsigned option, stru
 
 		arena_unref(&arena);
 		if (!right)
-			return error_set(error, "\"%.*s\" is not a prepared (lower-case) domain",
+			return error_set(error,
+					 "\"%.*s\" is not a prepared (lower-case) domain",
 					 IRIS_STR_FMT(name));
 	}
 	return true;

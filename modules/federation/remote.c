@@ -67,6 +67,12 @@ route_remote(const struct route *route)
 	return str_from(route->remote->domain);
 }
 
+struct iris_str
+route_local(const struct route *route)
+{
+	return str_from(route->local);
+}
+
 /* --- errors to senders --- */
 
 /* Presence to all contacts, and probes: the absence of their servers is no news to the client. */
@@ -523,11 +529,26 @@ remote_deliver(const struct iris_delivery *delivery, struct iris_ticket *ticket)
 	remote_receive(remote, delivery);
 }
 
+struct route *
+remote_adopt(struct link *link, struct iris_str theirs, struct iris_str ours)
+{
+	struct remote *remote;
+	struct route *route;
+
+	IRIS_ASSERT(home_of(theirs) == worker_self());
+	if (remotes_here()->closing || !(remote = remote_get(theirs)))
+		return NULL;
+	route = remote_route(remote, ours);
+	return route->link ? NULL : route;
+}
+
 void
 route_up(struct route *route, struct link *link)
 {
 	struct parcel *parcel;
 
+	if (route->link && route->link != link)
+		link_forget_route(route->link);
 	route->link = link;
 	while (link_is_up(link) && (parcel = route_take(route)) != NULL) {
 		route_hand(route, &parcel->delivery);
@@ -537,10 +558,11 @@ route_up(struct route *route, struct link *link)
 }
 
 void
-route_down(struct route *route)
+route_down(struct route *route, struct link *link)
 {
 	struct remote *remote = route->remote;
 
+	IRIS_ASSERT(route->link == link);
 	route->link = NULL;
 	/* SECURITY: who takes us in and hangs up must not make us dial without a pause. */
 	if (remote->failures == 0)

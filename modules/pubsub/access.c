@@ -48,9 +48,8 @@ has_line(const char *lines, const char *line)
 }
 
 static bool
-is_in_group(const struct pubsub_node *node, const struct iris_jid *jid)
+is_in_group(const struct pubsub_node *node, const struct iris_contact *contact)
 {
-	const struct iris_contact *contact = contact_of(node->service, jid);
 	const char *allowed = node->config.texts[CONFIG_GROUPS];
 
 	for (char **group = contact ? contact->groups : NULL; group && *group; group++)
@@ -70,8 +69,10 @@ subscription_of(const struct pubsub_node *node, const struct iris_jid *jid)
 	return subscriber ? subscriber->state : SUBSCRIPTION_NONE;
 }
 
-enum pubsub_error
-access_read(const struct pubsub_node *node, const struct iris_jid *jid)
+/* `contact` is whom the address belongs to; NULL: it is no contact's. */
+static enum pubsub_error
+read_as(const struct pubsub_node *node, const struct iris_jid *jid,
+	const struct iris_contact *contact)
 {
 	enum pubsub_affiliation affiliation = node_affiliation(node, jid_bare(jid));
 
@@ -83,9 +84,11 @@ access_read(const struct pubsub_node *node, const struct iris_jid *jid)
 	case ACCESS_OPEN:
 		return PUBSUB_NONE;
 	case ACCESS_PRESENCE:
-		return access_is_near(node->service, jid) ? PUBSUB_NONE : PUBSUB_PRESENCE_REQUIRED;
+		return contact_sees_us(contact) || is_self(node->service, jid) ?
+			       PUBSUB_NONE :
+			       PUBSUB_PRESENCE_REQUIRED;
 	case ACCESS_ROSTER:
-		return is_in_group(node, jid) ? PUBSUB_NONE : PUBSUB_NOT_IN_GROUP;
+		return is_in_group(node, contact) ? PUBSUB_NONE : PUBSUB_NOT_IN_GROUP;
 	case ACCESS_AUTHORIZE:
 		switch (subscription_of(node, jid)) {
 		case SUBSCRIPTION_SUBSCRIBED:
@@ -98,6 +101,18 @@ access_read(const struct pubsub_node *node, const struct iris_jid *jid)
 	default:
 		return PUBSUB_CLOSED_NODE;
 	}
+}
+
+enum pubsub_error
+access_read(const struct pubsub_node *node, const struct iris_jid *jid)
+{
+	return read_as(node, jid, contact_of(node->service, jid));
+}
+
+enum pubsub_error
+access_read_contact(const struct pubsub_node *node, const struct iris_contact *contact)
+{
+	return read_as(node, &contact->jid, contact);
 }
 
 bool

@@ -104,6 +104,8 @@ item_store(struct item_publication *publication, const struct iris_element *item
 		publication->batch = batch_new(node->service->owner);
 	if (persists)
 		add_to_batch(publication, item, row);
+	if (publication->session)
+		session_go_on(publication->session);
 	if (batch_write(&publication->batch) != IRIS_VAULT_OK)
 		return PUBSUB_STORE;
 	if (row > node->last_item)

@@ -81,20 +81,16 @@ is_interested(struct iris_session *session, struct iris_str feature)
 
 /* SECURITY: whom the recipient blocks does not reach it this way either (XEP-0191). */
 static bool
-is_let_in(struct iris_user *user, struct iris_stanza *stanza)
+is_let_in(struct iris_user *user, struct iris_stanza *stanza, struct iris_arena *arena)
 {
-	struct iris_request request = { .stanza = stanza, .user = user };
+	struct iris_request request = { .stanza = stanza, .user = user, .arena = arena };
 	struct iris_incoming incoming = { .user = user, .request = &request };
-	enum iris_verdict verdict;
 
 	if (!hook_is_used(IRIS_HOOK_ID_stanza_in))
 		return true;
-	request.arena = arena_new();
 	request.host = host_find(jid_domain(&user->jid));
 	incoming.delivery = (struct iris_delivery){ .stanza = stanza, .to = user->jid };
-	verdict = hook_run_stanza_in(&incoming);
-	arena_unref(&request.arena);
-	return verdict == IRIS_PASS;
+	return hook_run_stanza_in(&incoming) == IRIS_PASS;
 }
 
 static bool
@@ -114,13 +110,13 @@ takes(struct iris_session *session, const struct target *target, bool interested
 
 /* XEP-0163 §4.3.1: to the full JID of each resource. */
 static void
-deliver_here(const struct letter *letter, const struct target *target)
+deliver_here(const struct letter *letter, const struct target *target, struct iris_arena *arena)
 {
 	struct iris_user *user = user_find(jid_bare(&target->to));
 	struct iris_session *session, *next;
 	int64_t count = 0;
 
-	if (!user || user->available_count == 0 || !is_let_in(user, letter->stanza))
+	if (!user || user->available_count == 0 || !is_let_in(user, letter->stanza, arena))
 		return;
 	user_hold(user);
 	for (session = TAILQ_FIRST(&user->sessions); session; session = next) {
@@ -142,9 +138,11 @@ static void
 letter_arrives(struct iris_mail *mail)
 {
 	struct letter *letter = IRIS_CONTAINER(mail, struct letter, mail);
+	struct iris_arena *arena = arena_new(); /* for the hooks of all */
 
 	for (size_t i = 0; i < letter->count; i++)
-		deliver_here(letter, &letter->targets[i]);
+		deliver_here(letter, &letter->targets[i], arena);
+	arena_unref(&arena);
 	stanza_unref(&letter->stanza);
 	free(letter);
 }
@@ -249,24 +247,29 @@ add_elsewhere(const struct iris_jid *to, void *arg)
 	audience->elsewhere[audience->elsewhere_count++] = jid_copy(audience->arena, to);
 }
 
+/* The text of the address stays where it is: nobody waits before the letters are written. */
 static void
 add_local(struct audience *audience, const struct iris_jid *to, enum target_kind kind)
 {
 	audience->local = grown(audience->arena, audience->local, audience->local_count,
 				&audience->local_cap, sizeof(*audience->local));
-	audience->local[audience->local_count++] =
-		(struct target){ jid_copy(audience->arena, to), kind };
+	audience->local[audience->local_count++] = (struct target){ *to, kind };
 }
 
-/* May it be shown to this address? SECURITY: not when the account blocks it. */
+/* SECURITY: who is blocked by the account is shown nothing. */
 static bool
-is_shown(const struct pubsub_node *node, const struct iris_jid *jid)
+is_visible_to(const struct pubsub_node *node, const struct iris_jid *jid)
 {
 	struct iris_visibility visibility = { node->service->user, *jid };
 
-	return access_read(node, jid) == PUBSUB_NONE &&
-	       (!node->service->user || !hook_is_used(IRIS_HOOK_ID_presence_visible) ||
-		hook_run_presence_visible(&visibility) != IRIS_REFUSE);
+	return !node->service->user || !hook_is_used(IRIS_HOOK_ID_presence_visible) ||
+	       hook_run_presence_visible(&visibility) != IRIS_REFUSE;
+}
+
+static bool
+is_shown(const struct pubsub_node *node, const struct iris_jid *jid)
+{
+	return access_read(node, jid) == PUBSUB_NONE && is_visible_to(node, jid);
 }
 
 /* XEP-0163 §4.1: contacts are subscribed by their subscription to presence. */
@@ -275,7 +278,9 @@ add_contact(const struct iris_contact *contact, void *arg)
 {
 	struct audience *audience = arg;
 
-	if (!contact_sees_us(contact) || !is_shown(audience->node, &contact->jid))
+	if (!contact_sees_us(contact) ||
+	    access_read_contact(audience->node, contact) != PUBSUB_NONE ||
+	    !is_visible_to(audience->node, &contact->jid))
 		return;
 	if (is_ours(&contact->jid))
 		add_local(audience, &contact->jid, TARGET_INTERESTED);

@@ -43,6 +43,14 @@ preset_config(struct iris_str node)
 	return preset ? preset->config : NULL;
 }
 
+bool
+preset_is_told(const struct pubsub_call *call)
+{
+	const struct pubsub_preset *preset = call->service->user ? preset_find(call->name) : NULL;
+
+	return preset && preset->changed;
+}
+
 void
 preset_tell(const struct pubsub_call *call, struct iris_str item,
 	    const struct iris_element *payload)

@@ -286,6 +286,8 @@ enum pubsub_error {
 
 /* May this address (its bare form counts) read the node, or what keeps it from it? */
 enum pubsub_error access_read(const struct pubsub_node *node, const struct iris_jid *jid);
+enum pubsub_error access_read_contact(const struct pubsub_node *node,
+				      const struct iris_contact *contact);
 bool access_publish(const struct pubsub_node *node, const struct iris_jid *jid);
 /*
  * May it know that the node is there? Of an account's, who may read; of a host's also who may ask
@@ -401,6 +403,7 @@ struct item_publication {
 	const struct iris_element *payload; /* NULL: none */
 	bool no_item;                 /* there is not even an <item/>: a mere event */
 	struct iris_batch *batch;     /* with the node's own row, or NULL; taken over */
+	struct iris_session *session; /* whose client need not wait for the commit, or NULL */
 	struct iris_arena *arena;
 	struct iris_str id_r;
 };
@@ -481,6 +484,8 @@ void remote_free(struct pubsub_service *service);
 
 /* How a node of this name is made; NULL: as any. */
 const char *preset_config(struct iris_str node);
+/* Does preset_tell() tell anybody? */
+bool preset_is_told(const struct pubsub_call *call);
 /* Something was published (payload), or taken back; item none: all of it. Fiber; may wait. */
 void preset_tell(const struct pubsub_call *call, struct iris_str item,
 		 const struct iris_element *payload);

@@ -202,6 +202,8 @@ publish_to_node(struct pubsub_call *call, struct iris_batch *batch)
 	} else {
 		if (!call->service->user)
 			publication.publisher = call->bare;
+		if (call->request->is_self && !preset_is_told(call))
+			publication.session = call->request->session;
 		error = item_publish(&publication);
 	}
 	if (error != PUBSUB_NONE) {

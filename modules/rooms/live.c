@@ -36,22 +36,6 @@ struct room_held {
 /* --- what comes --- */
 
 static void
-take(struct room *room, const struct iris_delivery *delivery, struct iris_ticket *ticket)
-{
-	switch (delivery->stanza->kind) {
-	case IRIS_PRESENCE:
-		room_take_presence(room, delivery, ticket);
-		break;
-	case IRIS_MESSAGE:
-		room_take_message(room, delivery, ticket);
-		break;
-	case IRIS_IQ:
-		room_take_iq(room, delivery, ticket);
-		break;
-	}
-}
-
-static void
 parcel_free(struct room *room, struct room_parcel *parcel)
 {
 	delivery_let_go(&parcel->delivery);
@@ -72,7 +56,7 @@ live_drain(struct iris_turn *turn)
 	while (live->busy == 0 && (parcel = STAILQ_FIRST(&live->inbox)) != NULL) {
 		STAILQ_REMOVE_HEAD(&live->inbox, link);
 		live->inbox_count--;
-		take(room, &parcel->delivery, parcel->ticket);
+		room_take(room, &parcel->delivery, parcel->ticket);
 		parcel_free(room, parcel);
 	}
 	live->draining = false;

@@ -46,6 +46,13 @@ is_signed_by_room(const struct room *room, const struct iris_element *child)
 	return ours;
 }
 
+/* XEP-0317: those of our accounts were put on by their homes, those of others by anybody. */
+static bool
+is_hat_of_others(const struct iris_stanza *stanza, const struct iris_element *child)
+{
+	return element_is(child, "hats", NS_HATS) && !host_find(jid_domain(&stanza->from));
+}
+
 void
 stanza_cleanse(const struct room *room, struct iris_stanza *stanza)
 {
@@ -55,7 +62,7 @@ stanza_cleanse(const struct room *room, struct iris_stanza *stanza)
 		next = element_next(child, NULL, NULL);
 		if (element_is(child, "occupant-id", NS_OCCUPANT_ID) ||
 		    element_is(child, "x", NS_MUC_USER) || element_is(child, "x", NS_MUC) ||
-		    is_signed_by_room(room, child))
+		    is_signed_by_room(room, child) || is_hat_of_others(stanza, child))
 			element_remove(child);
 	}
 }

@@ -317,9 +317,7 @@ room_take_iq(struct room *room, const struct iris_delivery *delivery, struct iri
 	session = room_session_find(room, &stanza->from);
 	if (session)
 		session->heard_ms = worker_now_ms();
-	if (jid_is_bare(delivery_to(delivery)))
-		service_answer(room->service, &room->place, delivery, ticket);
-	else if (stanza->type == IRIS_GET || stanza->type == IRIS_SET)
+	if (stanza->type == IRIS_GET || stanza->type == IRIS_SET)
 		take_request(room, session, delivery, ticket);
 	else
 		take_answer(room, stanza);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #include "iris/auth.h"
-#include "modules/rooms/rooms_private.h"
+#include "modules/rooms/live.h"
 
 #define HOUR_MS 3600000
 
@@ -268,18 +268,31 @@ room_is_worth_loading(const struct iris_stanza *stanza)
 	       (stanza->kind != IRIS_PRESENCE || stanza->type == IRIS_AVAILABLE);
 }
 
+void
+room_take(struct room *room, const struct iris_delivery *delivery, struct iris_ticket *ticket)
+{
+	switch (delivery->stanza->kind) {
+	case IRIS_PRESENCE:
+		room_take_presence(room, delivery, ticket);
+		break;
+	case IRIS_MESSAGE:
+		room_take_message(room, delivery, ticket);
+		break;
+	case IRIS_IQ:
+		/* Who enters and configures at once means the room that is being made. */
+		if (!jid_is_bare(delivery_to(delivery)))
+			room_take_iq(room, delivery, ticket);
+		else if (!live_park(room, delivery, ticket))
+			service_answer(room->service, &room->place, delivery, ticket);
+		break;
+	}
+}
+
 static void
 room_receive(struct iris_place *place, const struct iris_delivery *delivery,
 	     struct iris_ticket *ticket)
 {
-	struct room *room = room_of(place);
-
-	if (delivery->stanza->kind == IRIS_PRESENCE)
-		room_take_presence(room, delivery, ticket);
-	else if (delivery->stanza->kind == IRIS_MESSAGE)
-		room_take_message(room, delivery, ticket);
-	else
-		room_take_iq(room, delivery, ticket);
+	room_take(room_of(place), delivery, ticket);
 }
 
 /* Rooms are never absent, but a place may have been forgotten meanwhile. */

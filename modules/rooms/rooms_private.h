@@ -157,6 +157,9 @@ struct room {
 };
 
 struct room *room_of_delivery(struct iris_place *place);
+/* What comes for it, in order. */
+void room_take(struct room *room, const struct iris_delivery *delivery,
+	       struct iris_ticket *ticket);
 struct room_affiliate *room_affiliate(const struct room *room, struct iris_str bare); /* or NULL */
 /* Whose registered nick it is, or NULL; of several the first. */
 struct room_affiliate *room_affiliate_by_nick(const struct room *room, struct iris_str nick);
@@ -331,7 +334,7 @@ void occupants_follow_config(struct room *room, const struct room_config *before
 
 void room_take_message(struct room *room, const struct iris_delivery *delivery,
 		       struct iris_ticket *ticket);
-/* To an occupant: relayed, or a self-ping (XEP-0410). To the room itself: service_answer(). */
+/* iq to an occupant: relayed, or a self-ping (XEP-0410). To the room itself: service_answer(). */
 void room_take_iq(struct room *room, const struct iris_delivery *delivery,
 		  struct iris_ticket *ticket);
 void relay_free(struct room *room);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0433 0.1 (channel search) and XEP-0055 1.3 (by a form), over the rooms of a service that one
+ * XEP-0433 (channel search) and XEP-0055 1.3 (by a form), over the rooms of a service that one
  * may see.  On a fiber, where it is asked.
  *
  * Names are sealed, so no index knows their words: rooms are read a page at a time, opened and

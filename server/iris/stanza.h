@@ -116,7 +116,7 @@ struct iris_stanza {
 	struct iris_jid from, to; /* none when absent */
 	struct iris_str id, lang;
 	bool frozen;
-	/* once frozen, as text: the children, and the attributes but `to`, which is written first */
+	/* once frozen, as text: the children, and the attributes but `to` */
 	struct iris_str inner, attributes;
 	int64_t received_ms;   /* Unix time, for delay stamps */
 };

@@ -96,6 +96,14 @@ struct iris_session *session_find(struct iris_str full); /* home worker */
 void **user_slot(struct iris_user *user, const struct iris_module_self *self);
 void **session_slot(struct iris_session *session, const struct iris_module_self *self);
 
+/*
+ * From a handler on the fiber of its stream (a client's request to its own account), just before it
+ * posts and waits for the commit: what its client sent next is handled meanwhile, posted later and
+ * answered later. Nothing of that may depend on what the handler still does. At the limit, or on
+ * another fiber: does nothing.
+ */
+void session_go_on(struct iris_session *session);
+
 /* Sends to this session: hooks session_deliver, then the stream. Never waits. */
 void session_deliver(struct iris_session *session, const struct iris_delivery *delivery);
 /* A stanza of the server's own to one session, e.g. a roster push. Takes the reference. */

@@ -8,6 +8,7 @@ from bed import SECONDS, body_of
 from peer import SERVER, Listener, Peer
 
 CASES = {}
+BIDI, BIDI_FEATURE = 'urn:xmpp:bidi', 'urn:xmpp:features:bidi'
 DIALBACK = 'jabber:server:dialback'
 PING = "<iq type='get' id='%s' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>"
 
@@ -400,6 +401,46 @@ async def a_listener_by_hand(bed):
         need(element.get('from') == bed.romeo.jid, 'from %s' % element.get('from'))
     need(listener.dialled == 1, 'dialled %d times' % listener.dialled)
     await listener.stop()
+
+
+# --- both ways on one stream (XEP-0288) ---
+
+@case
+async def both_ways_theirs(bed):
+    """A peer that asks for it gets the answers on its own stream."""
+    peer = Peer('twoway.example', identity(bed, 'twoway', 'twoway.example'))
+    features = await peer.start_tls(bed.b)
+    need(features.find('{%s}bidi' % BIDI_FEATURE) is not None, 'it is not offered')
+    peer.write("<bidi xmlns='%s'/>" % BIDI)
+    need((await peer.external()).tag == '{%s}success' % NS_SASL, 'no success')
+    await peer.header(bed.b.host)
+    peer.message('x@twoway.example', bed.juliet.jid, 'there')
+    await bed.juliet.message('there')
+    bed.juliet.say('x@twoway.example', 'and back')
+    element = await peer.next('the answer')
+    need(element.get('from') == bed.juliet.jid and element.get('id') == 'and back', 'came: %s' % element.attrib)
+    peer.close()
+
+
+@case
+async def both_ways_ours(bed):
+    """Where it is offered we ask for it, and take what comes back; else that ends the stream."""
+    for domain, offered in (('twoway.example', True), ('oneway.example', False)):
+        more = "<bidi xmlns='%s'/>" % BIDI_FEATURE if offered else ''
+        listener = await listening(bed, domain, identity(bed, domain[:6], domain), more=more)
+        bed.juliet.say('x@' + domain, 'hello')
+        await asyncio.wait_for(listener.stanzas.get(), SECONDS)
+        need(listener.asked == offered, 'asked: %s' % listener.asked)
+        listener.connections[0].write(("<message from='y@%s' to='%s' id='b'><body>back from %s</body></message>" % (
+            domain, bed.juliet.jid, domain)).encode())
+        if offered:
+            await bed.juliet.message('back from ' + domain)
+        else:
+            element = await asyncio.wait_for(listener.stanzas.get(), SECONDS)
+            need(element.find('{urn:ietf:params:xml:ns:xmpp-streams}not-authorized') is not None, 'no error')
+            await bed.juliet.nothing('back from ' + domain)
+        await listener.stop()
+        listener.connections[0].close()
 
 
 @case

@@ -107,8 +107,9 @@ class Peer:
 class Listener:
     """Takes in who dials `domain`, up to a point, and goes on as `then(peer)` says."""
 
-    def __init__(self, domain, identity, port, then=None, offer='EXTERNAL'):
-        self.domain, self.identity, self.port, self.then, self.offer = domain, identity, port, then, offer
+    def __init__(self, domain, identity, port, then=None, more=''):
+        self.domain, self.identity, self.port, self.then, self.more = domain, identity, port, then, more
+        self.asked = False      # for both ways
         self.server = None
         self.tasks, self.connections, self.dialled = [], [], 0
         self.stanzas = asyncio.Queue()
@@ -148,9 +149,10 @@ class Listener:
             await until(header)
             if self.then:
                 await self.then(self, connection)
-            self._answer(connection, "<mechanisms xmlns='%s'><mechanism>%s</mechanism></mechanisms>" % (
-                NS_SASL, self.offer))
-            await until('{%s}auth' % NS_SASL)
+            self._answer(connection, "<mechanisms xmlns='%s'><mechanism>EXTERNAL</mechanism></mechanisms>%s" % (
+                NS_SASL, self.more))
+            while (element := await connection.next(SECONDS)).tag != '{%s}auth' % NS_SASL:
+                self.asked = self.asked or element.tag == '{urn:xmpp:bidi}bidi'
             connection.write(("<success xmlns='%s'/>" % NS_SASL).encode())
             connection.restart()
             await until(header)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * XEP-0313 and XEP-0441 on a whole server: queries of an archive with forms and RSM, preferences,
- * and messages between them, made of the bytes; the log, its index and SQLite are underneath.
+ * and messages between them, made of the bytes; so for a room's archive.  The log, its index and
+ * SQLite are underneath.
  * Besides the harness's oracles: each request is answered; a page has no more results than were
  * asked for and a page may have, none twice, in the order of the archive or, flipped, the other.
  */
@@ -22,14 +23,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define NS_MAM "urn:xmpp:mam:2"
 
-static char known[KNOWN_MAX][ID_MAX]; /* ids of romeo's archive, oldest first */
-static unsigned known_count;
+#define HALL "hall@rooms." HARNESS_HOST
+
+/* What is asked: romeo's archive, and that of a room of his. */
+static struct known {
+	const char *to;
+	char ids[KNOWN_MAX][ID_MAX]; /* oldest first */
+	unsigned count;
+} archives[] = { { .to = "" }, { .to = " to='" HALL "'" } };
+enum { ARCHIVE_OWN, ARCHIVE_ROOM };
 
 /* What one request asked for. */
 struct ask {
 	unsigned number;
 	bool flipped;
 	unsigned long max;
+	const struct known *archive;
 };
 
 static const char *const times[] = {
@@ -44,6 +53,7 @@ static const char *const times[] = {
 static const char *const addresses[] = {
 	"juliet@" HARNESS_HOST, "juliet@" HARNESS_HOST "/r0", "romeo@" HARNESS_HOST,
 	"nobody@" HARNESS_HOST, HARNESS_HOST, "@", "elsewhere.example/x",
+	HALL, HALL "/romeo",
 };
 
 static void
@@ -57,13 +67,16 @@ expect(bool truth, const char *what, const struct harness_client *client)
 
 /* --- what is asked --- */
 
+/* One of the archive's, or, now and then, of the other one. */
 static void
-add_id(struct bytes *bytes, struct iris_strbuf *out)
+add_id(struct bytes *bytes, struct iris_strbuf *out, const struct known *archive)
 {
 	uint8_t choice = bytes_take(bytes);
 
-	if (choice < 128 && known_count > 0)
-		strbuf_add(out, str_from(known[choice % known_count]));
+	if (choice < 8)
+		archive = archive == &archives[0] ? &archives[1] : &archives[0];
+	if (choice < 128 && archive->count > 0)
+		strbuf_add(out, str_from(archive->ids[choice % archive->count]));
 	else if (choice < 224)
 		bytes_add_text(bytes, out);
 }
@@ -80,7 +93,7 @@ add_value(struct bytes *bytes, struct iris_strbuf *out, const char *const *value
 }
 
 static void
-add_field(struct bytes *bytes, struct iris_strbuf *out)
+add_field(struct bytes *bytes, struct iris_strbuf *out, const struct known *archive)
 {
 	static const char *const names[] = { "with",	 "start",    "end", "ids",
 					     "after-id", "before-id", "odd", "FORM_TYPE" };
@@ -95,14 +108,14 @@ add_field(struct bytes *bytes, struct iris_strbuf *out)
 		else if (which <= 2)
 			add_value(bytes, out, times, IRIS_COUNT(times));
 		else
-			add_id(bytes, out);
+			add_id(bytes, out, archive);
 		strbuf_add(out, IRIS_STR("</value>"));
 	}
 	strbuf_add(out, IRIS_STR("</field>"));
 }
 
 static void
-add_form(struct bytes *bytes, struct iris_strbuf *out)
+add_form(struct bytes *bytes, struct iris_strbuf *out, const struct known *archive)
 {
 	unsigned fields = bytes_take(bytes) % FIELDS_MAX;
 
@@ -110,7 +123,7 @@ add_form(struct bytes *bytes, struct iris_strbuf *out)
 				 "<field var='FORM_TYPE' type='hidden'><value>" NS_MAM
 				 "</value></field>"));
 	for (unsigned i = 0; i < fields; i++)
-		add_field(bytes, out);
+		add_field(bytes, out, archive);
 	strbuf_add(out, IRIS_STR("</x>"));
 }
 
@@ -133,7 +146,7 @@ add_page(struct bytes *bytes, struct iris_strbuf *out, struct ask *ask)
 		if (!(parts & (1u << bit)))
 			continue;
 		strbuf_printf(out, "<%s>", bit == 1 ? "after" : "before");
-		add_id(bytes, out);
+		add_id(bytes, out, ask->archive);
 		strbuf_printf(out, "</%s>", bit == 1 ? "after" : "before");
 	}
 	if (parts & 8)
@@ -148,12 +161,13 @@ add_query(struct bytes *bytes, struct iris_strbuf *out, struct ask *ask)
 	uint8_t parts = bytes_take(bytes);
 
 	ask->flipped = parts & 4;
-	strbuf_printf(out, "<iq type='set' id='ask-%u'><query xmlns='" NS_MAM "' queryid='",
-		      ask->number);
+	ask->archive = &archives[parts & 8 ? ARCHIVE_ROOM : ARCHIVE_OWN];
+	strbuf_printf(out, "<iq type='set' id='ask-%u'%s><query xmlns='" NS_MAM "' queryid='",
+		      ask->number, ask->archive->to);
 	bytes_add_text(bytes, out);
 	strbuf_add(out, IRIS_STR("'>"));
 	if (parts & 1)
-		add_form(bytes, out);
+		add_form(bytes, out, ask->archive);
 	if (parts & 2)
 		add_page(bytes, out, ask);
 	if (ask->flipped)
@@ -192,8 +206,8 @@ add_request(struct bytes *bytes, struct iris_strbuf *out, struct ask *ask)
 	else if (choice < 208)
 		add_prefs(bytes, out, ask);
 	else
-		strbuf_printf(out, "<iq type='get' id='ask-%u'><%s xmlns='" NS_MAM "'/></iq>",
-			      ask->number,
+		strbuf_printf(out, "<iq type='get' id='ask-%u'%s><%s xmlns='" NS_MAM "'/></iq>",
+			      ask->number, archives[choice & 1].to,
 			      choice < 224 ? "metadata" : choice < 240 ? "prefs" : "query");
 }
 
@@ -214,10 +228,10 @@ next_result(const char *at, char id_r[static ID_MAX])
 }
 
 static unsigned
-place_of(const char *id) /* from 1; 0: younger than all that are known */
+place_of(const struct known *archive, const char *id) /* from 1; 0: younger than all known */
 {
-	for (unsigned i = 0; i < known_count; i++)
-		if (strcmp(known[i], id) == 0)
+	for (unsigned i = 0; i < archive->count; i++)
+		if (strcmp(archive->ids[i], id) == 0)
 			return i + 1;
 	return 0;
 }
@@ -230,7 +244,7 @@ check_page(const struct harness_client *client, const struct ask *ask)
 	unsigned last = 0;
 
 	for (const char *at = harness_output(client); (at = next_result(at, id)) != NULL; count++) {
-		unsigned place = place_of(id);
+		unsigned place = place_of(ask->archive, id);
 
 		expect(strcmp(id, before) != 0, "a result twice", client);
 		if (place > 0 && last > 0)
@@ -247,7 +261,8 @@ ask_and_check(struct harness_client *client, struct bytes *bytes, unsigned numbe
 {
 	struct iris_arena *arena = arena_new();
 	struct iris_strbuf out = STRBUF_INIT(arena);
-	struct ask ask = { .number = number, .max = PAGE_MAX };
+	struct ask ask = { .number = number, .max = PAGE_MAX,
+			   .archive = &archives[ARCHIVE_OWN] };
 	char answer[32];
 
 	add_request(bytes, &out, &ask);
@@ -260,33 +275,64 @@ ask_and_check(struct harness_client *client, struct bytes *bytes, unsigned numbe
 	return true;
 }
 
-/* --- the archive that is asked --- */
+/* --- the archives that are asked --- */
 
 static void
 say(struct harness_client *client, const char *to, unsigned number)
 {
+	const char *type = strcmp(to, HALL) == 0 ? "groupchat" : "chat";
+
 	harness_printf(client,
-		       "<message to='%s' type='chat' id='m%u'><body>But, soft! %u</body></message>",
-		       to, number, number);
+		       "<message to='%s' type='%s' id='m%u'><body>But, soft! %u</body></message>",
+		       to, type, number, number);
+}
+
+static void
+enter_room(struct harness_client *romeo)
+{
+	harness_printf(romeo, "<presence to='" HALL "/romeo'>"
+			      "<x xmlns='http://jabber.org/protocol/muc'/></presence>");
+	IRIS_ASSERT(harness_await(romeo, "<subject", NULL));
+	harness_printf(romeo, "<iq type='set' id='made' to='" HALL "'>"
+			      "<query xmlns='http://jabber.org/protocol/muc#owner'>"
+			      "<x xmlns='jabber:x:data' type='submit'>"
+			      "<field var='FORM_TYPE'><value>"
+			      "http://jabber.org/protocol/muc#roomconfig</value></field>"
+			      "<field var='muc#roomconfig_persistentroom'><value>1</value></field>"
+			      "</x></query></iq>");
+	IRIS_ASSERT(harness_await(romeo, "id='made'", NULL));
+}
+
+static void
+learn(struct harness_client *romeo, struct known *archive)
+{
+	const char *at;
+
+	harness_printf(romeo, "<iq type='set' id='all'%s><query xmlns='" NS_MAM "'/></iq>",
+		       archive->to);
+	IRIS_ASSERT(harness_await(romeo, "id='all'", NULL));
+	at = harness_output(romeo);
+	while (archive->count < KNOWN_MAX &&
+	       (at = next_result(at, archive->ids[archive->count])) != NULL)
+		archive->count++;
+	IRIS_ASSERT(archive->count == KNOWN_MAX);
 }
 
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	struct harness_client *romeo;
-	const char *at;
 
 	harness_start();
 	romeo = harness_open_bound("romeo");
 	IRIS_ASSERT(romeo);
-	for (unsigned i = 0; i < KNOWN_MAX; i++)
+	enter_room(romeo);
+	for (unsigned i = 0; i < KNOWN_MAX; i++) {
 		say(romeo, i % 3 == 2 ? "romeo@" HARNESS_HOST : "juliet@" HARNESS_HOST, i);
-	harness_printf(romeo, "<iq type='set' id='all'><query xmlns='" NS_MAM "'/></iq>");
-	IRIS_ASSERT(harness_await(romeo, "id='all'", NULL));
-	at = harness_output(romeo);
-	while (known_count < KNOWN_MAX && (at = next_result(at, known[known_count])) != NULL)
-		known_count++;
-	IRIS_ASSERT(known_count == KNOWN_MAX);
+		say(romeo, HALL, i);
+	}
+	for (size_t i = 0; i < IRIS_COUNT(archives); i++)
+		learn(romeo, &archives[i]);
 	harness_close(&romeo, true);
 	return 0;
 }

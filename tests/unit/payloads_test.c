@@ -50,6 +50,7 @@ static const struct {
 	{ "<x xmlns='jabber:x:conference' jid='r@muc.example.org'/>", true },
 	{ "<x xmlns='http://jabber.org/protocol/muc#user'><invite/></x>", true },
 	{ "<x xmlns='http://jabber.org/protocol/muc#user'/>", false },
+	{ "<result xmlns='urn:xmpp:mam:2' id='1'/>", false },
 	/* what only says how to take the rest */
 	{ "<origin-id xmlns='urn:xmpp:sid:0' id='o'/>", false },
 	{ "<delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/>", false },

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * modules/rooms/judge.c: every change of an affiliation and of a role by everybody, against what the
- * text of XEP-0045 says in its use cases (§8, §9, §10), and not against the tables of §5.
+ * modules/rooms/judge.c: every change of an affiliation and of a role by everybody, against what
+ * the text of XEP-0045 says in its use cases (§8, §9, §10), and not against the tables of §5.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -79,8 +79,8 @@ expected_kick(const struct room_actor *actor, const struct room_actor *target)
 /*
  * §8.4: "A moderator MUST NOT be able to revoke voice from a user whose affiliation is at or above
  * the moderator's level. In addition, a service MUST NOT allow the voice privileges of an admin or
- * owner to be removed by anyone." Who has no affiliation has no level. §9.7: the same of moderators,
- * by admins and owners.
+ * owner to be removed by anyone." Who has no affiliation has no level. §9.7: the same of
+ * moderators, by admins and owners.
  */
 static enum iris_condition
 expected_less(const struct room_actor *actor, const struct room_actor *target)
