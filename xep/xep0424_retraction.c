@@ -145,7 +145,9 @@ retract_search(struct retraction *retraction)
 	for (; left > 0 && page.more && !retraction->found; left -= RETRACT_PAGE) {
 		struct iris_arena *arena = arena_new();
 
-		if (log_read(&query, account->owner, arena, &page) != IRIS_VAULT_OK) {
+		/* Who stops does not wait for long searches: the sender is not told it was done. */
+		if (worker_is_stopping() ||
+		    log_read(&query, account->owner, arena, &page) != IRIS_VAULT_OK) {
 			ticket_fail(retraction->ticket);
 			page = (struct iris_log_page){ .count = 0 };
 		}
@@ -208,7 +210,7 @@ retract_begin(struct iris_user *user, struct iris_stanza *stanza, bool sent,
 	retraction->needle.len = needle.len;
 	arena_unref(&arena);
 	user_hold(user);
-	if (fiber_start("xep0424: retract", retract_run, retraction))
+	if (fiber_start_spare("xep0424: retract", retract_run, retraction))
 		return true;
 	ticket_unref(&retraction->ticket);
 	stanza_unref(&retraction->stanza);

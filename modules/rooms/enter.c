@@ -358,11 +358,11 @@ enter(struct room *room, const struct iris_delivery *delivery, bool created)
 	presence = presence_keep(room, stanza);
 	session = room_session_new(occupant, from, presence);
 	stanza_unref(&presence);
-	keeper_need();
 	rooms_count(METRIC_ENTERED, 1);
 	if (is_new)
 		presence_show_others(occupant, NULL);
 	tell_newcomer(session, stanza, created);
+	keeper_need(); /* last: while the worker stops, it puts everybody out at once */
 }
 
 static void

@@ -93,11 +93,8 @@ said_send(struct room_said *said)
 		subject_set(room, said);
 	else if (is_worth_keeping(said->message))
 		history_add(room, said->message, said->id);
-	if (element_child(root, "body", NS_CLIENT)) {
-		room->active_ms = worker_wall_ms();
-		if (!element_child(root, "replace", NS_CORRECT))
-			room_activity_count(room);
-	}
+	if (element_child(root, "body", NS_CLIENT) && !element_child(root, "replace", NS_CORRECT))
+		room_activity_count(room);
 	if (said->is_kept)
 		absent_tell(room, said->message);
 	fan_out(room, &said->message, ROOM_ALL, NULL, NULL);

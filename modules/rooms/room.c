@@ -25,12 +25,6 @@ room_of(struct iris_place *place)
 	return place->places == &rooms_places ? IRIS_CONTAINER(place, struct room, place) : NULL;
 }
 
-struct room *
-room_of_delivery(struct iris_place *place)
-{
-	return room_of(place);
-}
-
 bool
 room_exists(const struct room *room)
 {
@@ -141,26 +135,36 @@ activity_shift(struct room_activity *activity, int64_t hour)
 void
 room_activity_count(struct room *room)
 {
-	activity_shift(&room->activity, worker_wall_ms() / HOUR_MS);
+	int64_t hour = worker_wall_ms() / HOUR_MS;
+
+	if (room->activity.first_hour == 0)
+		room->activity.first_hour = hour;
+	activity_shift(&room->activity, hour);
 	room->activity.counts[0]++;
 }
 
-/* Of the last day; none where nothing was said, or where entering takes more than a nick. */
+/*
+ * Of the full hours of the last day that were seen, since the room was read; none before there is
+ * one, and none where it takes more than a nick to enter.
+ */
 struct iris_str
 room_activity_text(const struct room *room, struct iris_arena *arena)
 {
 	const int32_t *numbers = room->config.numbers;
 	struct room_activity activity = room->activity;
+	int64_t hour = worker_wall_ms() / HOUR_MS, hours = hour - activity.first_hour;
 	uint64_t sum = 0;
 
-	if (activity.hour == 0 || !numbers[ROOM_CONFIG_PUBLIC] ||
+	if (activity.first_hour == 0 || hours <= 0 || !numbers[ROOM_CONFIG_PUBLIC] ||
 	    !numbers[ROOM_CONFIG_PERSISTENT] || numbers[ROOM_CONFIG_MEMBERS_ONLY] ||
 	    numbers[ROOM_CONFIG_PASSWORD_PROTECTED])
 		return IRIS_STR_NONE;
-	activity_shift(&activity, worker_wall_ms() / HOUR_MS);
+	if (hours > ROOM_ACTIVITY_HOURS - 1)
+		hours = ROOM_ACTIVITY_HOURS - 1;
+	activity_shift(&activity, hour);
 	for (unsigned i = 1; i < ROOM_ACTIVITY_HOURS; i++)
 		sum += activity.counts[i];
-	return arena_printf(arena, "%.2f", (double)sum / (ROOM_ACTIVITY_HOURS - 1));
+	return arena_printf(arena, "%.2f", (double)sum / (double)hours);
 }
 
 /* --- in memory --- */
@@ -199,7 +203,7 @@ room_clear(struct room *room)
 	invite_forget(room);
 	stanza_unref(&room->subject.message);
 	room_config_free(&room->config);
-	room->subject.time_ms = room->active_ms = room->created_ms = room->id = room->version = 0;
+	room->subject.time_ms = room->created_ms = room->id = room->version = 0;
 	room->activity = (struct room_activity){ .hour = 0 };
 	room->owner = 0;
 	room->state = ROOM_UNBORN;

@@ -119,7 +119,7 @@ struct room_subject {
 /* XEP-0502: messages that count, by the hour. */
 #define ROOM_ACTIVITY_HOURS 25
 struct room_activity {
-	int64_t hour; /* since 1970, of counts[0] */
+	int64_t first_hour, hour; /* since 1970: of the first message; of counts[0] */
 	uint32_t counts[ROOM_ACTIVITY_HOURS];
 };
 
@@ -133,7 +133,6 @@ struct room {
 	int64_t id, created_ms;
 	iris_owner owner;
 	int64_t version;         /* of affiliations; rises with each change */
-	int64_t active_ms;       /* of the last message; 0: none */
 	struct room_removals *removals; /* XEP-0463: who was taken out lately (affiliation.c) */
 	struct room_activity activity;
 	struct room_config config;
@@ -156,7 +155,6 @@ struct room {
 	struct room_live *live;        /* live.h: what waits to come in, to go out */
 };
 
-struct room *room_of_delivery(struct iris_place *place);
 /* What comes for it, in order. */
 void room_take(struct room *room, const struct iris_delivery *delivery,
 	       struct iris_ticket *ticket);

@@ -163,7 +163,8 @@ class Bed:
         self.folder, self.build, self.workers = folder, build, workers
         self.authority = Authority(os.path.join(folder, 'authority'))
         self.dns = Dns(folder)
-        self.servers = []
+        self.servers, self.others = [], []
+        self.foreigners = {}    # people on servers of Debian
         self.ports = {}     # of domains that are played by hand
 
     def add_by_hand(self, *domains):
@@ -179,17 +180,24 @@ class Bed:
         server.people = {user: Person(server, user) for user in users}
         return server
 
+    def add_other(self, server, user):
+        self.others.append(server)
+        server.people = {user: Person(server, user)}
+        server.people[user].place.authority = None      # it shows what it likes
+        return server.people[user]
+
     async def start(self):
         await self.dns.start()
         for server in self.servers:
             await server.prepare()
+        for server in self.servers + self.others:
             await server.start()
             await server.add_accounts([(p.address, p.password) for p in server.people.values()])
 
     async def stop(self):
         """What went wrong on the way, as text."""
         problems = []
-        for server in self.servers:
+        for server in self.servers + self.others:
             with contextlib.suppress(AttributeError):
                 for person in server.people.values():
                     if person.connection:

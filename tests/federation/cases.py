@@ -515,3 +515,48 @@ async def who_never_reads(bed):
     await bed.a.wait_log('lost', {'domain': 'lazy.example'}, since, SECONDS)
     await bed.romeo.fence()
     await listener.stop()
+
+
+# --- servers of Debian ---
+
+async def talk(bed, ours, theirs):
+    """Messages in order, questions, subscriptions and presence, and an error, both ways."""
+    def presence(kind, sender):
+        return lambda e: e.tag.endswith('}presence') and e.get('type') == kind and e.get('from') == sender
+    for who, other in ((ours, theirs), (theirs, ours)):
+        for n in range(20):
+            who.say(other.jid, '%s %d' % (who.place.host, n))
+        for n in range(20):
+            element = await other.wait('a message', lambda e: body_of(e) is not None)
+            need(body_of(element) == '%s %d' % (who.place.host, n) and element.get('from') == who.jid,
+                 'came: %s from %s' % (body_of(element), element.get('from')))
+        ident = 'p-' + other.place.host
+        who.send_stanza(PING % (ident, other.place.host))
+        await who.wait('a pong', lambda e: e.get('id') == ident and e.get('type') == 'result')
+        who.send_stanza("<presence type='subscribe' to='%s'/>" % other.address)
+        await other.wait('a request', presence('subscribe', who.address))
+        other.send_stanza("<presence type='subscribed' to='%s'/>" % who.address)
+        await who.wait('presence', presence(None, other.jid))
+        who.say('nobody@' + other.place.host, 'anyone', 'n-' + other.place.host)
+        await who.error('n-' + other.place.host, 'service-unavailable')
+
+
+@case
+async def debian_prosody(bed):
+    """With certificates; and both ways on one stream."""
+    await talk(bed, bed.romeo, bed.foreigners['prosody'])
+    await talk(bed, bed.juliet, bed.foreigners['prosody_bidi'])
+
+
+@case
+async def debian_prosody_dialback(bed):
+    """Its certificate proves nothing: with dialback on both sides; and not without."""
+    await talk(bed, bed.mercutio, bed.foreigners['prosody_dialback'])
+    bed.romeo.say(bed.foreigners['prosody_dialback'].jid, 'hello', 'pd')
+    await bed.romeo.error('pd', 'remote-server-timeout')
+
+
+@case
+async def debian_ejabberd(bed):
+    """With certificates."""
+    await talk(bed, bed.romeo, bed.foreigners['ejabberd'])

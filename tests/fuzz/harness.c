@@ -75,8 +75,12 @@ static const char config_text[] =
 	"1000}\n"
 	"files: {directory: files, scan: off, size-max: 4 KiB, profile-size-max: 1 KiB, "
 	"account-quota: 16 KiB, account-files: 8}\n"
-	"modules: {load: [files, xep0065, xep0077, xep0092, xep0363, xep0379, xep0401, "
-	"xep0445]}\n";
+	"federation: {allow: [peer.example, other.example], authorities: host.crt, expiry: 1 s, "
+	"targets: [{domain: peer.example, host: 127.0.0.1, port: 1}, "
+	"{domain: other.example, host: 127.0.0.1, port: 1}]}\n"
+	"xep0220: {only: [peer.example]}\n"
+	"modules: {load: [federation, files, xep0065, xep0077, xep0092, xep0220, xep0363, xep0379, "
+	"xep0401, xep0445]}\n";
 
 static void
 die(const char *what, const char *detail)
@@ -278,19 +282,44 @@ harness_opened(struct iris_stream *stream, const struct iris_element *header)
 		stream_authenticated(stream, &jid, false, harness_arrived, NULL);
 }
 
+/* Another server's is proven by its first header, as if that had been SASL. */
+static void
+harness_restarts(struct iris_stream *stream, void *arg)
+{
+}
+
+static void
+harness_server_opened(struct iris_stream *stream, const struct iris_element *header)
+{
+	struct iris_jid jid = stream_claimed_jid(stream);
+
+	if (stream_state(stream) == IRIS_STREAM_UNAUTHENTICATED)
+		stream_authenticated(stream, &jid, true, harness_restarts, NULL);
+	else
+		stream_role_find(IRIS_STR("s2s"))->opened(stream, header);
+}
+
+struct harness_arrival {
+	int fd;
+	struct iris_stream_role role;
+};
+
 static void
 harness_accept(void *arg)
 {
-	static struct iris_stream_role role;
-	static struct listener listener = { .name = "harness", .role = &role,
-					    .tls = LISTENER_NONE };
+	static struct iris_stream_role roles[3]; /* they stay: streams point to them */
+	static struct listener listeners[3];
+	const struct harness_arrival *arrival = arg;
 	struct sockaddr_in peer = { .sin_family = AF_INET,
 				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	const int *fd = arg;
+	unsigned i = 0;
 
-	role = stream_role_c2s;
-	role.opened = harness_opened;
-	if (!stream_accept(&listener, *fd, (const struct sockaddr *)&peer))
+	while (roles[i].name && roles[i].opened != arrival->role.opened)
+		i++;
+	roles[i] = arrival->role;
+	listeners[i] = (struct listener){ .name = "harness", .role = &roles[i],
+					  .tls = LISTENER_NONE };
+	if (!stream_accept(&listeners[i], arrival->fd, (const struct sockaddr *)&peer))
 		die("not let in", "stream_accept");
 }
 
@@ -444,18 +473,40 @@ harness_hang_up(int fd, char *buffer, size_t size)
 	return len;
 }
 
+static void
+harness_expect_document(struct harness_client *client)
+{
+	if (client->parser)
+		XML_ParserFree(client->parser);
+	client->parser = XML_ParserCreateNS("UTF-8", ' ');
+	client->depth = 0;
+	XML_SetUserData(client->parser, client);
+	XML_SetElementHandler(client->parser, harness_on_start, harness_on_end);
+}
+
 static struct harness_client *
-harness_try_open(const char *user)
+harness_dial(const struct iris_stream_role *role)
 {
 	struct harness_client *client = iris_calloc(1, sizeof(*client));
+	struct harness_arrival arrival = { .role = *role };
 	int pair[2];
 
 	harness_make_pair(pair);
 	client->fd = pair[0];
-	client->parser = XML_ParserCreateNS("UTF-8", ' ');
-	XML_SetUserData(client->parser, client);
-	XML_SetElementHandler(client->parser, harness_on_start, harness_on_end);
-	harness_do(harness_accept, &pair[1]);
+	harness_expect_document(client);
+	arrival.fd = pair[1];
+	harness_do(harness_accept, &arrival);
+	return client;
+}
+
+static struct harness_client *
+harness_try_open(const char *user)
+{
+	struct iris_stream_role role = stream_role_c2s;
+	struct harness_client *client;
+
+	role.opened = harness_opened;
+	client = harness_dial(&role);
 	harness_printf(client,
 		       "<stream:stream xmlns='jabber:client' xmlns:stream='" NS_STREAM "' "
 		       "from='%s@" HARNESS_HOST "' to='" HARNESS_HOST "' version='1.0'>",
@@ -487,6 +538,33 @@ harness_open_bound(const char *user)
 	harness_printf(client, "<iq type='set' id='bind'><bind xmlns='" NS_BIND
 			       "'><resource>r0</resource></bind></iq>");
 	if (!harness_await(client, "</iq>", NULL))
+		harness_close(&client, false);
+	return client;
+}
+
+static void
+harness_send_server_header(struct harness_client *client, const char *domain)
+{
+	harness_expect_document(client);
+	harness_printf(client,
+		       "<stream:stream xmlns='" NS_SERVER "' xmlns:stream='" NS_STREAM "' "
+		       "from='%s' to='" HARNESS_HOST "' version='1.0'>",
+		       domain);
+}
+
+struct harness_client *
+harness_open_server(const char *domain, bool proven)
+{
+	struct iris_stream_role role = *stream_role_find(IRIS_STR("s2s"));
+	struct harness_client *client;
+
+	if (proven)
+		role.opened = harness_server_opened;
+	client = harness_dial(&role);
+	harness_send_server_header(client, domain);
+	if (proven && harness_await(client, "xml:lang='en'>", NULL))
+		harness_send_server_header(client, domain);
+	if (!harness_await(client, "</stream:features>", NULL))
 		harness_close(&client, false);
 	return client;
 }

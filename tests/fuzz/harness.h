@@ -22,6 +22,10 @@ void harness_do(void (*fn)(void *arg), void *arg);
 struct harness_client *harness_open(const char *user);
 /* The same, bound to the resource r0. */
 struct harness_client *harness_open_bound(const char *user);
+/*
+ * A stream of another server, whose domain is proven, or still has to be. NULL: refused.
+ */
+struct harness_client *harness_open_server(const char *domain, bool proven);
 void harness_send(struct harness_client *client, struct iris_str text);
 void harness_printf(struct harness_client *client, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
