@@ -389,10 +389,12 @@ creation_run(void *arg)
 	const char *text = NULL;
 	enum iris_condition condition = room_make(room, &by, NULL, &text);
 
-	if (condition == IRIS_NO_ERROR)
+	if (condition == IRIS_NO_ERROR) {
+		history_begin(room);
 		enter_or_refuse(room, &creation->delivery, true);
-	else
+	} else {
 		enter_refuse(&creation->delivery, condition, NULL, text);
+	}
 	arena_unref(&arena);
 	live_busy_end(room);
 	delivery_let_go(&creation->delivery);

@@ -206,6 +206,13 @@ history_load(struct room *room)
 	arena_unref(&arena);
 }
 
+void
+history_begin(struct room *room)
+{
+	if (!room->history)
+		room->history = history_new();
+}
+
 bool
 history_is_ready(const struct room *room, const struct history_wanted *wanted)
 {

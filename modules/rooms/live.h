@@ -147,6 +147,7 @@ void history_want(struct history_wanted *wanted_r, const struct room *room,
 /* Nothing need be read for it. */
 bool history_is_ready(const struct room *room, const struct history_wanted *wanted);
 void history_load(struct room *room); /* fiber; waits */
+void history_begin(struct room *room); /* it is new: there is nothing to read */
 /* What was said up to the mark. */
 void history_send(struct room *room, const struct iris_jid *to,
 		  const struct history_wanted *wanted, int64_t mark);
