@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How many stanzas a client may send: a bucket for each stream of one, kept as the time until which
- * what it sent is paid for.  Who is ahead of it by more than the burst is not read from for a while:
- * nothing is dropped, TCP makes it wait.  The stream's worker.
+ * How many stanzas a client may send: a bucket for each stream of one, kept as the time until
+ * which what it sent is paid for.  Who is ahead of it by more than the burst is not read from for
+ * a while: nothing is dropped, TCP makes it wait.  The stream's worker.
  *
  * SECURITY: without it one client that sends as fast as it can fills the vault's queue, and others
  * are told that there is no room.

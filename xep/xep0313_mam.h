@@ -20,7 +20,8 @@ enum mam_match {
 struct mam_archive;
 
 struct mam_archive_kind {
-	/* Waits for changes of what was said that came before the question. NULL: there are none. */
+	/* Waits for changes of what was said that came before the question. NULL: there are
+	   none. */
 	void (*settle)(const struct mam_archive *archive);
 	/* peer_r: of the log's index; 0 at first. */
 	enum mam_match (*match)(const struct mam_archive *archive, const struct iris_jid *with,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * XEP-0317 0.3: Hats: what somebody is, beside affiliation and role.  There is one, "guest" (P6.1),
- * which follows from the account's role; it is put on at the account's home, where that is known, on
- * the presence that goes to a room, and rooms show it as they show the rest of a presence.
+ * XEP-0317 0.3: Hats: what somebody is, beside affiliation and role.  There is one, "guest"
+ * (P6.1), which follows from the account's role; it is put on at the account's home, where that is
+ * known, on the presence that goes to a room, and rooms show it like the rest of a presence.
  *
  * It does not do: hats that people make and give to each other (§3.2: optional commands).
  */
@@ -48,7 +48,7 @@ static const struct iris_hook_handler hats_hooks[] = {
 const struct iris_module iris_module_xep0317 = {
 	IRIS_MODULE_HEAD,
 	.name = "xep0317",
-	.summary = "Hats",
+	.summary = "Hats in rooms",
 	.xep = "XEP-0317 0.3.1",
 	.self = &hats_self,
 	.hooks = hats_hooks,

@@ -95,7 +95,7 @@ static const struct iris_hook_handler bubbles_hooks[] = {
 };
 
 static const struct iris_option bubbles_options[] = {
-	[OPT_MAX_MEMBERS] = { "max-members", IRIS_OPT_INT, "1000", .min = 2, .max = 100000,
+	[OPT_MAX_MEMBERS] = { "max-members", IRIS_OPT_INT, "5000", .min = 2, .max = 100000,
 			      .reloadable = true,
 			      .help = "How many members a bubble may have, with its organizer." },
 	[OPT_PER_ACCOUNT] = { "per-account", IRIS_OPT_INT, "100", .min = 0, .max = 100000,

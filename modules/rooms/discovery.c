@@ -3,6 +3,10 @@
  * XEP-0045 §6, §7.12: what the service and its rooms say of themselves, which rooms and occupants
  * there are.  Hooks of xep0030; on a fiber, where it is asked.
  */
+#include <stdio.h>
+
+#include <openssl/rand.h>
+
 #include "modules/rooms/rooms_private.h"
 #include "xep/payloads.h"
 #include "xep/xep0054_vcard.h"
@@ -21,9 +25,24 @@ static const char *const room_features[] = {
 };
 
 static const char *const service_features[] = {
-	NS_MUC, "urn:xmpp:channel-search:0:search", "jabber:iq:search",
+	NS_MUC, NS_MUC_UNIQUE, "urn:xmpp:channel-search:0:search", "jabber:iq:search",
 	NS_RSM, NS_VCARD,
 };
+
+/* XEP-0307: nobody else ever gets this one, so nothing has to be reserved. */
+enum iris_verdict
+unique_get(struct iris_request *request)
+{
+	unsigned char random[20];
+	char name[2 * sizeof(random) + 1];
+
+	IRIS_ASSERT(RAND_bytes(random, sizeof(random)) == 1);
+	for (size_t i = 0; i < sizeof(random); i++)
+		snprintf(name + 2 * i, 3, "%02x", random[i]);
+	request->reply = element_new(request->arena, "unique", NS_MUC_UNIQUE);
+	element_text(request->reply, str_from(name));
+	return IRIS_DONE;
+}
 
 bool
 discovery_may_know(const struct room *room, const struct iris_jid *asker)

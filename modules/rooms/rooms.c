@@ -172,6 +172,7 @@ static const struct iris_iq rooms_iq[] = {
 	{ IRIS_TO_PLACE, IRIS_GET, "metadata", NS_MAM, IRIS_ANYONE, room_archive_metadata },
 	{ IRIS_TO_PLACE, IRIS_GET, "vCard", NS_VCARD, IRIS_ANYONE, room_vcard_get },
 	{ IRIS_TO_PLACE, IRIS_SET, "vCard", NS_VCARD, IRIS_ANYONE, room_vcard_set },
+	{ IRIS_TO_SERVICE, IRIS_GET, "unique", NS_MUC_UNIQUE, IRIS_ANYONE, unique_get },
 	{ IRIS_TO_SERVICE, IRIS_GET, "search", "urn:xmpp:channel-search:0:search", IRIS_ANYONE,
 	  search_get },
 	{ IRIS_TO_SERVICE, IRIS_GET, "query", "jabber:iq:search", IRIS_ANYONE, search_get },

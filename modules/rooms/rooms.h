@@ -12,6 +12,7 @@
 #define NS_MUC_USER NS_MUC "#user"
 #define NS_MUC_ADMIN NS_MUC "#admin"
 #define NS_MUC_OWNER NS_MUC "#owner"
+#define NS_MUC_UNIQUE NS_MUC "#unique" /* XEP-0307 */
 
 enum room_affiliation { /* §5.2; the order is that of what they may */
 	ROOM_OUTCAST,

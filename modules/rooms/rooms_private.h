@@ -379,6 +379,7 @@ bool discovery_may_know(const struct room *room, const struct iris_jid *asker);
 enum iris_verdict rooms_account_removed(struct iris_account_removed *removed);
 enum iris_verdict rooms_disco_info(struct iris_discovery *discovery);
 enum iris_verdict rooms_disco_items(struct iris_discovery *discovery);
+enum iris_verdict unique_get(struct iris_request *request);
 enum iris_verdict search_get(struct iris_request *request);
 enum iris_verdict search_set(struct iris_request *request);
 

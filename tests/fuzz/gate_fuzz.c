@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The region map and the gate: up to a zero byte a map, behind it a stanza.  Oracles: a map is taken
- * whole or told to be wrong; nothing unknown ever passes; more in a stanza never opens what less of
- * it does not; no isolated region is reached.
+ * The region map and the gate: up to a zero byte a map, behind it a stanza.  Oracles: a map is
+ * taken whole or told to be wrong; nothing unknown ever passes; more in a stanza never opens what
+ * less of it does not; no isolated region is reached.
  */
 #include <string.h>
 
@@ -36,14 +36,18 @@ stanza_of(struct iris_str xml)
 	return stanza;
 }
 
+static bool
+is_isolated(const struct region_map *map, unsigned region)
+{
+	return region < map->count && map->regions[region].class == REGION_ISOLATED;
+}
+
 static void
 check_map(const struct region_map *map)
 {
 	for (unsigned from = 0; from <= map->count; from++)
 		for (unsigned to = 0; to <= map->count; to++) {
-			bool isolated =
-				(from < map->count && map->regions[from].class == REGION_ISOLATED) ||
-				(to < map->count && map->regions[to].class == REGION_ISOLATED);
+			bool isolated = is_isolated(map, from) || is_isolated(map, to);
 
 			IRIS_ASSERT(region_map_verdict(map, from, to, IRIS_GATE_UNKNOWN) ==
 				    IRIS_GATE_DENY);
