@@ -217,6 +217,7 @@ struct room_listed { /* a row, whether the room is in memory or not */
 	struct iris_jid jid;    /* none: it went meanwhile */
 	struct iris_str config; /* lines */
 	enum room_affiliation affiliation; /* of the address that was asked for, if any */
+	size_t users;           /* list_count_users() */
 };
 struct room_list_query {
 	const struct iris_service *service;
@@ -229,6 +230,13 @@ struct room_list_query {
 /* Fiber; waits. In the arena. False: the vault failed. */
 bool store_rooms_list(const struct room_list_query *query, struct iris_arena *arena,
 		      struct room_listed **rooms_r, size_t *count_r);
+/* How many are in (fiber; asks every worker). */
+void list_count_users(struct room_listed *rooms, size_t count);
+/*
+ * Is it there? A temporary room that nobody is in has lost its occupants with a server that
+ * crashed; it goes when it is read.
+ */
+bool list_is_there(const struct room_listed *room, const struct room_config *config);
 /* 0: there is none. False: the vault failed. */
 bool store_room_find(const struct iris_jid *bare, int64_t *id_r);
 /* Rooms where this address has any affiliation, by id, above `after`. */
