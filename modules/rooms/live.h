@@ -28,7 +28,6 @@ struct room_live {
 
 	STAILQ_HEAD(, room_job) outbox; /* what takes several turns to send, and what follows it */
 	unsigned outbox_count;
-	struct iris_timer outbox_timer;
 
 	STAILQ_HEAD(, room_said) said; /* messages, until they are committed */
 	unsigned said_count;
