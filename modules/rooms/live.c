@@ -287,6 +287,7 @@ live_of(struct room *room)
 	live->room = room;
 	live->drain.fn = live_drain;
 	TAILQ_INIT(&live->occupants);
+	TAILQ_INIT(&live->shown);
 	LIST_INIT(&live->arrivals);
 	STAILQ_INIT(&live->inbox);
 	STAILQ_INIT(&live->outbox);
@@ -315,6 +316,7 @@ room_live_free(struct room *room)
 		live_free(room->live);
 	room->live = NULL;
 	hash_free(&room->occupants);
+	hash_free(&room->bares);
 	hash_free(&room->sessions);
 	hash_free(&room->relayed);
 	free(room->members);
