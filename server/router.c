@@ -4,6 +4,7 @@
  * itself waits for; domains that somebody else serves.  What happens at a user's home is in user.c;
  * streams to other servers are a plug-in's: without it their domains are not found.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -82,6 +83,12 @@ route_error(const struct iris_delivery *delivery, enum iris_condition condition)
 
 /* --- domains --- */
 
+/* Those that are routed on any worker: asked for by who lets in what comes from elsewhere. */
+static struct {
+	pthread_mutex_t lock;
+	struct iris_hash domains; /* of public_node */
+} routed = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
 static struct iris_domain_route *
 domain_route_find(struct iris_str domain)
 {
@@ -101,6 +108,9 @@ domain_route_add(struct iris_domain_route *route)
 		return false;
 	route->home = worker_index();
 	hash_insert(&im_home()->domains, &route->node, domain);
+	pthread_mutex_lock(&routed.lock);
+	hash_insert(&routed.domains, &route->public_node, domain);
+	pthread_mutex_unlock(&routed.lock);
 	return true;
 }
 
@@ -109,6 +119,22 @@ domain_route_remove(struct iris_domain_route *route)
 {
 	IRIS_ASSERT(route->home == worker_index());
 	hash_remove(&im_home()->domains, &route->node);
+	pthread_mutex_lock(&routed.lock);
+	hash_remove(&routed.domains, &route->public_node);
+	if (routed.domains.count == 0)
+		hash_free(&routed.domains);
+	pthread_mutex_unlock(&routed.lock);
+}
+
+bool
+domain_route_is_there(struct iris_str domain)
+{
+	bool found;
+
+	pthread_mutex_lock(&routed.lock);
+	found = hash_find(&routed.domains, domain) != NULL;
+	pthread_mutex_unlock(&routed.lock);
+	return found;
 }
 
 static void (*_Atomic remote_deliverer)(const struct iris_delivery *delivery,

@@ -142,6 +142,8 @@ stream_check_to(struct iris_stream *stream, const struct iris_element *header)
 		stream->host = NULL;
 		return STREAM_FAULT("host-unknown", NULL);
 	}
+	if (!stream->host && stream->role->between_servers) /* a component's: no certificate */
+		stream->host = host_default();
 	if (!stream->role->between_servers && !jid_is_none(&stream->jid) &&
 	    !str_equal(jid_domain(&jid), jid_domain(&stream->jid)))
 		return STREAM_FAULT("not-authorized", "signed in at another domain");

@@ -43,7 +43,11 @@ federation_host(struct iris_str domain)
 	struct iris_host *host = host_find(domain);
 	struct iris_service *service = host ? NULL : service_find(domain);
 
-	return service ? service->host : host;
+	if (service)
+		return service->host;
+	if (!host && domain_route_is_there(domain)) /* a component's */
+		return host_default();
+	return host;
 }
 
 /* --- start and stop --- */

@@ -45,7 +45,10 @@ enum federation_metric {
 };
 void federation_count(enum federation_metric metric, int64_t amount);
 
-/* Is the domain ours: a host's, or a service's? Whose certificate stands for it; or NULL. */
+/*
+ * Is the domain ours: a host's, a service's, a component's? Whose certificate stands for it; or
+ * NULL.
+ */
 struct iris_host *federation_host(struct iris_str domain);
 
 /* --- policy.c: the gate --- */

@@ -12,55 +12,23 @@
 #include "xep/payloads.h"
 #include "xep/xep0357_push.h"
 
-/* The bare JIDs of who is in; nodes_r holds the table. */
-static void
-present_find(const struct room *room, struct iris_hash *present,
-	     struct iris_hash_node **nodes_r)
-{
-	struct iris_hash_node *nodes =
-		iris_calloc(room->occupants.count + 1, sizeof(*nodes));
-	size_t count = 0;
-
-	HASH_FOREACH(node, &room->occupants) {
-		struct iris_str bare =
-			jid_bare(&IRIS_CONTAINER(node, struct room_occupant, node)->bare);
-
-		if (!hash_find(present, bare))
-			hash_insert(present, &nodes[count++], bare);
-	}
-	*nodes_r = nodes;
-}
-
-static void
-present_free(struct iris_hash *present, struct iris_hash_node *nodes)
-{
-	HASH_FOREACH(node, present)
-		hash_remove(present, node);
-	hash_free(present);
-	free(nodes);
-}
-
 static void
 absent_find(struct room *room)
 {
 	struct iris_jid *absent = iris_calloc(room->affiliates.count + 1, sizeof(*absent));
-	struct iris_hash present = { .count = 0 };
-	struct iris_hash_node *nodes;
 	size_t count = 0;
 
-	present_find(room, &present, &nodes);
 	HASH_FOREACH(node, &room->affiliates) {
 		const struct room_affiliate *affiliate =
 			IRIS_CONTAINER(node, struct room_affiliate, node);
 
 		if (affiliate->affiliation >= ROOM_MEMBER &&
 		    host_find(jid_domain(&affiliate->jid)) &&
-		    !hash_find(&present, jid_bare(&affiliate->jid)))
+		    !occupant_of(room, &affiliate->jid))
 			absent[count++] = affiliate->jid;
 	}
 	room->absent = count > 0 ? push_audience_new(absent, count) : NULL;
 	room->absent_is_known = true;
-	present_free(&present, nodes);
 	free(absent);
 }
 

@@ -195,12 +195,12 @@ add_listed(struct iris_element *query, const struct room_listed *room)
 	struct room_config config;
 	struct iris_element *item;
 
-	if (jid_is_none(&room->jid))
-		return;
 	room_config_init(&config, room->config);
-	item = element_add(query, "item", NULL);
-	element_set(item, "jid", jid_full(&room->jid));
-	element_set(item, "name", str_from(config.texts[ROOM_CONFIG_NAME]));
+	if (list_is_there(room, &config)) {
+		item = element_add(query, "item", NULL);
+		element_set(item, "jid", jid_full(&room->jid));
+		element_set(item, "name", str_from(config.texts[ROOM_CONFIG_NAME]));
+	}
 	room_config_free(&config);
 }
 
@@ -226,6 +226,7 @@ list_rooms(struct iris_discovery *discovery)
 		rooms += query.backwards;
 		count--;
 	}
+	list_count_users(rooms, count);
 	for (size_t i = 0; i < count; i++)
 		add_listed(list, &rooms[i]);
 	if (count > 0 && (asked || more))

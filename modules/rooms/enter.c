@@ -161,12 +161,6 @@ status_of_room(const struct room *room, unsigned status[ROOM_STATUS_MAX])
 		status_add(status, STATUS_LOGGED);
 }
 
-static bool
-is_listed(const struct room_occupant *occupant, const struct room_session *viewer)
-{
-	return occupant->is_shown && occupant != viewer->occupant;
-}
-
 /* Itself, what was said, the subject. */
 static void
 tell_rest(struct room_session *session, const struct room_arrival *arrival)
@@ -198,7 +192,7 @@ arrival_list_some(struct room_arrival *arrival)
 	struct room_occupant *occupant;
 	unsigned told = 0;
 
-	TAILQ_FOREACH(occupant, &live->occupants, link) {
+	TAILQ_FOREACH(occupant, &live->shown, shown_link) {
 		if (occupant->order <= arrival->cursor)
 			continue;
 		if (occupant->order > arrival->last)
@@ -206,10 +200,10 @@ arrival_list_some(struct room_arrival *arrival)
 		if (told == LIST_AT_ONCE)
 			return true;
 		arrival->cursor = occupant->order;
-		if (is_listed(occupant, arrival->session)) {
-			presence_show_to(occupant, arrival->session);
-			told++;
-		}
+		if (occupant == arrival->session->occupant)
+			continue;
+		presence_show_to(occupant, arrival->session);
+		told++;
 	}
 	arrival->cursor = arrival->last;
 	return false;
@@ -279,19 +273,6 @@ arrival_start(struct room_session *session, const struct room_arrival *prepared)
 	arrival_put_out(session);
 }
 
-static size_t
-count_listed(const struct room_live *live, const struct room_session *viewer)
-{
-	const struct room_occupant *occupant;
-	size_t count = 0;
-
-	TAILQ_FOREACH(occupant, &live->occupants, link) {
-		if (is_listed(occupant, viewer) && ++count > LIST_AT_ONCE)
-			break;
-	}
-	return count;
-}
-
 static const struct iris_element *
 mav_of(const struct iris_stanza *request) /* XEP-0463; NULL: it does not ask */
 {
@@ -316,8 +297,7 @@ tell_newcomer(struct room_session *session, struct iris_stanza *request, bool cr
 	live_busy_end(room);
 	if (created)
 		status_add(arrival.status, STATUS_CREATED);
-	if (count_listed(live, session) <= LIST_AT_ONCE &&
-	    history_is_ready(room, &arrival.wanted)) {
+	if (live->shown_count <= LIST_AT_ONCE && history_is_ready(room, &arrival.wanted)) {
 		(void)arrival_list_some(&arrival);
 		tell_rest(session, &arrival);
 	} else {
@@ -355,6 +335,7 @@ enter(struct room *room, const struct iris_delivery *delivery, bool created)
 	if (is_new)
 		occupant = occupant_new(room, nick, from,
 					role_by_default(room, room_affiliation(room, from)));
+	presence_follow_size(room);
 	presence = presence_keep(room, stanza);
 	session = room_session_new(occupant, from, presence);
 	stanza_unref(&presence);

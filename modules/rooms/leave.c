@@ -59,6 +59,7 @@ session_end(struct room_session *session, const struct room_news *news,
 		presence_hide_others(occupant, news, leaving);
 	if (!room_session_free(session) && was_main)
 		presence_show_occupant(occupant, NULL);
+	presence_follow_size(room);
 	place_release(&room->place);
 }
 
@@ -90,6 +91,7 @@ occupant_put_out(struct room_occupant **occupant_p, const struct room_news *news
 		presence_hide_others(occupant, news, NULL);
 	while (!room_session_free(TAILQ_FIRST(&occupant->sessions)))
 		continue;
+	presence_follow_size(room);
 	place_release(&room->place);
 }
 
@@ -435,15 +437,14 @@ occupant_follow(struct room_occupant *occupant, const struct room_change *change
 void
 occupants_follow_change(const struct room_change *change)
 {
-	struct room_live *live = live_of(change->room);
 	struct room_occupant *occupant, *next;
 
 	place_hold(&change->room->place);
 	for (size_t i = 0; i < change->count; i++) {
-		for (occupant = TAILQ_FIRST(&live->occupants); occupant; occupant = next) {
-			next = TAILQ_NEXT(occupant, link);
-			if (jid_bare_equal(&occupant->bare, &change->items[i].jid))
-				occupant_follow(occupant, change, &change->items[i]);
+		occupant = occupant_of(change->room, &change->items[i].jid);
+		for (; occupant; occupant = next) {
+			next = occupant->twin; /* it may go */
+			occupant_follow(occupant, change, &change->items[i]);
 		}
 	}
 	place_release(&change->room->place);

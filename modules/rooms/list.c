@@ -7,6 +7,44 @@
 
 #define LIST_PAGE 50
 
+struct counting {
+	struct room_listed *rooms;
+	size_t count;
+};
+
+/* On each worker: of the rooms that live there. */
+static void
+count_users_here(void *arg)
+{
+	const struct counting *counting = arg;
+
+	for (size_t i = 0; i < counting->count; i++) {
+		struct room_listed *room = &counting->rooms[i];
+		struct iris_place *place;
+
+		if (jid_is_none(&room->jid) || home_of(jid_bare(&room->jid)) != worker_self())
+			continue;
+		place = place_find(&rooms_places, jid_bare(&room->jid));
+		room->users = place ? room_of(place)->occupants.count : 0;
+	}
+}
+
+void
+list_count_users(struct room_listed *rooms, size_t count)
+{
+	struct counting counting = { rooms, count };
+
+	for (unsigned i = 0; count > 0 && i < worker_count(); i++)
+		worker_call(worker_at((int)i), "rooms: count", count_users_here, &counting);
+}
+
+bool
+list_is_there(const struct room_listed *room, const struct room_config *config)
+{
+	return !jid_is_none(&room->jid) &&
+	       (config->numbers[ROOM_CONFIG_PERSISTENT] || room->users > 0);
+}
+
 static bool
 has_policy(const struct iris_jid *jid)
 {

@@ -104,13 +104,10 @@ live_busy_end(struct room *room)
 
 /* --- what goes --- */
 
-static void outbox_run(void *arg);
-
-static void
-outbox_add(struct room *room, struct iris_stanza *stanza, const struct iris_jid *to, size_t count,
-	   struct iris_ticket *ticket)
+static struct room_job *
+job_new(struct iris_stanza *stanza, const struct iris_jid *to, size_t count,
+	struct iris_ticket *ticket)
 {
-	struct room_live *live = live_of(room);
 	struct room_job *job;
 	size_t text = 0;
 	char *at;
@@ -130,14 +127,10 @@ outbox_add(struct room *room, struct iris_stanza *stanza, const struct iris_jid 
 		job->to[i].base = memcpy(at, full.base, full.len);
 		at += full.len;
 	}
-	STAILQ_INSERT_TAIL(&live->outbox, job, link);
-	if (live->outbox_count++ > 0)
-		return;
-	place_hold(&room->place);
-	timer_start(&live->outbox_timer, 0, outbox_run, room);
+	return job;
 }
 
-/* True: all of it is sent. */
+/* Takes of the quota what it sends. True: all of it is sent. */
 static bool
 job_go_on(struct room_job *job, size_t *quota)
 {
@@ -150,14 +143,11 @@ job_go_on(struct room_job *job, size_t *quota)
 	return job->sent == job->count;
 }
 
-/* Each turn a share; whatever else the worker has to do comes between. */
 static void
-outbox_run(void *arg)
+outbox_send_some(struct room *room, size_t quota)
 {
-	struct room *room = arg;
 	struct room_live *live = room->live;
 	struct room_job *job;
-	size_t quota = SHARE_MAX;
 
 	live_busy_begin(room);
 	while (quota > 0 && (job = STAILQ_FIRST(&live->outbox)) != NULL) {
@@ -170,10 +160,35 @@ outbox_run(void *arg)
 		free(job);
 	}
 	live_busy_end(room);
-	if (live->outbox_count > 0)
-		timer_start(&live->outbox_timer, 0, outbox_run, room);
-	else
-		place_release(&room->place);
+}
+
+/*
+ * Each turn a share; whatever else the worker has to do comes between. A fiber, which the worker's
+ * end waits for: then there are no more turns, and all of it goes at once.
+ */
+static void
+outbox_run(void *arg)
+{
+	struct room *room = arg;
+
+	while (room->live->outbox_count > 0)
+		outbox_send_some(room, fiber_sleep(0) ? SHARE_MAX : SIZE_MAX);
+	place_release(&room->place);
+}
+
+static void
+outbox_add(struct room *room, struct room_job *job)
+{
+	struct room_live *live = live_of(room);
+
+	STAILQ_INSERT_TAIL(&live->outbox, job, link);
+	if (live->outbox_count++ > 0)
+		return;
+	place_hold(&room->place);
+	if (fiber_start("rooms: send", outbox_run, room))
+		return;
+	outbox_send_some(room, SIZE_MAX);
+	place_release(&room->place);
 }
 
 void
@@ -189,7 +204,7 @@ live_send(struct room *room, struct iris_stanza **stanza_p, const struct iris_ji
 	if (count == 0) {
 		stanza_unref(&stanza);
 	} else if (live->outbox_count > 0 || count > SHARE_MAX) {
-		outbox_add(room, stanza, to, count, ticket);
+		outbox_add(room, job_new(stanza, to, count, ticket));
 	} else {
 		live_busy_begin(room);
 		route_many(&stanza, to, count, ticket);
@@ -272,6 +287,7 @@ live_of(struct room *room)
 	live->room = room;
 	live->drain.fn = live_drain;
 	TAILQ_INIT(&live->occupants);
+	TAILQ_INIT(&live->shown);
 	LIST_INIT(&live->arrivals);
 	STAILQ_INIT(&live->inbox);
 	STAILQ_INIT(&live->outbox);
@@ -287,7 +303,6 @@ live_free(struct room_live *live)
 	IRIS_ASSERT(live->busy == 0 && live->inbox_count == 0 && live->outbox_count == 0 &&
 		    live->said_count == 0);
 	worker_turn_cancel(&live->drain);
-	timer_stop(&live->outbox_timer);
 	timer_stop(&live->relay_timer);
 	if (live->subject)
 		stanza_unref(&live->subject);
@@ -301,6 +316,7 @@ room_live_free(struct room *room)
 		live_free(room->live);
 	room->live = NULL;
 	hash_free(&room->occupants);
+	hash_free(&room->bares);
 	hash_free(&room->sessions);
 	hash_free(&room->relayed);
 	free(room->members);

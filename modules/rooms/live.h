@@ -18,6 +18,10 @@ struct room_live {
 	struct room *room;
 	TAILQ_HEAD(, room_occupant) occupants; /* by order */
 	int64_t order;                         /* the last one given */
+	int64_t entered;                       /* sessions so far */
+	TAILQ_HEAD(room_shown, room_occupant) shown;     /* to all who come, too; by order */
+	size_t shown_count;
+	bool is_large; /* only moderators are shown to who comes (README.md, "Who is told") */
 	LIST_HEAD(, room_arrival) arrivals;
 
 	unsigned busy; /* it is sending, or being made: what comes for it waits here */
@@ -28,7 +32,6 @@ struct room_live {
 
 	STAILQ_HEAD(, room_job) outbox; /* what takes several turns to send, and what follows it */
 	unsigned outbox_count;
-	struct iris_timer outbox_timer;
 
 	STAILQ_HEAD(, room_said) said; /* messages, until they are committed */
 	unsigned said_count;
@@ -122,6 +125,8 @@ struct iris_stanza *presence_keep(const struct room *room, const struct iris_sta
 void presence_show_others(struct room_occupant *occupant, const struct room_news *news);
 /* The same to one of them; for the list of who enters. */
 void presence_show_to(struct room_occupant *occupant, const struct room_session *viewer);
+/* There are more or fewer: has the room become a large one, or ceased to be? */
+void presence_follow_size(struct room *room);
 /* Its own presence to one session, with these codes beside 110; id: of what it answers, or none. */
 void presence_show_self(struct room_session *session, const unsigned *status, struct iris_str id);
 /* Unavailable to all others. leaving: with its <status/>, or NULL. */

@@ -28,14 +28,9 @@ room_session_find(const struct room *room, const struct iris_jid *full)
 struct room_occupant *
 occupant_of(const struct room *room, const struct iris_jid *bare)
 {
-	struct room_occupant *occupant;
+	struct iris_hash_node *node = hash_find(&room->bares, jid_bare(bare));
 
-	if (!room->live)
-		return NULL;
-	TAILQ_FOREACH(occupant, &room->live->occupants, link)
-		if (jid_bare_equal(&occupant->bare, bare))
-			return occupant;
-	return NULL;
+	return node ? IRIS_CONTAINER(node, struct room_occupant, by_bare) : NULL;
 }
 
 enum room_role
@@ -102,6 +97,73 @@ occupant_make(struct room *room, struct iris_str nick, const struct iris_jid *ba
 }
 
 static void
+twin_add(struct room *room, struct room_occupant *occupant)
+{
+	struct room_occupant *first = occupant_of(room, &occupant->bare);
+
+	if (first) {
+		occupant->twin = first->twin;
+		first->twin = occupant;
+	} else {
+		hash_insert(&room->bares, &occupant->by_bare, jid_bare(&occupant->bare));
+	}
+}
+
+static void
+twin_remove(struct room *room, struct room_occupant *occupant)
+{
+	struct room_occupant *before = occupant_of(room, &occupant->bare);
+
+	if (before == occupant) {
+		hash_remove(&room->bares, &occupant->by_bare);
+		if (occupant->twin)
+			hash_insert(&room->bares, &occupant->twin->by_bare,
+				    jid_bare(&occupant->twin->bare));
+		return;
+	}
+	while (before->twin != occupant)
+		before = before->twin;
+	before->twin = occupant->twin;
+}
+
+/* Mostly it is the latest. */
+static void
+shown_add(struct room_live *live, struct room_occupant *occupant)
+{
+	struct room_occupant *before;
+
+	live->shown_count++;
+	TAILQ_FOREACH_REVERSE(before, &live->shown, room_shown, shown_link)
+		if (before->order < occupant->order)
+			break;
+	if (before)
+		TAILQ_INSERT_AFTER(&live->shown, before, occupant, shown_link);
+	else
+		TAILQ_INSERT_HEAD(&live->shown, occupant, shown_link);
+}
+
+void
+occupant_set_shown(struct room_occupant *occupant, int64_t shown_to)
+{
+	struct room_live *live = occupant->room->live;
+
+	if (occupant->shown_to != ROOM_SHOWN_TO_ALL && shown_to == ROOM_SHOWN_TO_ALL) {
+		shown_add(live, occupant);
+	} else if (occupant->shown_to == ROOM_SHOWN_TO_ALL && shown_to != ROOM_SHOWN_TO_ALL) {
+		TAILQ_REMOVE(&live->shown, occupant, shown_link);
+		live->shown_count--;
+	}
+	occupant->shown_to = shown_to;
+}
+
+void
+occupant_show_no_further(struct room_occupant *occupant)
+{
+	if (occupant->shown_to == ROOM_SHOWN_TO_ALL)
+		occupant_set_shown(occupant, occupant->room->live->entered);
+}
+
+static void
 occupant_add(struct room_occupant *occupant)
 {
 	struct room *room = occupant->room;
@@ -110,6 +172,7 @@ occupant_add(struct room_occupant *occupant)
 	occupant->order = ++live->order;
 	TAILQ_INSERT_TAIL(&live->occupants, occupant, link);
 	hash_insert(&room->occupants, &occupant->node, occupant_nick(occupant));
+	twin_add(room, occupant);
 	absent_changed(room);
 }
 
@@ -117,6 +180,8 @@ static void
 occupant_remove(struct room_occupant *occupant)
 {
 	absent_changed(occupant->room);
+	occupant_set_shown(occupant, 0);
+	twin_remove(occupant->room, occupant);
 	hash_remove(&occupant->room->occupants, &occupant->node);
 	TAILQ_REMOVE(&occupant->room->live->occupants, occupant, link);
 }
@@ -140,11 +205,11 @@ void
 occupant_rename(struct room_occupant **occupant_p, struct iris_str nick)
 {
 	struct room_occupant *before = *occupant_p, *after;
+	int64_t shown_to = before->shown_to;
 	struct room_session *session;
 
 	after = occupant_make(before->room, nick, &before->bare, before->id);
 	after->role = before->role;
-	after->is_shown = before->is_shown;
 	after->session_count = before->session_count;
 	TAILQ_CONCAT(&after->sessions, &before->sessions, link);
 	TAILQ_FOREACH(session, &after->sessions, link)
@@ -152,6 +217,7 @@ occupant_rename(struct room_occupant **occupant_p, struct iris_str nick)
 	occupant_remove(before);
 	free(before);
 	occupant_add(after);
+	occupant_set_shown(after, shown_to);
 	*occupant_p = after;
 }
 
@@ -194,6 +260,7 @@ room_session_new(struct room_occupant *occupant, const struct iris_jid *full,
 	session->jid.base = memcpy(session->text, text.base, text.len);
 	session->occupant = occupant;
 	session->presence = stanza_ref(presence);
+	session->entered = ++live_of(room)->entered;
 	session->heard_ms = worker_now_ms();
 	TAILQ_INSERT_TAIL(&occupant->sessions, session, link);
 	occupant->session_count++;
@@ -266,12 +333,12 @@ is_in_audience(const struct room *room, enum room_role role, enum room_audience 
 
 void
 fan_out(struct room *room, struct iris_stanza **stanza_p, enum room_audience audience,
-	const struct room_occupant *except, struct iris_ticket *ticket)
+	const struct room_occupant *about, struct iris_ticket *ticket)
 {
 	struct iris_jid *to;
 	size_t count = 0;
 
-	if (audience == ROOM_ALL && !except && LIST_EMPTY(&live_of(room)->arrivals)) {
+	if (audience == ROOM_ALL && !about && LIST_EMPTY(&live_of(room)->arrivals)) {
 		live_send(room, stanza_p, room->addresses, room->member_count, ticket);
 		return;
 	}
@@ -279,11 +346,11 @@ fan_out(struct room *room, struct iris_stanza **stanza_p, enum room_audience aud
 	for (size_t i = 0; i < room->member_count; i++) {
 		struct room_session *session = room->members[i];
 
-		if (session->occupant == except ||
+		if (session->occupant == about || (about && session->entered > about->shown_to) ||
 		    !is_in_audience(room, session->occupant->role, audience))
 			continue;
 		if (session->arrival)
-			arrival_take(session->arrival, *stanza_p, except);
+			arrival_take(session->arrival, *stanza_p, about);
 		else
 			to[count++] = session->jid;
 	}

@@ -245,7 +245,7 @@ presence_is_public(const struct room_occupant *occupant)
 
 	return role_is_broadcast(room, occupant->role) &&
 	       (occupant->role == ROOM_MODERATOR ||
-		room->occupants.count <= (size_t)option_int(&rooms_self, OPT_PRESENCE_MAX));
+		!room->live->is_large);
 }
 
 static struct presence_view
@@ -265,13 +265,15 @@ presence_show_others(struct room_occupant *occupant, const struct room_news *new
 	struct presence_view view = view_of(occupant, news);
 
 	if (presence_is_public(occupant)) {
-		occupant->is_shown = true;
+		occupant_set_shown(occupant, ROOM_SHOWN_TO_ALL);
 		view_to_others(&view);
-	} else if (occupant->is_shown && !role_is_broadcast(room, occupant->role)) {
+	} else if (occupant->shown_to && !role_is_broadcast(room, occupant->role)) {
 		presence_hide_others(occupant, NULL, NULL);
-	} else if (occupant->is_shown && news) {
-		/* The room has become a large one since; what changed is not a mere status. */
-		view_to_others(&view);
+	} else if (occupant->shown_to) {
+		/* The room has become a large one since. */
+		if (news) /* what changed is not a mere status */
+			view_to_others(&view);
+		occupant_show_no_further(occupant);
 	}
 }
 
@@ -326,12 +328,12 @@ presence_hide_others(struct room_occupant *occupant, const struct room_news *new
 {
 	struct presence_view view = view_of(occupant, news);
 
-	if (!occupant->is_shown)
+	if (!occupant->shown_to)
 		return;
-	occupant->is_shown = false;
 	view.type = IRIS_UNAVAILABLE;
 	view.content = leaving;
 	view_to_others(&view);
+	occupant_set_shown(occupant, 0);
 }
 
 void
@@ -347,6 +349,89 @@ presence_hide_self(struct room_session *session, const struct room_news *news,
 	view.with_address = view.is_own = true;
 	stanza = view_build(&view);
 	live_send_one(session->occupant->room, &stanza, &session->jid);
+}
+
+/* --- large rooms --- */
+
+#define RESHOW_SHARE 500 /* deliveries in one turn */
+
+struct reshow { /* of who was not shown while the room was a large one */
+	struct room *room; /* held */
+	int64_t cursor;    /* order: all up to it are shown */
+};
+
+/* False: all of them are shown to all, or it is a large room again. */
+static bool
+reshow_some(struct reshow *reshow)
+{
+	struct room_live *live = reshow->room->live;
+	struct room_occupant *occupant;
+	size_t sent = 0;
+
+	TAILQ_FOREACH(occupant, &live->occupants, link) {
+		if (live->is_large || sent >= RESHOW_SHARE)
+			break;
+		if (occupant->order <= reshow->cursor)
+			continue;
+		reshow->cursor = occupant->order;
+		if (occupant->shown_to == ROOM_SHOWN_TO_ALL)
+			continue;
+		presence_show_others(occupant, NULL);
+		sent += reshow->room->member_count;
+	}
+	return occupant && !live->is_large;
+}
+
+static void
+reshow_run(void *arg)
+{
+	struct reshow *reshow = arg;
+
+	while (fiber_sleep(0) && reshow_some(reshow))
+		continue;
+	place_release(&reshow->room->place);
+	free(reshow);
+}
+
+/* Who finds no fiber is shown with the next presence. */
+static void
+reshow_start(struct room *room)
+{
+	struct reshow *reshow = iris_calloc(1, sizeof(*reshow));
+
+	reshow->room = room;
+	place_hold(&room->place);
+	if (fiber_start_spare("rooms: show", reshow_run, reshow))
+		return;
+	place_release(&room->place);
+	free(reshow);
+}
+
+static void
+moderators_only(struct room_live *live)
+{
+	struct room_occupant *occupant, *next;
+
+	for (occupant = TAILQ_FIRST(&live->shown); occupant; occupant = next) {
+		next = TAILQ_NEXT(occupant, shown_link);
+		if (occupant->role != ROOM_MODERATOR)
+			occupant_show_no_further(occupant);
+	}
+}
+
+/* It stays a large one until there are clearly fewer: not all come and go with one. */
+void
+presence_follow_size(struct room *room)
+{
+	struct room_live *live = live_of(room);
+	size_t max = (size_t)option_int(&rooms_self, OPT_PRESENCE_MAX);
+	bool was_large = live->is_large;
+
+	live->is_large = room->occupants.count > (was_large ? max - max / 4 : max);
+	if (live->is_large && !was_large)
+		moderators_only(live);
+	else if (was_large && !live->is_large && room->member_count > 0)
+		reshow_start(room);
 }
 
 /* --- from who is in --- */
@@ -380,14 +465,14 @@ change_nick(struct room_session *session, const struct iris_delivery *delivery)
 	struct iris_str nick = jid_resource(delivery_to(delivery));
 	struct room_news news = { .new_nick = nick, .status = { STATUS_NICK_CHANGED } };
 	struct room_session *own;
-	bool was_shown = occupant->is_shown;
+	int64_t shown_to = occupant->shown_to;
 
 	presence_hide_others(occupant, &news, NULL);
 	TAILQ_FOREACH(own, &occupant->sessions, link)
 		if (!own->arrival)
 			presence_hide_self(own, &news, NULL);
 	session_set_presence(session, stanza);
-	occupant->is_shown = was_shown;
+	occupant_set_shown(occupant, shown_to);
 	occupant_rename(&occupant, nick);
 	presence_show_others(occupant, &(const struct room_news){ .actor = NULL });
 	TAILQ_FOREACH(own, &occupant->sessions, link)

@@ -487,6 +487,7 @@ room_reconfigure(struct room *room, const struct iris_jid *by, struct room_confi
 	room_config_free(&before);
 	if (stored && policy && policy->configured)
 		policy->configured(room, by);
+	room_emptied(room); /* it may be a temporary one from now on */
 	return stored ? IRIS_NO_ERROR : IRIS_RESOURCE_CONSTRAINT;
 }
 

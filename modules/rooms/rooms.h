@@ -84,7 +84,8 @@ struct room_policy {
 	 * no other home): REFUSE keeps it.
 	 */
 	enum iris_verdict (*destroying)(struct room *room, const struct iris_jid *by);
-	/* They are gone, and who was in has been told (fiber of its home; may wait). */
+	/* They are gone, and who was in has been told (fiber of its home; may wait, but for
+	   no other home). */
 	void (*destroyed)(const struct iris_jid *bare);
 	/* Adds to an occupant's presence, as children of its <presence/> (hats). */
 	void (*add_presence)(struct room *room, const struct iris_jid *bare,

@@ -146,6 +146,7 @@ struct room {
 	bool absent_is_known;
 
 	struct iris_hash occupants; /* struct room_occupant by nick */
+	struct iris_hash bares;     /* the same by bare JID, of several the first */
 	struct iris_hash sessions;  /* struct room_session by full JID */
 	struct room_session **members; /* the same in one array, for fan-out */
 	struct iris_jid *addresses;    /* theirs, in the same order */
@@ -217,6 +218,7 @@ struct room_listed { /* a row, whether the room is in memory or not */
 	struct iris_jid jid;    /* none: it went meanwhile */
 	struct iris_str config; /* lines */
 	enum room_affiliation affiliation; /* of the address that was asked for, if any */
+	size_t users;           /* list_count_users() */
 };
 struct room_list_query {
 	const struct iris_service *service;
@@ -229,6 +231,13 @@ struct room_list_query {
 /* Fiber; waits. In the arena. False: the vault failed. */
 bool store_rooms_list(const struct room_list_query *query, struct iris_arena *arena,
 		      struct room_listed **rooms_r, size_t *count_r);
+/* How many are in (fiber; asks every worker). */
+void list_count_users(struct room_listed *rooms, size_t count);
+/*
+ * Is it there? A temporary room that nobody is in has lost its occupants with a server that
+ * crashed; it goes when it is read.
+ */
+bool list_is_there(const struct room_listed *room, const struct room_config *config);
 /* 0: there is none. False: the vault failed. */
 bool store_room_find(const struct iris_jid *bare, int64_t *id_r);
 /* Rooms where this address has any affiliation, by id, above `after`. */
@@ -244,6 +253,7 @@ struct room_session { /* by full JID */
 	size_t index;                   /* in room->members */
 	struct iris_stanza *presence;   /* the last available one, as it came (compact) */
 	struct room_arrival *arrival;   /* it is being told what was before it (enter.c), or NULL */
+	int64_t entered;                /* counts the room's sessions as they come */
 	int64_t heard_ms;               /* monotonic */
 	unsigned relayed;               /* its requests to occupants that wait */
 	bool is_pinged;                 /* and has not answered yet */
@@ -251,8 +261,12 @@ struct room_session { /* by full JID */
 	char text[];
 };
 
+#define ROOM_SHOWN_TO_ALL INT64_MAX
+
 struct room_occupant { /* by nick */
 	struct iris_hash_node node;
+	struct iris_hash_node by_bare;  /* of the first one with this bare JID, */
+	struct room_occupant *twin;     /* and the others behind it, by other nicks; or NULL */
 	struct room *room;
 	enum room_role role;
 	struct iris_jid jid;            /* room@service/nick */
@@ -261,7 +275,8 @@ struct room_occupant { /* by nick */
 	unsigned session_count;
 	TAILQ_ENTRY(room_occupant) link; /* of the room's, by order */
 	int64_t order;                  /* of entering or of the last change of the nick */
-	bool is_shown;                  /* others were sent its presence */
+	int64_t shown_to;               /* up to this session they were sent it; 0: none was */
+	TAILQ_ENTRY(room_occupant) shown_link; /* when it is shown to all */
 	struct iris_str id;             /* XEP-0421 */
 	char text[];
 };
@@ -270,7 +285,7 @@ struct room_occupant *occupant_find(const struct room *room, struct iris_str nic
 struct room_session *room_session_find(const struct room *room, const struct iris_jid *full);
 /* Its live half, members too, when it is unloaded, not before: something may still be sent. */
 void room_live_free(struct room *room);
-/* Finds any of a bare JID's; walks. */
+/* The first of a bare JID's; the others are its twins. */
 struct room_occupant *occupant_of(const struct room *room, const struct iris_jid *bare);
 struct room_occupant *occupant_new(struct room *room, struct iris_str nick,
 				   const struct iris_jid *bare, enum room_role role);
@@ -279,6 +294,10 @@ struct room_session *room_session_new(struct room_occupant *occupant, const stru
 /* The last session takes the occupant with it: true. Tells nobody. */
 bool room_session_free(struct room_session *session);
 void occupant_rename(struct room_occupant **occupant_p, struct iris_str nick);
+/* Who was sent its presence, and whether newcomers are to be: see shown_to. */
+void occupant_set_shown(struct room_occupant *occupant, int64_t shown_to);
+/* Those who come later are not to be told of it. */
+void occupant_show_no_further(struct room_occupant *occupant);
 enum room_role role_by_default(const struct room *room, enum room_affiliation affiliation);
 bool sees_addresses(const struct room *room, enum room_role role);
 
@@ -289,9 +308,12 @@ enum room_audience {
 	ROOM_UNSEEING,
 	ROOM_MODERATORS,
 };
-/* One stanza without `to` to all of them but one occupant's (or NULL); taken over. */
+/*
+ * One stanza without `to` to all of them, taken over. about: whose presence it is; it is for those
+ * others only to whom it was shown. NULL: of nobody.
+ */
 void fan_out(struct room *room, struct iris_stanza **stanza_p, enum room_audience audience,
-	     const struct room_occupant *except, struct iris_ticket *ticket);
+	     const struct room_occupant *about, struct iris_ticket *ticket);
 /* The same to every session of one occupant. */
 void fan_out_one(struct room_occupant *occupant, struct iris_stanza **stanza_p,
 		 struct iris_ticket *ticket);

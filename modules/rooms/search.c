@@ -131,17 +131,17 @@ take_room(struct search *search, const struct room_listed *listed)
 	struct search_room *room = &search->rooms[search->count];
 	struct room_config config;
 
-	if (jid_is_none(&listed->jid))
-		return;
 	room_config_init(&config, listed->config);
+	room->users = listed->users;
 	room->jid = listed->jid;
 	room->name = keep_text(search, config.texts[ROOM_CONFIG_NAME]);
 	room->description = keep_text(search, config.texts[ROOM_CONFIG_DESCRIPTION]);
 	room->language = keep_text(search, config.texts[ROOM_CONFIG_LANGUAGE]);
 	memcpy(room->numbers, config.numbers, sizeof(room->numbers));
-	room_config_free(&config);
-	if (matches(search, room))
+	if (list_is_there(listed, &config) && (int64_t)room->users >= search->users_min &&
+	    matches(search, room))
 		search->count++;
+	room_config_free(&config);
 }
 
 static bool
@@ -157,6 +157,7 @@ find_rooms(struct search *search)
 	do {
 		if (!store_rooms_list(&query, search->arena, &listed, &count))
 			return false;
+		list_count_users(listed, count);
 		for (size_t i = 0; i < count; i++)
 			take_room(search, &listed[i]);
 		if (count > 0)
@@ -164,36 +165,6 @@ find_rooms(struct search *search)
 		seen += count;
 	} while (count == query.limit && seen + query.limit <= SEARCH_ROWS_MAX);
 	return true;
-}
-
-/* On each worker: how many are in the rooms that live there. */
-static void
-count_users_here(void *arg)
-{
-	struct search *search = arg;
-
-	for (size_t i = 0; i < search->count; i++) {
-		struct search_room *room = &search->rooms[i];
-		struct iris_place *place;
-
-		if (home_of(jid_bare(&room->jid)) != worker_self())
-			continue;
-		place = place_find(&rooms_places, jid_bare(&room->jid));
-		room->users = place ? room_of(place)->occupants.count : 0;
-	}
-}
-
-static void
-count_users(struct search *search)
-{
-	size_t kept = 0;
-
-	for (unsigned i = 0; i < worker_count(); i++)
-		worker_call(worker_at((int)i), "rooms: count", count_users_here, search);
-	for (size_t i = 0; i < search->count; i++)
-		if ((int64_t)search->rooms[i].users >= search->users_min)
-			search->rooms[kept++] = search->rooms[i];
-	search->count = kept;
 }
 
 static int
@@ -221,7 +192,6 @@ search_run(struct search *search)
 {
 	if (!find_rooms(search))
 		return false;
-	count_users(search);
 	qsort(search->rooms, search->count, sizeof(*search->rooms),
 	      search->by_users ? by_users : by_address);
 	return true;

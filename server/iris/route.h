@@ -50,6 +50,7 @@ struct iris_domain_route {
 	void (*deliver)(struct iris_domain_route *route, struct iris_stanza *stanza,
 			struct iris_ticket *ticket);
 	void *arg;
+	struct iris_hash_node public_node; /* of all workers together; the router's */
 	int home; /* set by domain_route_add: the worker it was added on */
 };
 /*
@@ -61,6 +62,8 @@ void route_set_remote(void (*deliver)(const struct iris_delivery *delivery,
 /* must be the domain's home worker; one that is never removed must outlive the workers */
 IRIS_MUST_CHECK bool domain_route_add(struct iris_domain_route *route);
 void domain_route_remove(struct iris_domain_route *route);
+/* Does somebody serve this domain now? Any worker. */
+bool domain_route_is_there(struct iris_str domain);
 
 #pragma GCC visibility pop
 #endif

@@ -9,6 +9,7 @@ import subprocess
 from theatre import iris, place
 from theatre.client import Client, StageError, describe
 
+SECRET = 'of components only'
 SECONDS = 10.0      # the first stanza has two connections to make
 
 
@@ -19,7 +20,7 @@ class Dns:
         self.folder, self.port, self.records, self.process = folder, place.free_port(), [], None
 
     def add_server(self, domain, port, direct=None):
-        for name in (domain, 'rooms.' + domain):
+        for name in (domain, 'rooms.' + domain, 'bot.' + domain):
             self.records.append('srv-host=_xmpp-server._tcp.%s,localhost,%d,10,10' % (name, port))
             if direct:
                 self.records.append('srv-host=_xmpps-server._tcp.%s,localhost,%d,5,10' % (name, direct))
@@ -83,7 +84,7 @@ class Server(iris.Iris):
         self.bed, self.modules = bed, ['federation', *also]
         super().__init__(os.path.join(bed.folder, name), bed.build, authority or bed.authority,
                          [name + '.example'], bed.workers)
-        self.ports.update(s2s=place.free_port(), s2s_direct=place.free_port())
+        self.ports.update(s2s=place.free_port(), s2s_direct=place.free_port(), component=place.free_port())
         self.federation = {'open': ' true', 'back-off': ' 500 ms', 'expiry': ' 5 seconds', **(federation or {})}
         self.host = self.hosts[0]
 
@@ -93,8 +94,10 @@ class Server(iris.Iris):
         config['resolver'] = {'servers': ' ["127.0.0.1:%d"]' % self.bed.dns.port, 'timeout': ' 2 seconds'}
         config['listen']['listeners'] += (
             '\n      - {address: 127.0.0.1, port: %d, role: s2s, tls: starttls}'
-            '\n      - {address: 127.0.0.1, port: %d, role: s2s, tls: direct}' % (
-                self.ports['s2s'], self.ports['s2s_direct']))
+            '\n      - {address: 127.0.0.1, port: %d, role: s2s, tls: direct}'
+            '\n      - {address: 127.0.0.1, port: %d, role: component, tls: none}' % (
+                self.ports['s2s'], self.ports['s2s_direct'], self.ports['component']))
+        config['xep0114'] = {'components': '\n      - {domain: bot.%s, secret: %s}' % (self.host, SECRET)}
         config['federation'] = {'authorities': ' ' + self.bed.authority.certificate, **self.federation}
         return config
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must hold between servers. CASES: name -> a coroutine over the bed; each says in its docstring what it shows."""
 import asyncio
+import hashlib
 
 from theatre.client import NS_SASL, StageError
+from theatre.stream import Connection
 
-from bed import SECONDS, body_of
+from bed import SECONDS, SECRET, body_of
 from peer import SERVER, Listener, Peer
 
 CASES = {}
@@ -108,6 +110,27 @@ async def closed_unless_opened(bed):
     peer.connection.header(bed.a.host, "from='denied.example'", SERVER)
     await peer.expect_error('policy-violation')
     peer.close()
+
+
+@case
+async def components(bed):
+    """An external component's domain is one of ours as long as it is connected, under the host's certificate."""
+    namespace, domain = 'jabber:component:accept', 'bot.' + bed.a.host
+    connection = await Connection.open('127.0.0.1', bed.a.ports['component'])
+    connection.header(domain, '', namespace)
+    header = await connection.next(SECONDS)
+    digest = hashlib.sha1((header.get('id') + SECRET).encode()).hexdigest()
+    connection.write(('<handshake>%s</handshake>' % digest).encode())
+    need((await connection.next(SECONDS)).tag == '{%s}handshake' % namespace, 'no handshake')
+    bed.juliet.say('x@' + domain, 'hello bot')
+    element = await connection.next(SECONDS)
+    need(element.get('from') == bed.juliet.jid and element.get('to') == 'x@' + domain, 'came: %s' % element.attrib)
+    connection.write(("<message from='x@%s' to='%s'><body>hello client</body></message>" % (
+        domain, bed.juliet.jid)).encode())
+    await bed.juliet.message('hello client')
+    connection.write(b'</stream:stream>')
+    await connection.next(SECONDS)
+    connection.close()
 
 
 # --- others that connect to us ---
