@@ -125,10 +125,13 @@ class Listener:
         self.tasks.append(asyncio.ensure_future(self._serve(connection)))
         return connection
 
-    def _answer(self, connection, features):
+    def send_header(self, connection):
         connection.write(("<?xml version='1.0'?><stream:stream xmlns='%s' xmlns:stream='%s' from='%s' id='peer-%d' "
-                          "version='1.0'><stream:features>%s</stream:features>" % (
-                              SERVER, pattern.STREAMS, self.domain, self.dialled, features)).encode())
+                          "version='1.0'>" % (SERVER, pattern.STREAMS, self.domain, self.dialled)).encode())
+
+    def answer(self, connection, features):
+        self.send_header(connection)
+        connection.write(('<stream:features>%s</stream:features>' % features).encode())
 
     async def _serve(self, connection):
         async def until(tag):
@@ -139,7 +142,7 @@ class Listener:
         header = '{%s}stream' % pattern.STREAMS
         try:
             await until(header)
-            self._answer(connection, "<starttls xmlns='%s'/>" % NS_TLS)
+            self.answer(connection, "<starttls xmlns='%s'/>" % NS_TLS)
             await until('{%s}starttls' % NS_TLS)
             connection.write(("<proceed xmlns='%s'/>" % NS_TLS).encode())
             connection.restart()
@@ -149,14 +152,14 @@ class Listener:
             await until(header)
             if self.then:
                 await self.then(self, connection)
-            self._answer(connection, "<mechanisms xmlns='%s'><mechanism>EXTERNAL</mechanism></mechanisms>%s" % (
+            self.answer(connection, "<mechanisms xmlns='%s'><mechanism>EXTERNAL</mechanism></mechanisms>%s" % (
                 NS_SASL, self.more))
             while (element := await connection.next(SECONDS)).tag != '{%s}auth' % NS_SASL:
                 self.asked = self.asked or element.tag == '{urn:xmpp:bidi}bidi'
             connection.write(("<success xmlns='%s'/>" % NS_SASL).encode())
             connection.restart()
             await until(header)
-            self._answer(connection, '')
+            self.answer(connection, '')
             while (element := await connection.next(60)) is not None and element.tag != GONE:
                 await self.stanzas.put(element)
         except (StageError, OSError, ssl.SSLError):
