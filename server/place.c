@@ -356,7 +356,8 @@ place_receive(struct iris_places *places, struct iris_str key,
 		place_take(place, delivery, ticket);
 		return;
 	}
-	if (kind->is_worth_loading && !kind->is_worth_loading(delivery->stanza))
+	if ((is_new || place->state == IRIS_PLACE_LOADING) && kind->is_worth_loading &&
+	    !kind->is_worth_loading(delivery->stanza))
 		return;
 	if ((is_new && !places_make_room(places)) ||
 	    (place && place->inbox_count >= kind->bound(IRIS_PLACE_INBOX))) {
