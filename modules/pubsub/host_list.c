@@ -221,11 +221,12 @@ own_page(struct pubsub_call *call, const struct iris_query *query, struct list *
 	}
 }
 
-enum pubsub_error
-host_list_affiliations(struct pubsub_call *call)
+static enum pubsub_error
+list_own(struct pubsub_call *call, const struct iris_query *query,
+	 void (*add)(struct iris_element *reply, const struct list_entry *entry))
 {
 	struct list list;
-	enum pubsub_error error = own_page(call, store_host_affiliated, &list);
+	enum pubsub_error error = own_page(call, query, &list);
 	struct iris_element *reply;
 
 	if (error != PUBSUB_NONE)
@@ -233,10 +234,21 @@ host_list_affiliations(struct pubsub_call *call)
 	reply = call_reply(call);
 	for (size_t i = 0; i < list.count; i++)
 		if (!str_is_none(list.entries[i].name))
-			affiliation_add(reply, list.entries[i].name, IRIS_STR_NONE,
-					list.entries[i].affiliation);
+			add(reply, &list.entries[i]);
 	list_add_set(&list, call->request->reply);
 	return PUBSUB_NONE;
+}
+
+static void
+add_affiliation(struct iris_element *reply, const struct list_entry *entry)
+{
+	affiliation_add(reply, entry->name, IRIS_STR_NONE, entry->affiliation);
+}
+
+enum pubsub_error
+host_list_affiliations(struct pubsub_call *call)
+{
+	return list_own(call, store_host_affiliated, add_affiliation);
 }
 
 static void
@@ -251,18 +263,7 @@ add_subscriptions(struct iris_element *reply, const struct list_entry *entry)
 enum pubsub_error
 host_list_subscriptions(struct pubsub_call *call)
 {
-	struct list list;
-	enum pubsub_error error = own_page(call, store_host_subscribed, &list);
-	struct iris_element *reply;
-
-	if (error != PUBSUB_NONE)
-		return error;
-	reply = call_reply(call);
-	for (size_t i = 0; i < list.count; i++)
-		if (!str_is_none(list.entries[i].name))
-			add_subscriptions(reply, &list.entries[i]);
-	list_add_set(&list, call->request->reply);
-	return PUBSUB_NONE;
+	return list_own(call, store_host_subscribed, add_subscriptions);
 }
 
 /* --- all of them --- */

@@ -340,9 +340,7 @@ room_take_message(struct room *room, const struct iris_delivery *delivery,
 
 	if (live_park(room, delivery, ticket))
 		return;
-	session = room_session_find(room, &stanza->from);
-	if (session)
-		session->heard_ms = worker_now_ms();
+	session = room_session_hear(room, &stanza->from);
 	if (stanza->type == IRIS_ERROR)
 		take_error(session, delivery);
 	else if (room->state == ROOM_UNBORN)

@@ -25,6 +25,16 @@ room_session_find(const struct room *room, const struct iris_jid *full)
 	return node ? IRIS_CONTAINER(node, struct room_session, node) : NULL;
 }
 
+struct room_session *
+room_session_hear(const struct room *room, const struct iris_jid *from)
+{
+	struct room_session *session = room_session_find(room, from);
+
+	if (session)
+		session->heard_ms = worker_now_ms();
+	return session;
+}
+
 struct room_occupant *
 occupant_of(const struct room *room, const struct iris_jid *bare)
 {

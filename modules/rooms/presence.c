@@ -546,11 +546,9 @@ room_take_presence(struct room *room, const struct iris_delivery *delivery,
 
 	if (live_park(room, delivery, ticket))
 		return;
-	session = room_session_find(room, &stanza->from);
-	if (session) {
-		session->heard_ms = worker_now_ms();
+	session = room_session_hear(room, &stanza->from);
+	if (session)
 		session->is_pinged = false;
-	}
 	if (stanza->type == IRIS_UNAVAILABLE && session)
 		room_session_leave(session, stanza);
 	else if (stanza->type == IRIS_ERROR && session)

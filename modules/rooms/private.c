@@ -314,9 +314,7 @@ room_take_iq(struct room *room, const struct iris_delivery *delivery, struct iri
 
 	if (live_park(room, delivery, ticket))
 		return;
-	session = room_session_find(room, &stanza->from);
-	if (session)
-		session->heard_ms = worker_now_ms();
+	session = room_session_hear(room, &stanza->from);
 	if (stanza->type == IRIS_GET || stanza->type == IRIS_SET)
 		take_request(room, session, delivery, ticket);
 	else

@@ -68,39 +68,18 @@ room_policy(const struct room *room)
 
 /* --- services --- */
 
-struct opening {
-	struct iris_str label;
-	void *arg;
-	struct iris_error *error;
-	bool failed;
-};
-
-static void
-open_service(struct iris_host *host, void *arg)
-{
-	struct opening *opening = arg;
-
-	if (host->is_component || opening->failed || str_is_empty(opening->label))
-		return;
-	opening->failed = !service_open(&rooms_kind, host, opening->label, opening->arg,
-					opening->error);
-}
-
 static bool
 open_services(struct iris_error *error)
 {
 	static char with_policy; /* its address is the mark */
-	struct opening openings[] = {
-		{ option_str(&rooms_self, OPT_LABEL), &with_policy, error, false },
-		{ option_str(&rooms_self, OPT_PLAIN_LABEL), NULL, error, false },
-	};
+	struct iris_str label = option_str(&rooms_self, OPT_LABEL),
+			plain = option_str(&rooms_self, OPT_PLAIN_LABEL);
 
-	for (size_t i = 0; i < IRIS_COUNT(openings); i++) {
-		host_each(open_service, &openings[i]);
-		if (openings[i].failed)
-			return error_hint(error, "choose another label or plain-label");
-	}
-	return true;
+	if (!service_open_all(&rooms_kind, label, &with_policy, error))
+		return false;
+	if (str_is_empty(plain) || service_open_all(&rooms_kind, plain, NULL, error))
+		return true;
+	return error_hint(error, "choose another plain-label");
 }
 
 struct found_service {
@@ -128,7 +107,13 @@ rooms_service(const struct iris_host *host)
 static bool
 rooms_check(const struct iris_settings *settings, struct iris_error *error)
 {
-	if (!str_equal(settings_str(settings, OPT_LABEL), settings_str(settings, OPT_PLAIN_LABEL)))
+	struct iris_str label = settings_str(settings, OPT_LABEL),
+			plain = settings_str(settings, OPT_PLAIN_LABEL);
+
+	if (!service_check_label(label, error) ||
+	    (!str_is_empty(plain) && !service_check_label(plain, error)))
+		return false;
+	if (!str_equal(label, plain))
 		return true;
 	error_set(error, "label and plain-label are the same");
 	return error_hint(error, "rooms with and without a policy need a domain each");
@@ -234,7 +219,8 @@ const struct iris_module iris_module_rooms = {
 	IRIS_MODULE_HEAD,
 	.name = "rooms",
 	.summary = "Multi-User Chat",
-	.xep = "XEP-0045 1.35.5",
+	.xep = "XEP-0045 1.35.5, XEP-0055 1.3, XEP-0307 0.1, XEP-0410 1.1.0, XEP-0421 1.0.1, "
+	       "XEP-0433 0.1.0, XEP-0463 0.2.0, XEP-0486 0.1.0, XEP-0502 0.1.0",
 	.needs = IRIS_NAMES("accounts", "archive", "xep0004", "xep0030", "xep0054", "xep0059",
 			    "xep0203", "xep0313", "xep0357"),
 	.self = &rooms_self,

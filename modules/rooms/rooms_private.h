@@ -283,6 +283,8 @@ struct room_occupant { /* by nick */
 
 struct room_occupant *occupant_find(const struct room *room, struct iris_str nick);
 struct room_session *room_session_find(const struct room *room, const struct iris_jid *full);
+/* The session that something came from, which shows that it is still there. */
+struct room_session *room_session_hear(const struct room *room, const struct iris_jid *from);
 /* Its live half, members too, when it is unloaded, not before: something may still be sent. */
 void room_live_free(struct room *room);
 /* The first of a bare JID's; the others are its twins. */
