@@ -178,9 +178,9 @@ config_write_manual(FILE *out, const struct iris_module *const *modules)
 
 /* --- sample: YAML --- */
 
-/* Wraps help at 90 columns behind "indent# ". */
+/* Wraps a text at 90 columns behind `mark`. */
 static void
-write_comment(FILE *out, const char *indent, const char *text)
+write_comment(FILE *out, const char *mark, const char *text)
 {
 	while (*text) {
 		size_t len = strlen(text), at = 90;
@@ -189,7 +189,7 @@ write_comment(FILE *out, const char *indent, const char *text)
 				at--;
 			len = at > 0 ? at : len;
 		}
-		fprintf(out, "#%s# %.*s\n", indent, (int)len, text);
+		fprintf(out, "%s%.*s\n", mark, (int)len, text);
 		text += len;
 		while (*text == ' ')
 			text++;
@@ -225,7 +225,7 @@ write_sample_option(FILE *out, const struct iris_option *option)
 	char text[300];
 
 	if (option->help)
-		write_comment(out, "  ", option->help);
+		write_comment(out, "#  # ", option->help);
 	option_describe(option, text, sizeof(text));
 	fprintf(out, "#  # (%s%s%s)\n", text,
 		option->fallback || option->optional || option->type >= IRIS_OPT_STRINGS
@@ -248,6 +248,21 @@ write_sample_option(FILE *out, const struct iris_option *option)
 	}
 }
 
+static void
+write_sample_title(FILE *out, const struct iris_module *module)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_str title =
+		arena_printf(arena, "%s%s%s%s", module->summary, module->xep ? " – " : "",
+			     module->xep ? module->xep : "",
+			     module->off_by_default ? " (off by default)" : "");
+
+	fputc('\n', out);
+	write_comment(out, "# ", title.base);
+	fprintf(out, "#%s:\n", module->name);
+	arena_unref(&arena);
+}
+
 void
 config_write_sample(FILE *out, const struct iris_module *const *modules)
 {
@@ -263,9 +278,7 @@ config_write_sample(FILE *out, const struct iris_module *const *modules)
 		const struct iris_module *module = list[i];
 		if (module->options == NULL || module->options->name == NULL)
 			continue;
-		fprintf(out, "\n# %s%s%s%s\n#%s:\n", module->summary, module->xep ? " – " : "",
-			module->xep ? module->xep : "",
-			module->off_by_default ? " (off by default)" : "", module->name);
+		write_sample_title(out, module);
 		for (const struct iris_option *option = module->options; option->name; option++)
 			write_sample_option(out, option);
 	}

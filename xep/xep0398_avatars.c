@@ -247,7 +247,7 @@ const struct iris_module iris_module_xep0398 = {
 	IRIS_MODULE_HEAD,
 	.name = "xep0398",
 	.summary = "User Avatar to vCard-Based Avatars Conversion",
-	.xep = "XEP-0398 1.0.0",
+	.xep = "XEP-0398 1.0.0, XEP-0084 1.1.4, XEP-0153 1.1.1",
 	.needs = IRIS_NAMES("pubsub", "xep0054", "xep0163"),
 	.self = &avatar_self,
 	.queries = (struct iris_query *const[]){ &avatar_load, NULL },

@@ -413,7 +413,7 @@ const struct iris_module iris_module_xep0402 = {
 	IRIS_MODULE_HEAD,
 	.name = "xep0402",
 	.summary = "PEP Native Bookmarks",
-	.xep = "XEP-0402 1.2.0",
+	.xep = "XEP-0402 1.2.0, XEP-0048 1.2",
 	.needs = IRIS_NAMES("pubsub", "xep0049", "xep0163"),
 	.self = &bookmarks_self,
 	.features = bookmarks_features,

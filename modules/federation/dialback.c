@@ -442,7 +442,7 @@ const struct iris_module iris_module_xep0220 = {
 	IRIS_MODULE_HEAD,
 	.name = "xep0220",
 	.summary = "Server Dialback",
-	.xep = "XEP-0220 1.1.1",
+	.xep = "XEP-0220 1.1.1, XEP-0185 1.0, XEP-0344 0.4",
 	.needs = IRIS_NAMES("federation"),
 	.self = &dialback_self,
 	.options = dialback_options,

@@ -168,6 +168,7 @@ const struct iris_module iris_module_federation = {
 	IRIS_MODULE_HEAD,
 	.name = "federation",
 	.summary = "Streams between servers (RFC 6120)",
+	.xep = "XEP-0178 1.2, XEP-0368 1.1.0",
 	.needs = IRIS_NAMES("router", "resolver", "xep0359"),
 	.self = &federation_self,
 	.options = federation_options,

@@ -317,7 +317,7 @@ const struct iris_module iris_module_pubsub = {
 	IRIS_MODULE_HEAD,
 	.name = "pubsub",
 	.summary = "Publish-Subscribe",
-	.xep = "XEP-0060 1.30.0",
+	.xep = "XEP-0060 1.30.0, XEP-0222 1.0, XEP-0223 1.1.1",
 	.needs = IRIS_NAMES("accounts", "hosts", "router", "xep0004", "xep0059", "xep0115",
 			    "xep0203"),
 	.self = &pubsub_self,

@@ -109,7 +109,8 @@ struct iris_module {
 	size_t size;                  /* sizeof(struct iris_module): all three are checked */
 	const char *name;             /* also the name of its section in the configuration */
 	const char *summary;
-	const char *xep;              /* "XEP-0191 1.3", or NULL; the DOAP file is made from it */
+	const char *xep;              /* "XEP-0124 1.11, XEP-0206 1.4", or NULL; the DOAP file is
+					 made from it */
 	const char *const *needs;     /* NULL-terminated names, or NULL */
 	struct iris_module_self *self;
 	const struct iris_option *options;       /* ends with a NULL name; NULL: none. So below. */

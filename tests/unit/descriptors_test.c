@@ -34,9 +34,31 @@ check_options(const struct iris_module *module, const struct iris_option *option
 	}
 }
 
+/* "XEP-0124 1.11, XEP-0206 1.4": each is one that the DOAP file takes, and no other module's. */
+static void
+check_xeps(const struct iris_module *module, bool *seen)
+{
+	const char *entry = module->xep;
+	unsigned number;
+	int len;
+
+	while (entry) {
+		len = 0;
+		if (sscanf(entry, "XEP-%4u %*[0-9.]%n", &number, &len) != 1 || len < 10 ||
+		    entry[8] != ' ' || (entry[len] != '\0' && strncmp(&entry[len], ", ", 2) != 0))
+			fail_msg("%s: xep is \"XEP-0000 version, XEP-0001 …\"", module->name);
+		if (seen[number])
+			fail_msg("%s: another module has XEP-%04u, too", module->name, number);
+		seen[number] = true;
+		entry = entry[len] ? &entry[len + 2] : NULL;
+	}
+}
+
 static void
 descriptors_hold(void **state)
 {
+	bool seen[10000] = { false };
+
 	for (const struct iris_module *const *m = modules_linked; *m; m++) {
 		struct iris_error error = { .message = "" };
 
@@ -44,8 +66,7 @@ descriptors_hold(void **state)
 			fail_msg("%s: %s", (*m)->name, error.message);
 		if (strlen((*m)->summary) < 5 || (*m)->summary[strlen((*m)->summary) - 1] == '.')
 			fail_msg("%s: the summary is a phrase without a full stop", (*m)->name);
-		if ((*m)->xep && strncmp((*m)->xep, "XEP-", 4) != 0)
-			fail_msg("%s: xep is \"XEP-0000 version\"", (*m)->name);
+		check_xeps(*m, seen);
 		check_options(*m, (*m)->options);
 		for (const struct iris_hook_handler *h = (*m)->hooks; h && h->fn; h++)
 			assert_true(h->id < IRIS_HOOK_COUNT && h->band <= IRIS_OBSERVE);
