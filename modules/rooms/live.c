@@ -9,7 +9,7 @@
 
 #include "modules/rooms/live.h"
 
-#define SHARE_MAX 1000    /* deliveries in one turn */
+#define SHARE_MAX 200     /* deliveries in one turn: each may be a record and a write() */
 #define OUTBOX_MAX 256    /* what waits behind a large room's fan-out, before senders are told so */
 #define HELD_MAX 4096     /* for one newcomer */
 
