@@ -36,13 +36,22 @@ static const char page[] =
 
 /*
  * Old releases are no modules and leave a global variable. The footer shows pictures of sponsors,
- * from their own server; an element that is defined is not defined again.
+ * from their own server; an element that is defined is not defined again.  Converse.js 14 reads the
+ * bookmarks of XEP-0402 and asks to be told of those of XEP-0048 only: a room that comes into them
+ * would open when the page is loaded next.  Rooms open by bookmark: nobody is asked for a nick.
  */
 static const char start[] = "import * as built from './dist/converse.min.js';\n"
 			    "const converse = built.default ?? window.converse;\n"
 			    "customElements.define('converse-footer', "
 			    "class extends HTMLElement {});\n"
+			    "converse.plugins.add('bookmarks-told', { initialize () {\n"
+			    "  const { api } = this._converse;\n"
+			    "  api.listen.on('addClientFeatures', () =>\n"
+			    "    api.disco.own.features.add('urn:xmpp:bookmarks:1+notify'));\n"
+			    "} });\n"
 			    "converse.initialize({\n"
+			    "  whitelisted_plugins: ['bookmarks-told'],\n"
+			    "  muc_nickname_from_jid: true,\n"
 			    "  view_mode: 'fullscreen',\n"
 			    "  assets_path: '/client/dist/',\n"
 			    "  locked_domain: '%.*s',\n"
