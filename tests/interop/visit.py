@@ -118,7 +118,7 @@ class Visit:
     """What one scenario has: an account for the visitor, a partner, a folder, the way to the server."""
 
     def __init__(self, name, server, folder, options):
-        self.place, self.folder = server.place(HOST), folder
+        self.server, self.place, self.folder = server, server.place(HOST), folder
         self.authority, self.build = options.authority, options.build
         self.jid = '%s@%s' % (name, HOST)
         client = Client('Partner', self.place, server.besides)
@@ -138,11 +138,17 @@ class Visit:
         await client.bind('partner')
         await client.become_available()
 
+    async def account(self, name):
+        """One more; its address."""
+        jid = '%s@%s' % (name, HOST)
+        await self.server.add_accounts([(jid, PASSWORD)])
+        return jid
+
     async def program(self, *argv, environment=None):
         """Starts a program; its output is collected in .lines by a task."""
         process = await asyncio.create_subprocess_exec(
             *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env=dict(os.environ, HOME=self.folder, **self.environment, **(environment or {})), cwd=self.folder)
+            env={**os.environ, 'HOME': self.folder, **self.environment, **(environment or {})}, cwd=self.folder)
         return process
 
     async def ends(self, process, what, code=0, seconds=SECONDS):
