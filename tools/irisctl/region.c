@@ -64,23 +64,33 @@ read_map(const char *path, size_t *len_r)
 	return NULL;
 }
 
+static char *
+path_with(const char *path, const char *suffix) /* malloc'ed */
+{
+	size_t size = strlen(path) + strlen(suffix) + 1;
+	char *text = iris_malloc(size);
+
+	snprintf(text, size, "%s%s", path, suffix);
+	return text;
+}
+
 /* Whole or not at all. */
 static bool
 write_file(const char *path, const char *text, mode_t mode)
 {
-	char temporary[4096];
-	int fd;
+	char *temporary = path_with(path, ".new");
+	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
 	bool ok;
 
-	if ((size_t)snprintf(temporary, sizeof(temporary), "%s.new", path) >= sizeof(temporary))
+	if (fd < 0) {
+		free(temporary);
 		return false;
-	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-	if (fd < 0)
-		return false;
+	}
 	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text) && fsync(fd) == 0;
 	ok = close(fd) == 0 && ok && rename(temporary, path) == 0;
 	if (!ok)
 		unlink(temporary);
+	free(temporary);
 	return ok;
 }
 
@@ -107,20 +117,20 @@ static enum exit_code
 region_init(const char *map, const char *key_path)
 {
 	EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
-	char public_path[4096];
-	bool ok = key && (size_t)snprintf(public_path, sizeof(public_path), "%s.pub", key_path) <
-				 sizeof(public_path);
+	char *public_path = path_with(key_path, ".pub");
+	enum exit_code code = EXIT_DONE;
 
-	ok = ok && write_keys(key, key_path, public_path);
+	if (!key || !write_keys(key, key_path, public_path))
+		code = complain("cannot make the keys", key_path);
+	else if (access(map, F_OK) != 0 && !write_file(map, sample, 0644))
+		code = complain("cannot write", map);
+	else
+		printf("%s is the map to edit, %s signs it (keep it away from servers), "
+		       "%s goes to every region.\n",
+		       map, key_path, public_path);
 	EVP_PKEY_free(key);
-	if (!ok)
-		return complain("cannot make the keys", key_path);
-	if (access(map, F_OK) != 0 && !write_file(map, sample, 0644))
-		return complain("cannot write", map);
-	printf("%s is the map to edit, %s signs it (keep it away from servers), %s goes to every "
-	       "region.\n",
-	       map, key_path, public_path);
-	return EXIT_DONE;
+	free(public_path);
+	return code;
 }
 
 /* --- check, sign, diff --- */
