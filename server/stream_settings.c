@@ -112,7 +112,7 @@ static const struct iris_option stream_options[] = {
 				      .max = 1 << 30, .reloadable = true,
 				      .help = "How much may wait for a client that does not read "
 					      "before its connection is cut." },
-	[STREAM_OPT_GATHER] = { "gather", IRIS_OPT_DURATION, "10 ms", .max = 100,
+	[STREAM_OPT_GATHER] = { "gather", IRIS_OPT_DURATION, "0 ms", .max = 100,
 				.reloadable = true,
 				.help = "How long messages and presence in quick succession wait "
 					"for each other, on their way to a client that only "
