@@ -9,7 +9,7 @@ import time
 
 from theatre import iris, store
 from theatre.client import StageError
-from theatre.clock import Clock, library
+from theatre.clock import Clock, preloaded
 
 from campaign import Campaign, Failed, Skipped
 from pair import Pair
@@ -212,7 +212,7 @@ async def step(campaign, clock, down):
 
 async def clock_steps(options, dice, folder):
     """The clock of irisd steps back and forward, by minutes, hours and 40 days; also while irisd is dead."""
-    if not library():
+    if not preloaded():
         raise Skipped('faketime is not installed')
     keeper = store.Postgresql() if options.engine == 'postgresql' else store.Sqlite()
     await keeper.start()

@@ -5,7 +5,7 @@ import glob
 import os
 
 
-def library():
+def preloaded():
     found = glob.glob('/usr/lib/*/faketime/libfaketimeMT.so.1')
     return found[0] if found else None
 
@@ -17,7 +17,7 @@ class Clock:
         self.offset = 0
         self.step(0)
         self.environment = {
-            'LD_PRELOAD': library(), 'FAKETIME_TIMESTAMP_FILE': self.path, 'FAKETIME_CACHE_DURATION': '1',
+            'LD_PRELOAD': preloaded(), 'FAKETIME_TIMESTAMP_FILE': self.path, 'FAKETIME_CACHE_DURATION': '1',
             'DONT_FAKE_MONOTONIC': '1', 'NO_FAKE_STAT': '1',
             # It comes before the library of a sanitizer.
             'ASAN_OPTIONS': os.environ.get('ASAN_OPTIONS', '') + ':verify_asan_link_order=0'}
