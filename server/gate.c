@@ -3,16 +3,17 @@
  * The gate: what a stanza is (P2.4), as one table of names, and the judgement by the region map.
  * "The gate" in server/README.md.  It reads no configuration: regions.c hands it the map.
  *
- * Answers pass as what they answer: the gate remembers the requests that passed, for a while, at
- * the home of the far domain, where both directions come by.
+ * Answers pass as what they answer: the gate remembers the requests that passed, for a while, under
+ * a lock: with several domains on a stream, both directions need not come by the same worker.
  */
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "gate_private.h"
 #include "iris/service.h"
 #include "worker_private.h"
 
-#define PENDING_MAX 4096 /* requests that wait for their answer, for each worker */
+#define PENDING_MAX 65536 /* requests that wait for their answer */
 #define PENDING_MS 300000
 
 #define BIT(category) (1u << IRIS_GATE_##category)
@@ -90,10 +91,10 @@ struct gate_pending { /* a request that passed, by "from to id" */
 	char key[];
 };
 
-static struct gate_home {
-	struct iris_hash pending;
-	TAILQ_HEAD(gate_queue, gate_pending) queue; /* the oldest first */
-} gate_homes[WORKER_LIMIT + 1];
+static pthread_mutex_t gate_lock = PTHREAD_MUTEX_INITIALIZER; /* of these two */
+static struct iris_hash gate_pending;
+static TAILQ_HEAD(gate_queue, gate_pending) gate_queue =
+	TAILQ_HEAD_INITIALIZER(gate_queue); /* the oldest first */
 
 struct gate_rule_entry {
 	struct iris_hash_node node; /* by namespace: the first of each is in the table */
@@ -215,21 +216,11 @@ gate_classify(const struct iris_stanza *stanza, bool near_room, bool far_room)
 
 /* --- answers --- */
 
-static struct gate_home *
-gate_home(void)
-{
-	struct gate_home *home = &gate_homes[worker_index() + 1];
-
-	if (!home->queue.tqh_last)
-		TAILQ_INIT(&home->queue);
-	return home;
-}
-
 static void
-pending_drop(struct gate_home *home, struct gate_pending *pending)
+pending_drop(struct gate_pending *pending) /* with the lock */
 {
-	TAILQ_REMOVE(&home->queue, pending, link);
-	hash_remove(&home->pending, &pending->node);
+	TAILQ_REMOVE(&gate_queue, pending, link);
+	hash_remove(&gate_pending, &pending->node);
 	free(pending);
 }
 
@@ -246,23 +237,24 @@ pending_key(struct iris_arena *arena, const struct iris_jid *asker, const struct
 static void
 pending_add(const struct iris_stanza *request, unsigned categories)
 {
-	struct gate_home *home = gate_home();
 	struct iris_arena *arena = arena_new();
 	struct iris_str key = pending_key(arena, &request->from, &request->to, request->id);
-	struct iris_hash_node *node = hash_find(&home->pending, key);
-	struct gate_pending *pending;
+	struct gate_pending *pending = iris_calloc(1, sizeof(*pending) + key.len), *oldest;
+	struct iris_hash_node *node;
 
-	if (node)
-		pending_drop(home, IRIS_CONTAINER(node, struct gate_pending, node));
-	while ((pending = TAILQ_FIRST(&home->queue)) != NULL &&
-	       (home->pending.count >= PENDING_MAX || pending->until_ms <= worker_now_ms()))
-		pending_drop(home, pending);
-	pending = iris_calloc(1, sizeof(*pending) + key.len);
 	memcpy(pending->key, key.base, key.len);
 	pending->categories = categories;
 	pending->until_ms = worker_now_ms() + PENDING_MS;
-	TAILQ_INSERT_TAIL(&home->queue, pending, link);
-	hash_insert(&home->pending, &pending->node, (struct iris_str){ pending->key, key.len });
+	pthread_mutex_lock(&gate_lock);
+	node = hash_find(&gate_pending, key);
+	if (node)
+		pending_drop(IRIS_CONTAINER(node, struct gate_pending, node));
+	while ((oldest = TAILQ_FIRST(&gate_queue)) != NULL &&
+	       (gate_pending.count >= PENDING_MAX || oldest->until_ms <= worker_now_ms()))
+		pending_drop(oldest);
+	TAILQ_INSERT_TAIL(&gate_queue, pending, link);
+	hash_insert(&gate_pending, &pending->node, (struct iris_str){ pending->key, key.len });
+	pthread_mutex_unlock(&gate_lock);
 	arena_unref(&arena);
 }
 
@@ -270,18 +262,20 @@ pending_add(const struct iris_stanza *request, unsigned categories)
 static unsigned
 pending_take(const struct iris_stanza *answer)
 {
-	struct gate_home *home = gate_home();
 	struct iris_arena *arena = arena_new();
 	struct iris_str key = pending_key(arena, &answer->to, &answer->from, answer->id);
-	struct iris_hash_node *node = hash_find(&home->pending, key);
 	unsigned categories = BIT(UNKNOWN);
+	struct iris_hash_node *node;
 
+	pthread_mutex_lock(&gate_lock);
+	node = hash_find(&gate_pending, key);
 	if (node) {
 		struct gate_pending *pending = IRIS_CONTAINER(node, struct gate_pending, node);
 
 		categories = pending->categories;
-		pending_drop(home, pending);
+		pending_drop(pending);
 	}
+	pthread_mutex_unlock(&gate_lock);
 	arena_unref(&arena);
 	return categories;
 }
@@ -338,12 +332,12 @@ far_region(const struct region_map *map, struct iris_str domain, struct iris_str
 
 struct iris_gate_opinion
 gate_judge(enum iris_gate_direction direction, const struct iris_stanza *stanza,
-	   struct iris_str peer_region)
+	   const struct iris_jid *to_jid, struct iris_str peer_region)
 {
 	struct region_map *map = atomic_load_explicit(&gate_map, memory_order_acquire);
 	bool leaving = direction == IRIS_GATE_LEAVING, near_room = false, far_room = false, honest;
-	const struct iris_jid *far_jid = leaving ? &stanza->to : &stanza->from;
-	const struct iris_jid *near_jid = leaving ? &stanza->from : &stanza->to;
+	const struct iris_jid *far_jid = leaving ? to_jid : &stanza->from;
+	const struct iris_jid *near_jid = leaving ? &stanza->from : to_jid;
 	struct iris_gate_opinion opinion = { .categories = BIT(UNKNOWN) };
 	unsigned own = atomic_load(&gate_own), far, from, to;
 
@@ -453,13 +447,9 @@ gate_open(void)
 void
 gate_close(void)
 {
-	for (size_t i = 0; i < IRIS_COUNT(gate_homes); i++) {
-		struct gate_home *home = &gate_homes[i];
-
-		while (home->queue.tqh_last && !TAILQ_EMPTY(&home->queue))
-			pending_drop(home, TAILQ_FIRST(&home->queue));
-		hash_free(&home->pending);
-	}
+	while (!TAILQ_EMPTY(&gate_queue))
+		pending_drop(TAILQ_FIRST(&gate_queue));
+	hash_free(&gate_pending);
 	HASH_FOREACH(node, &gate_table)
 		hash_remove(&gate_table, node);
 	hash_free(&gate_table);

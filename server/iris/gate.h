@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The gate: every stanza that leaves or enters the region is classified (P2.4) and judged by the
- * policy of the region map, once, at the home of the other side's domain.  What nobody named does
- * not pass.
+ * policy of the region map, once each way.  What nobody named does not pass.
  */
 #ifndef IRIS_GATE_H
 #define IRIS_GATE_H
@@ -58,11 +57,13 @@ struct iris_gate_opinion {
 };
 
 /*
- * Judges and counts; home worker of the far domain.  peer_region: the id that the other side's
- * certificate proves; none for one that proves no region (then its domain must be in none).
+ * Judges and counts; any worker.  to: the recipient, the stanza's own or one of
+ * many.  peer_region: the id that the other side's certificate proves; none for one that proves no
+ * region (then its domain must be in none).
  */
 struct iris_gate_opinion gate_judge(enum iris_gate_direction direction,
-				    const struct iris_stanza *stanza, struct iris_str peer_region);
+				    const struct iris_stanza *stanza, const struct iris_jid *to,
+				    struct iris_str peer_region);
 /* The same from the map alone, and without counting: `irisctl boundary explain`. */
 struct iris_gate_opinion gate_explain(const struct iris_stanza *stanza);
 /* fn runs on the main thread whenever another map is in force; one listener: the federation. */

@@ -78,10 +78,10 @@ class Authority(place.Authority):
 
 
 class Server(iris.Iris):
-    """With streams to others. `federation`: lines of its section beside the usual ones."""
+    """With streams to others. `federation`: lines of its section beside the usual ones; `regions`: a map, to be signed."""
 
-    def __init__(self, bed, name, federation=None, authority=None, also=()):
-        self.bed, self.modules = bed, ['federation', *also]
+    def __init__(self, bed, name, federation=None, authority=None, also=(), regions=None):
+        self.bed, self.modules, self.regions = bed, ['federation', *also], regions
         super().__init__(os.path.join(bed.folder, name), bed.build, authority or bed.authority,
                          [name + '.example'], bed.workers)
         self.ports.update(s2s=place.free_port(), s2s_direct=place.free_port(), component=place.free_port())
@@ -98,8 +98,22 @@ class Server(iris.Iris):
             '\n      - {address: 127.0.0.1, port: %d, role: component, tls: none}' % (
                 self.ports['s2s'], self.ports['s2s_direct'], self.ports['component']))
         config['xep0114'] = {'components': '\n      - {domain: bot.%s, secret: %s}' % (self.host, SECRET)}
+        if self.regions:
+            config['regions'] = {'map': ' ' + self._path('map'), 'key': ' ' + self._path('key.pub'), 'id': ' emea'}
         config['federation'] = {'authorities': ' ' + self.bed.authority.certificate, **self.federation}
         return config
+
+
+    def _path(self, name):
+        return os.path.join(self.folder, name)
+
+    async def prepare(self):
+        if self.regions:
+            with open(self._path('map'), 'w', encoding='utf-8') as f:
+                f.write(self.regions)
+            await self.must('irisctl', 'region', 'init', self._path('map'), self._path('key'))
+            await self.must('irisctl', 'region', 'sign', self._path('map'), self._path('key'))
+        await super().prepare()
 
 
 class Person(Client):

@@ -29,6 +29,29 @@ def identity(bed, name, *domains, **more):
     return bed.authority.issue(name, domains[0], ['DNS:' + d for d in domains], **more)
 
 
+# --- a region map ---
+
+@case
+async def a_map_decides(bed):
+    """What the map names passes to those of no region; nothing else does, and nothing where it has a region."""
+    olivia, juliet = bed.olivia, bed.juliet
+    await bed.gated.wait_log('map-in-force', since=0)
+    olivia.say(juliet.jid, 'named')
+    await juliet.message('named')
+    juliet.say(olivia.jid, 'named, too')
+    await olivia.message('named, too')
+    olivia.send_stanza(PING % ('unnamed', juliet.place.host))
+    await olivia.error('unnamed', 'remote-server-not-found')
+    olivia.say(bed.romeo.jid, 'unproven')           # a.example has a region, which no certificate proves
+    await olivia.error('unproven', 'remote-server-not-found')
+    bed.romeo.say(olivia.jid, 'unproven here')
+    await olivia.nothing('unproven here')
+    report = await bed.gated.must('irisctl', 'boundary', 'report')
+    for line in ('emea external message deliver 1', 'external emea message deliver 1', 'emea external service deny 1',
+                 'emea na message deny 1', 'na emea message deny 1'):
+        need(line in ' '.join(report.split()), 'the report has no "%s": %s' % (line, report))
+
+
 # --- two servers of ours ---
 
 @case

@@ -68,8 +68,8 @@ check_stanza(const struct iris_stanza *stanza)
 	opinion = gate_explain(stanza);
 	IRIS_ASSERT(!(opinion.categories & (1u << IRIS_GATE_UNKNOWN)) ||
 		    opinion.verdict == IRIS_GATE_DENY);
-	gate_judge(IRIS_GATE_LEAVING, stanza, IRIS_STR("na"));
-	gate_judge(IRIS_GATE_ENTERING, stanza, IRIS_STR("na"));
+	gate_judge(IRIS_GATE_LEAVING, stanza, &stanza->to, IRIS_STR("na"));
+	gate_judge(IRIS_GATE_ENTERING, stanza, &stanza->to, IRIS_STR("na"));
 }
 
 int

@@ -165,7 +165,8 @@ static enum iris_gate_verdict
 leave(const char *xml, const char *to, const char *proven)
 {
 	struct iris_stanza *stanza = stanza_of(xml, "a@emea.test/x", to);
-	struct iris_gate_opinion opinion = gate_judge(IRIS_GATE_LEAVING, stanza, str_from(proven));
+	struct iris_gate_opinion opinion =
+		gate_judge(IRIS_GATE_LEAVING, stanza, &stanza->to, str_from(proven));
 
 	stanza_unref(&stanza);
 	return opinion.verdict;
@@ -176,7 +177,7 @@ enter(const char *xml, const char *from, const char *proven)
 {
 	struct iris_stanza *stanza = stanza_of(xml, from, "a@emea.test/x");
 	struct iris_gate_opinion opinion =
-		gate_judge(IRIS_GATE_ENTERING, stanza, str_from(proven));
+		gate_judge(IRIS_GATE_ENTERING, stanza, &stanza->to, str_from(proven));
 
 	stanza_unref(&stanza);
 	return opinion.verdict;
