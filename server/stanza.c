@@ -207,6 +207,14 @@ stanza_set_id(struct iris_stanza *stanza, struct iris_str id)
 }
 
 void
+stanza_set_afar(struct iris_stanza *stanza, bool transit)
+{
+	IRIS_ASSERT(!stanza->frozen);
+	stanza->from_afar = true;
+	stanza->transit = transit || stanza->type == IRIS_RESULT;
+}
+
+void
 stanza_freeze(struct iris_stanza *stanza)
 {
 	struct iris_strbuf buf = STRBUF_INIT(stanza->arena);
@@ -244,6 +252,8 @@ copy_into(struct iris_arena *arena, const struct iris_stanza *stanza)
 	copy->id = element_get(root, "id");
 	copy->lang = element_lang(root);
 	copy->received_ms = stanza->received_ms;
+	copy->transit = stanza->transit;
+	copy->from_afar = stanza->from_afar;
 	return copy;
 }
 
@@ -338,6 +348,7 @@ reply_new(const struct iris_stanza *stanza, enum iris_stanza_type type)
 	stanza_set_from(reply, &stanza->to);
 	stanza_set_to(reply, &stanza->from);
 	stanza_set_id(reply, stanza->id);
+	reply->transit = stanza->transit; /* an error says what it answers */
 	return reply;
 }
 

@@ -116,6 +116,12 @@ struct iris_stanza {
 	struct iris_jid from, to; /* none when absent */
 	struct iris_str id, lang;
 	bool frozen;
+	/*
+	 * Of another region, and to be passed on only: it is delivered live and nothing of it is
+	 * kept (server/README.md, "The gate").  Copies, and what is made out of it, are so, too.
+	 */
+	bool transit;
+	bool from_afar; /* came from another server, as did what it is a copy of */
 	/* once frozen, as text: the children, and the attributes but `to` */
 	struct iris_str inner, attributes;
 	int64_t received_ms;   /* Unix time, for delay stamps */
@@ -136,6 +142,11 @@ void stanza_unref(struct iris_stanza **stanza_p);
 void stanza_set_from(struct iris_stanza *stanza, const struct iris_jid *from);
 void stanza_set_to(struct iris_stanza *stanza, const struct iris_jid *to);
 void stanza_set_id(struct iris_stanza *stanza, struct iris_str id);
+/*
+ * It came from another server; `transit` is the gate's verdict.  Whatever that is, an answer that
+ * was asked for from here (a profile, a directory, a bubble's history: P2.5) is not kept.
+ */
+void stanza_set_afar(struct iris_stanza *stanza, bool transit);
 void stanza_freeze(struct iris_stanza *stanza); /* twice is allowed */
 /* A modifiable copy, in a new arena. */
 struct iris_stanza *stanza_copy(const struct iris_stanza *stanza);

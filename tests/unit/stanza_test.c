@@ -251,6 +251,44 @@ test_result(void **state)
 }
 
 static void
+test_afar(void **state)
+{
+	static const struct {
+		const char *text;
+		bool transit, kept_from;
+	} cases[] = {
+		{ "<message xmlns='jabber:client' type='chat' to='a@b' from='c@d'/>", false, false },
+		{ "<message xmlns='jabber:client' type='chat' to='a@b' from='c@d'/>", true, true },
+		{ "<iq xmlns='jabber:client' type='get' to='a@b' from='c@d' id='1'/>", false, false },
+		/* P2.5: an answer from elsewhere is never kept */
+		{ "<iq xmlns='jabber:client' type='result' to='a@b' from='c@d' id='1'/>", false,
+		  true },
+	};
+
+	for (size_t i = 0; i < IRIS_COUNT(cases); i++) {
+		struct iris_stanza *stanza = stanza_of(cases[i].text), *copy, *compact, *error;
+
+		assert_false(stanza->transit || stanza->from_afar);
+		stanza_set_afar(stanza, cases[i].transit);
+		assert_true(stanza->from_afar);
+		assert_int_equal(stanza->transit, cases[i].kept_from);
+		copy = stanza_copy(stanza);
+		compact = stanza_compact(copy);
+		assert_int_equal(compact->transit, cases[i].kept_from);
+		assert_true(compact->from_afar);
+		error = stanza_error(stanza, &(struct iris_refusal){ .condition = IRIS_GONE });
+		if (error) {
+			assert_int_equal(error->transit, cases[i].kept_from);
+			assert_false(error->from_afar); /* it is our own */
+		}
+		stanza_unref(&error);
+		stanza_unref(&compact);
+		stanza_unref(&copy);
+		stanza_unref(&stanza);
+	}
+}
+
+static void
 test_conditions(void **state)
 {
 	assert_string_equal(condition_name(IRIS_UNEXPECTED_REQUEST), "unexpected-request");
@@ -274,6 +312,7 @@ main(void)
 		cmocka_unit_test(test_error),
 		cmocka_unit_test(test_error_with_application_condition),
 		cmocka_unit_test(test_result),
+		cmocka_unit_test(test_afar),
 		cmocka_unit_test(test_conditions),
 	};
 
