@@ -68,6 +68,8 @@ static const struct gate_rule {
 	{ OF_IQ, NULL, "http://jabber.org/protocol/disco#items", BIT(SERVICE) },
 	{ OF_IQ, NULL, "urn:xmpp:ping", BIT(SERVICE) },
 	{ OF_IQ, NULL, "urn:xmpp:time", BIT(SERVICE) },
+	/* e-mail addresses, by a keyed hash: modules/unique */
+	{ OF_IQ, NULL, "urn:iris:unique:0", BIT(SERVICE) },
 };
 
 /* Of an iq to or from a room nothing but these passes; all of them are the bubble's. */
@@ -412,6 +414,12 @@ struct region_map *
 gate_current_map(void)
 {
 	return atomic_load(&gate_map);
+}
+
+unsigned
+gate_own_region(void)
+{
+	return atomic_load(&gate_own);
 }
 
 void

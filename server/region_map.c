@@ -13,7 +13,7 @@
 #define SIGNATURE_MARK "# signature: "
 #define SIGNATURE_SIZE 64
 
-enum { MAP_NAME, MAP_SERIAL, MAP_ISSUED };
+enum { MAP_NAME, MAP_SERIAL, MAP_ISSUED, MAP_SECRET };
 enum { LIST_REGIONS };
 enum {
 	REGION_OPT_ID,
@@ -42,6 +42,8 @@ static const struct iris_option map_options[] = {
 			 .help = "Rises with every map; an older one is refused." },
 	[MAP_ISSUED] = { "issued", IRIS_OPT_STRING, NULL, .max = 64,
 			 .help = "When it was signed (XEP-0082)." },
+	[MAP_SECRET] = { "secret", IRIS_OPT_STRING, NULL, .optional = true, .min = 64, .max = 64,
+			 .help = "SHA-256 of the secret that federated regions share (P2.6)." },
 	IRIS_OPTIONS_END,
 };
 
@@ -51,7 +53,8 @@ static const struct iris_option region_options[] = {
 	[REGION_OPT_CLASS] = { "class", IRIS_OPT_CHOICE, "federated", .choices = class_names,
 			       .help = "isolated: no link to or from any other region." },
 	[REGION_OPT_DOMAINS] = { "domains", IRIS_OPT_STRINGS, NULL, .optional = true,
-				 .help = "Its domains, of accounts and of services." },
+				 .help = "Its domains, of accounts and of services; the first "
+					 "is its server's." },
 	[REGION_OPT_ROOMS] = { "rooms", IRIS_OPT_STRINGS, NULL, .optional = true,
 			       .help = "Its domains of rooms." },
 	[REGION_OPT_CA] = { "ca", IRIS_OPT_STRING, NULL, .min = 64, .max = 64,
@@ -199,9 +202,9 @@ id_is_legal(struct iris_str id)
 }
 
 static bool
-ca_is_legal(const char *ca)
+is_digest(const char *text)
 {
-	return strspn(ca, "0123456789abcdef") == 64 && strlen(ca) == 64;
+	return strspn(text, "0123456789abcdef") == 64 && strlen(text) == 64;
 }
 
 static void
@@ -232,7 +235,7 @@ map_take_region(struct region_map *map, const struct iris_settings *record,
 		.rooms = map_strings(map, record, REGION_OPT_ROOMS),
 		.endpoints = map_strings(map, record, REGION_OPT_ENDPOINTS),
 	};
-	if (!ca_is_legal(region->ca))
+	if (!is_digest(region->ca))
 		report_error(report, "%.*s: ca: 64 hexadecimal digits, in lower case",
 			     IRIS_STR_FMT(settings_where(record, REGION_OPT_CA)));
 	if (region->class == REGION_ISOLATED && region->external)
@@ -417,6 +420,10 @@ map_take(struct region_map *map, struct iris_report *report)
 	if (!datetime_parse(settings_str(head, MAP_ISSUED), &map->issued_ms))
 		report_error(report, "%.*s: not a time of XEP-0082",
 			     IRIS_STR_FMT(settings_where(head, MAP_ISSUED)));
+	map->secret = settings_str(head, MAP_SECRET).base;
+	if (map->secret && !is_digest(map->secret))
+		report_error(report, "%.*s: secret: 64 hexadecimal digits, in lower case",
+			     IRIS_STR_FMT(settings_where(head, MAP_SECRET)));
 	for (size_t i = 0; i < settings_count(list, LIST_REGIONS); i++)
 		map_take_region(map, settings_record(list, LIST_REGIONS, i), report);
 	map->domain_block = iris_calloc(map->domain_count + 1, sizeof(*map->domain_block));
@@ -645,6 +652,9 @@ region_map_diff(struct iris_strbuf *out, const struct region_map *before,
 	if (after->serial <= before->serial)
 		strbuf_printf(out, "serial %lld is not above %lld: it would be refused\n",
 			      (long long)after->serial, (long long)before->serial);
+	if (!str_equal(str_from(before->secret), str_from(after->secret)))
+		strbuf_printf(out, "federated regions %s\n",
+			      after->secret ? "get another secret" : "share no secret any more");
 	diff_regions(out, before, after);
 	diff_domains(out, before, after);
 	diff_verdicts(out, before, after);

@@ -53,7 +53,7 @@ struct region_map {
 	struct iris_hash domains;
 	struct region_domain *domain_block;
 	size_t domain_count;
-	const char *name;
+	const char *name, *secret; /* of what federated regions share: SHA-256; or NULL */
 	int64_t serial, issued_ms;
 	unsigned count;        /* of regions; index `count` is everybody outside */
 	struct region regions[REGIONS_MAX];

@@ -10,12 +10,13 @@
 #include "gate_private.h"
 #include "iris/module.h"
 #include "iris/route.h"
+#include "region_secret.h"
 #include "vault_private.h"
 #include "worker_private.h"
 
 #define FLUSH_MS 60000
 
-enum { OPT_MAP, OPT_KEY, OPT_ID };
+enum { OPT_MAP, OPT_KEY, OPT_ID, OPT_SECRET };
 
 static struct iris_module_self regions_self;
 static struct iris_timer regions_timer;
@@ -155,6 +156,9 @@ regions_read(const struct iris_settings *settings, struct iris_error *error)
 		error_hint(error, "regions: {id: …} names the region of this server");
 		region_map_free(&map);
 	}
+	if (map && !region_secret_fits(map, region_map_index(map, id),
+				       settings_str(settings, OPT_SECRET), false, error))
+		region_map_free(&map);
 	return map;
 }
 
@@ -210,6 +214,21 @@ regions_swap(struct region_map *map)
 	return before;
 }
 
+/* The secret of the map that is in force now, as the file has it now. */
+static void
+regions_share(void)
+{
+	const struct iris_settings *settings = atomic_load(&regions_self.settings);
+	struct iris_error error = { .message = "" };
+
+	if (!region_secret_fits(gate_current_map(), gate_own_region(),
+				settings_str(settings, OPT_SECRET), true, &error)) {
+		region_secret_forget();
+		log_error(IRIS_LOG_ERROR, "regions", "secret-refused", &error);
+	}
+	region_secret_changed();
+}
+
 /* Fiber of the main thread. */
 static void
 regions_install(struct region_map *map, struct iris_error *error)
@@ -225,6 +244,7 @@ regions_install(struct region_map *map, struct iris_error *error)
 	before = regions_swap(map);
 	LOG(IRIS_LOG_NOTICE, "regions", "map-in-force", LOG_CSTR("name", map->name),
 	    LOG_INT("serial", map->serial), LOG_INT("regions", map->count));
+	regions_share();
 	gate_changed();
 	ledger_flush(before);
 	region_map_free(&before);
@@ -307,12 +327,14 @@ regions_reload(void)
 	if (!regions_is_configured(settings))
 		return;
 	map = regions_read(settings, &error);
-	if (!map)
+	if (!map) {
 		log_error(IRIS_LOG_ERROR, "regions", "map-refused", &error);
-	else if (before && strcmp(before->digest, map->digest) == 0)
+	} else if (before && strcmp(before->digest, map->digest) == 0) {
 		region_map_free(&map);
-	else
+		regions_share(); /* the file may be there only now */
+	} else {
 		regions_begin(map);
+	}
 }
 
 static void
@@ -322,6 +344,7 @@ regions_stop(void)
 
 	timer_stop(&regions_timer);
 	gate_set_map(NULL, 0);
+	region_secret_forget();
 	region_map_free(&map);
 	region_map_free(&regions_next);
 	gate_close();
@@ -462,6 +485,9 @@ static const struct iris_option regions_options[] = {
 		      .help = "The public key that maps are signed with (Ed25519, PEM)." },
 	[OPT_ID] = { "id", IRIS_OPT_STRING, NULL, .optional = true, .max = REGION_ID_MAX,
 		     .help = "The region of this server." },
+	[OPT_SECRET] = { "secret", IRIS_OPT_PATH, NULL, .optional = true, .reloadable = true,
+			 .help = "The file with the secret that federated regions share (P2.6); "
+				 "isolated ones and edges get none." },
 	IRIS_OPTIONS_END,
 };
 

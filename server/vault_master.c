@@ -26,8 +26,8 @@ master_problem(struct iris_error *error, const char *path, const char *what)
  * A credential of systemd's lies in a folder that only the service can enter; its group bits are
  * the mask of an access list that names the service's user.
  */
-static bool
-is_credential(const char *path)
+bool
+path_is_credential(const char *path)
 {
 	const char *folder = getenv("CREDENTIALS_DIRECTORY");
 	size_t len = folder ? strlen(folder) : 0;
@@ -46,7 +46,7 @@ master_check(int fd, const char *path, struct iris_error *error)
 		return master_problem(error, path, "it is not a regular file");
 	if (st.st_uid != geteuid() && st.st_uid != 0)
 		return master_problem(error, path, "it belongs to another user");
-	if (st.st_mode & (is_credential(path) ? 0137 : 0177)) {
+	if (st.st_mode & (path_is_credential(path) ? 0137 : 0177)) {
 		master_problem(error, path, "others than its owner may read or change it");
 		return error_hint(error,
 				  "chmod 0400 the file; if others could read it, make new keys");

@@ -146,6 +146,8 @@ struct vault_key {
 };
 
 /* The master key file (vault_master.c): 64 hexadecimal digits, mode 0400 or 0600. */
+/* Is it in the folder of systemd's credentials, which nobody else can enter? */
+bool path_is_credential(const char *path);
 bool keys_master_create(const char *path, struct iris_error *error);
 bool master_load(const char *path, unsigned char root_r[VAULT_KEY_SIZE],
 		 struct iris_error *error);

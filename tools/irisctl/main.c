@@ -32,6 +32,7 @@ print_usage(FILE *out)
 	      "  region sign MAP KEY      check the map, and sign it\n"
 	      "  region check MAP KEY.pub what the server would say of it\n"
 	      "  region diff MAP NEWMAP   what would change\n"
+	      "  region secret MAP FILE   make the regions' secret; does the map name it?\n"
 	      "\n"
 	      "Passwords are read from a prompt, or from standard input; never from arguments.\n"
 	      "Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 server not reached, 78 "

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * irisctl region init, sign, check, diff: the region map as a file, without a server.  Whoever
+ * irisctl region init, sign, check, diff, secret: the region map as a file, without a server.  Whoever
  * signs maps needs no server at all, and should not sit at one.
  */
 #include <errno.h>
@@ -9,21 +9,26 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
 #include "irisctl.h"
 #include "iris/arena.h"
 #include "region_map.h"
+#include "region_secret.h"
 #include "worker_private.h"
 
-static const char sample[] =
+static const char sample_head[] =
 	"# The region map: every region, and what may cross between which. After each change:\n"
 	"#   irisctl region sign MAP KEY\n"
 	"map:\n"
 	"  name: example\n"
 	"  serial: 1                      # rises with every change; an older map is refused\n"
 	"  issued: 2026-01-01T00:00:00Z\n"
+	"  # SHA-256 of what federated regions share: irisctl region secret MAP FILE\n";
+
+static const char sample_rest[] = /* behind `secret:` */
 	"regions:\n"
 	"  list:\n"
 	"    - id: emea                   # certificates prove it: urn:iris:region:emea\n"
@@ -112,24 +117,57 @@ write_keys(EVP_PKEY *key, const char *private_path, const char *public_path)
 	return ok;
 }
 
-/* region init MAP KEY: a sample map, KEY and KEY.pub. */
+static bool
+write_secret(const char *path, struct region_secret *secret_r)
+{
+	char *text;
+	bool ok;
+
+	region_secret_make(secret_r);
+	text = region_secret_text(secret_r);
+	ok = access(path, F_OK) != 0 && write_file(path, text, 0600);
+	OPENSSL_cleanse(text, strlen(text));
+	free(text);
+	OPENSSL_cleanse(secret_r->bytes, sizeof(secret_r->bytes));
+	return ok;
+}
+
+static bool
+write_sample(const char *path, const struct region_secret *secret)
+{
+	struct iris_arena *arena = arena_new();
+	struct iris_str text = arena_printf(arena, "%s  secret: %s\n%s", sample_head,
+					    secret->digest, sample_rest);
+	bool ok = access(path, F_OK) == 0 || write_file(path, text.base, 0644);
+
+	arena_unref(&arena);
+	return ok;
+}
+
+/* region init MAP KEY: a sample map, KEY and KEY.pub, KEY.secret. */
 static enum exit_code
 region_init(const char *map, const char *key_path)
 {
 	EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 	char *public_path = path_with(key_path, ".pub");
+	char *secret_path = path_with(key_path, ".secret");
+	struct region_secret secret;
 	enum exit_code code = EXIT_DONE;
 
 	if (!key || !write_keys(key, key_path, public_path))
 		code = complain("cannot make the keys", key_path);
-	else if (access(map, F_OK) != 0 && !write_file(map, sample, 0644))
+	else if (!write_secret(secret_path, &secret))
+		code = complain("cannot write", secret_path);
+	else if (!write_sample(map, &secret))
 		code = complain("cannot write", map);
 	else
 		printf("%s is the map to edit, %s signs it (keep it away from servers), "
-		       "%s goes to every region.\n",
-		       map, key_path, public_path);
+		       "%s goes to every region,\n%s to the federated ones only, by a way that "
+		       "nobody else can read.\n",
+		       map, key_path, public_path, secret_path);
 	EVP_PKEY_free(key);
 	free(public_path);
+	free(secret_path);
 	return code;
 }
 
@@ -229,6 +267,35 @@ region_diff(const char *before_path, const char *after_path)
 	return code;
 }
 
+/* region secret MAP FILE: makes FILE where there is none; what a map says that names it. */
+static enum exit_code
+region_secret_file(const char *map_path, const char *path)
+{
+	struct iris_error error = { .message = "" };
+	struct region_secret secret;
+	struct region_map *map;
+	struct iris_str text;
+	size_t len;
+	char *file;
+
+	if (access(path, F_OK) != 0 && !write_secret(path, &secret))
+		return complain("cannot write", path);
+	if (!region_secret_load(path, &secret, &error))
+		return local_tell_error(&error);
+	OPENSSL_cleanse(secret.bytes, sizeof(secret.bytes));
+	file = read_map(map_path, &len);
+	map = file ? parse_map(map_path, (struct iris_str){ file, len }, &text) : NULL;
+	free(file);
+	if (!map)
+		return EXIT_CONFIG;
+	if (map->secret && strcmp(map->secret, secret.digest) == 0)
+		printf("%s names %s.\n", map_path, path);
+	else
+		printf("%s does not name it yet: map: {secret: %s}\n", map_path, secret.digest);
+	region_map_free(&map);
+	return EXIT_DONE;
+}
+
 bool
 local_region(int count, char **words, enum exit_code *code_r)
 {
@@ -241,6 +308,7 @@ local_region(int count, char **words, enum exit_code *code_r)
 		{ "sign", region_sign, "region sign MAP KEY" },
 		{ "check", region_check, "region check MAP KEY.pub" },
 		{ "diff", region_diff, "region diff MAP NEWMAP" },
+		{ "secret", region_secret_file, "region secret MAP FILE" },
 	};
 
 	for (size_t i = 0; count >= 2 && i < IRIS_COUNT(verbs); i++) {
