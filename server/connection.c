@@ -59,7 +59,7 @@ struct connection {
 	struct admission *admission; /* while it has proven nothing */
 	struct proxy_input *proxy; /* while in PROXY */
 	const char *const *alpn;
-	char *domain; /* of the server that we have connected to; NULL: it came to us */
+	SSL *outgoing; /* we have connected: what becomes `ssl` when TLS begins */
 	const char *end_reason;
 	struct iris_turn turn; /* writes, ends */
 	struct iris_timer again; /* reads what no event announces */
@@ -170,7 +170,7 @@ connection_release(struct connection *connection)
 		close(connection->fd);
 	admission_leave(&connection->admission);
 	free(connection->proxy);
-	free(connection->domain);
+	SSL_free(connection->outgoing);
 	free(connection);
 }
 
@@ -455,12 +455,12 @@ connection_come_in(struct connection *connection, const struct sockaddr *peer)
 
 /* Who has connected speaks first: no event announces that. */
 static bool
-connection_begin_tls(struct connection *connection, SSL_CTX *identity)
+connection_begin_tls(struct connection *connection)
 {
-	connection->ssl = tls_connect_new(identity, connection->fd, connection->domain,
-					  connection->direct_tls);
-	if (!connection->ssl)
+	if (SSL_set_fd(connection->outgoing, connection->fd) != 1)
 		return false;
+	connection->ssl = connection->outgoing;
+	connection->outgoing = NULL;
 	connection->state = CONNECTION_HANDSHAKE;
 	timer_start(&connection->again, 0, connection_again, connection);
 	return true;
@@ -470,9 +470,8 @@ static bool
 connection_go_out(struct connection *connection, const struct connection_setup *setup)
 {
 	connection_name_peer(connection, setup->peer);
-	connection->domain = str_dup(str_from(setup->domain));
 	connection->state = CONNECTION_OPEN;
-	return !setup->direct_tls || connection_begin_tls(connection, setup->identity);
+	return !setup->direct_tls || connection_begin_tls(connection);
 }
 
 static void
@@ -636,8 +635,8 @@ connection_start_tls(struct iris_carrier *carrier, SSL_CTX *context)
 	connection_write(connection);
 	if (connection->state != CONNECTION_OPEN || connection_pending(connection) > 0)
 		return false;
-	if (connection->domain)
-		return connection_begin_tls(connection, context);
+	if (connection->outgoing)
+		return connection_begin_tls(connection);
 	connection->ssl =
 		tls_accept_new(context, connection->fd, NULL, connection->between_servers);
 	if (!connection->ssl)
@@ -744,13 +743,14 @@ connection_open(const struct connection_setup *setup)
 		.direct_tls = setup->direct_tls,
 		.between_servers = setup->between_servers,
 		.alpn = setup->alpn,
+		.outgoing = setup->outgoing,
 		.turn = { .late = true, .fn = connection_on_turn },
 	};
 	connection_tune(setup->fd);
 	if (setup->proxy) {
 		connection_name_peer(connection, setup->peer);
 		connection->proxy = iris_calloc(1, sizeof(*connection->proxy));
-	} else if (setup->domain ? !connection_go_out(connection, setup) :
+	} else if (setup->outgoing ? !connection_go_out(connection, setup) :
 				   !connection_come_in(connection, setup->peer)) {
 		connection_release(connection);
 		return NULL;

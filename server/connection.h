@@ -23,9 +23,7 @@ struct connection_setup {
 	/* with direct_tls: what is spoken here, the preferred one first; ends with NULL; or NULL */
 	const char *const *alpn;
 	bool between_servers;         /* the peer is another server, and proves it */
-	/* we began it, to this domain; with direct_tls, `identity` is what we show; or NULL */
-	const char *domain;
-	SSL_CTX *identity;
+	SSL *outgoing;                /* we began it: its TLS, for when that begins; taken over */
 	const struct iris_carrier_handler *handler;
 	void *owner;
 };

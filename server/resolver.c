@@ -361,6 +361,7 @@ take_services(struct iris_arena *arena, const struct question *question, unsigne
 		if (!dns_parse_service(arena, question_record(question, i), service))
 			continue;
 		service->question = index;
+		service->secure = question->result->secure;
 		if (service->target.len > 0)
 			found->count++;
 		else

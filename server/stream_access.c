@@ -105,6 +105,14 @@ stream_proves(const struct iris_stream *stream, struct iris_str domain)
 }
 
 bool
+stream_is_pinned(const struct iris_stream *stream)
+{
+	SSL *ssl = stream_ssl(stream);
+
+	return ssl && tls_is_pinned(ssl);
+}
+
+bool
 stream_is_initiated(const struct iris_stream *stream)
 {
 	return stream->initiator != NULL;

@@ -126,19 +126,31 @@ stream_initiator_free(struct stream_initiator **initiator_p)
 	free(initiator);
 }
 
+static SSL *
+dial_tls(const struct iris_dial *dial, const char **why_r)
+{
+	SSL_CTX *identity = host_tls(dial->host);
+	SSL *tls = identity && !streams_here()->closing ? tls_connect_new(identity, dial) : NULL;
+
+	if (!identity)
+		*why_r = "no certificate of ours";
+	else if (!tls)
+		*why_r = streams_here()->closing ? "shutting down" : "TLS could not be set up";
+	return tls;
+}
+
 struct iris_stream *
 stream_dial(const struct iris_dial *dial, const char **why_r)
 {
 	struct sockaddr_storage address;
 	struct iris_stream *stream;
-	SSL_CTX *identity;
+	SSL *tls;
 	int fd = dial_connect(dial, &address, dial_address(dial, &address), why_r);
 
 	if (fd < 0)
 		return NULL;
-	identity = host_tls(dial->host);
-	if (!identity || streams_here()->closing) {
-		*why_r = identity ? "shutting down" : "no certificate of ours";
+	tls = dial_tls(dial, why_r);
+	if (!tls) {
 		close(fd);
 		return NULL;
 	}
@@ -150,8 +162,7 @@ stream_dial(const struct iris_dial *dial, const char **why_r)
 					    .peer = (const struct sockaddr *)&address,
 					    .direct_tls = dial->direct_tls,
 					    .between_servers = true,
-					    .domain = stream->initiator->to,
-					    .identity = identity,
+					    .outgoing = tls,
 					    .handler = &stream_carrier_handler,
 					    .owner = stream });
 	if (!stream->carrier) {

@@ -26,13 +26,17 @@ SSL_CTX *tls_context_new(struct iris_str certificate, struct iris_str key,
  */
 SSL *tls_accept_new(SSL_CTX *context, int fd, const char *const *alpn, bool from_server);
 
+struct iris_dial;
 /*
- * The same, client side, to the server of `domain`: shows the certificate of `identity`, a host's
- * context. NULL: nobody is trusted (iris/dial.h), or the identity cannot be used.
+ * The same, client side, to the server of dial->to, without a descriptor yet: shows the certificate
+ * of `identity`, a host's context. NULL: nobody is trusted (iris/dial.h), or the identity cannot be
+ * used.
  */
-SSL *tls_connect_new(SSL_CTX *identity, int fd, const char *domain, bool direct);
+SSL *tls_connect_new(SSL_CTX *identity, const struct iris_dial *dial);
 /* Does the peer's certificate prove this domain? See stream_proves(). */
 bool tls_proves_domain(SSL *ssl, struct iris_str domain);
+/* See stream_is_pinned(). */
+bool tls_is_pinned(SSL *ssl);
 
 /*
  * The peer's, when its chain leads to an authority of client-ca, or of servers where it is asked as

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * TLS between servers: whose certificates are believed, and which domains one proves (RFC 6120
- * §13.7, RFC 6125).  Handshakes never fail because of a certificate: who is asked afterwards
- * (stream_proves) decides.  Any worker reads, the main thread sets.
+ * §13.7, RFC 6125), or what signed records of the DNS say of it (DANE: RFC 7671, RFC 7673).  DANE
+ * is for connections that we begin; who dials looks the records up.  Handshakes never fail because
+ * of a certificate: who is asked afterwards (stream_proves) decides.  Any worker reads, the main
+ * thread sets.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -18,6 +20,7 @@
 #define OID_XMPP_ADDR "1.3.6.1.5.5.7.8.5" /* id-on-xmppAddr, RFC 6120 §13.7.1.4 */
 #define OID_DNS_SRV "1.3.6.1.5.5.7.8.7"   /* id-on-dnsSRV, RFC 4985 */
 #define SRV_PREFIX "_xmpp-server."
+#define USAGE_DANE_EE 3
 
 /* Immutable once published. */
 struct trust {
@@ -40,11 +43,12 @@ trust_on_error(int ok, X509_STORE_CTX *context)
 	return 1;
 }
 
-/* The verdict on a chain, for one purpose ("ssl_client", "ssl_server"). */
+/* The verdict on a chain, for one purpose ("ssl_client", "ssl_server"); also on pinned ones. */
 static int
 trust_verify_for(const struct trust *trust, X509_STORE_CTX *given, const char *purpose)
 {
 	X509_STORE_CTX *context = X509_STORE_CTX_new();
+	SSL *ssl = X509_STORE_CTX_get_ex_data(given, SSL_get_ex_data_X509_STORE_CTX_idx());
 	int error = X509_V_ERR_UNSPECIFIED;
 
 	IRIS_ASSERT(context);
@@ -52,6 +56,7 @@ trust_verify_for(const struct trust *trust, X509_STORE_CTX *given, const char *p
 				X509_STORE_CTX_get0_untrusted(given)) == 1 &&
 	    X509_STORE_CTX_set_default(context, purpose) == 1) {
 		X509_STORE_CTX_set_verify_cb(context, trust_on_error);
+		X509_STORE_CTX_set0_dane(context, SSL_get0_dane(ssl));
 		if (X509_verify_cert(context) == 1)
 			error = X509_V_OK;
 		else if (X509_STORE_CTX_get_error(context) != X509_V_OK)
@@ -121,18 +126,86 @@ other_names_prove(X509 *certificate, struct iris_str domain)
 }
 
 /* The common name proves nothing (RFC 6125 §6.4.4 allows it as a last resort only). */
-bool
-tls_proves_domain(SSL *ssl, struct iris_str domain)
+static bool
+names_prove(X509 *certificate, struct iris_str domain)
 {
 	static const unsigned flags =
 		X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS;
-	X509 *certificate = tls_peer_certificate(ssl);
 
 	/* SECURITY: with a dot in front every subdomain's certificate would do. */
-	if (!certificate || domain.len == 0 || domain.base[0] == '.')
+	if (domain.len == 0 || domain.base[0] == '.')
 		return false;
 	return X509_check_host(certificate, domain.base, domain.len, flags, NULL) == 1 ||
 	       other_names_prove(certificate, domain);
+}
+
+/* --- DANE --- */
+
+/* 0: the domain that was dialled, 1: the machine that it has named; NULL: it is not pinned. */
+static const char *
+pinned_name(SSL *ssl, int index)
+{
+	return X509_VERIFY_PARAM_get0_host(SSL_get0_param(ssl), index);
+}
+
+bool
+tls_is_pinned(SSL *ssl)
+{
+	return pinned_name(ssl, 0) != NULL;
+}
+
+/*
+ * RFC 7673 §4: names count but for DANE-EE, where the record is the name.
+ *
+ * SECURITY: a certificate that no authority has signed says of itself what it likes; only the zone
+ * of the domain that was dialled has vouched for it, and for that domain alone.
+ */
+static bool
+pin_proves(SSL *ssl, X509 *certificate, struct iris_str domain)
+{
+	uint8_t usage;
+
+	if (!str_is(domain, pinned_name(ssl, 0)) ||
+	    SSL_get0_dane_tlsa(ssl, &usage, NULL, NULL, NULL, NULL) < 0)
+		return false;
+	return usage == USAGE_DANE_EE || names_prove(certificate, domain) ||
+	       names_prove(certificate, str_from(pinned_name(ssl, 1)));
+}
+
+bool
+tls_proves_domain(SSL *ssl, struct iris_str domain)
+{
+	X509 *certificate = tls_peer_certificate(ssl);
+
+	if (!certificate)
+		return false;
+	return tls_is_pinned(ssl) ? pin_proves(ssl, certificate, domain) :
+				    names_prove(certificate, domain);
+}
+
+/*
+ * What OpenSSL cannot use counts for nothing; where that is all there is, the authorities decide as
+ * everywhere (RFC 7671 §10.2). Its own check of names knows too few kinds of them: ours follows.
+ */
+static bool
+pin(SSL *ssl, const struct iris_dns_tlsas *tlsas, const char *domain, const char *target)
+{
+	bool usable = false, ok = tlsas->count == 0 || SSL_dane_enable(ssl, NULL) > 0;
+
+	(void)SSL_dane_set_flags(ssl, DANE_FLAG_NO_DANE_EE_NAMECHECKS);
+	for (size_t i = 0; i < tlsas->count && ok; i++) {
+		const struct iris_dns_tlsa *tlsa = &tlsas->items[i];
+		int added = SSL_dane_tlsa_add(ssl, tlsa->usage, tlsa->selector, tlsa->matching,
+					      (const unsigned char *)tlsa->data.base,
+					      tlsa->data.len);
+
+		usable = usable || added > 0;
+		ok = added >= 0;
+	}
+	ERR_clear_error();
+	if (ok && usable)
+		ok = SSL_set1_host(ssl, domain) == 1 && SSL_add1_host(ssl, target) == 1;
+	return ok;
 }
 
 /* --- connections --- */
@@ -157,18 +230,29 @@ tls_show_identity(SSL *ssl, SSL_CTX *identity)
 	       (!chain || SSL_set1_chain(ssl, chain) == 1);
 }
 
-SSL *
-tls_connect_new(SSL_CTX *identity, int fd, const char *domain, bool direct)
+static bool
+tls_set_up(SSL *ssl, SSL_CTX *identity, const struct iris_dial *dial)
 {
 	static const unsigned char alpn[] = "\x0bxmpp-server";
+	char *domain = str_dup(dial->to), *target = str_dup(dial->target);
+	bool ok = tls_show_identity(ssl, identity) && SSL_set_tlsext_host_name(ssl, domain) == 1 &&
+		  (!dial->direct_tls || SSL_set_alpn_protos(ssl, alpn, sizeof(alpn) - 1) == 0) &&
+		  pin(ssl, &dial->tlsas, domain, target);
+
+	free(domain);
+	free(target);
+	return ok;
+}
+
+SSL *
+tls_connect_new(SSL_CTX *identity, const struct iris_dial *dial)
+{
 	const struct trust *trust = atomic_load(&trust_current);
 	SSL *ssl = trust ? SSL_new(trust->client) : NULL;
 
 	if (!ssl)
 		return NULL;
-	if (!tls_show_identity(ssl, identity) || SSL_set_fd(ssl, fd) != 1 ||
-	    SSL_set_tlsext_host_name(ssl, domain) != 1 ||
-	    (direct && SSL_set_alpn_protos(ssl, alpn, sizeof(alpn) - 1) != 0)) {
+	if (!tls_set_up(ssl, identity, dial)) {
 		ERR_clear_error();
 		SSL_free(ssl);
 		return NULL;
@@ -240,7 +324,8 @@ trust_make(const struct iris_server_trust *from, struct iris_error *error)
 	trust->purpose_of_servers = from->purpose_of_servers;
 	if (!trust_load_authorities(trust, from->authorities, error) ||
 	    !trust_load_revoked(trust, from->revoked, error) ||
-	    !tls_context_set_client(trust->client, error)) {
+	    !tls_context_set_client(trust->client, error) ||
+	    SSL_CTX_dane_enable(trust->client) != 1) {
 		trust_free(trust);
 		return NULL;
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * From a domain to a link that is up: where its servers are (overrides, XEP-0368, RFC 6120 §3.2),
- * one attempt after the other.  On the fiber that dials: at the home of the remote, or, to verify a
- * key, anywhere.
+ * what the DNS says of their certificates (RFC 7673), one attempt after the other.  On the fiber
+ * that dials: at the home of the remote, or, to verify a key, anywhere.
  */
 #include <arpa/inet.h>
 
@@ -16,6 +16,7 @@ struct target {
 	struct iris_str host; /* a name or an address */
 	uint16_t port;
 	bool direct_tls;
+	bool secure; /* a signed record has named it, or signed ones say that there is none */
 };
 
 struct targets {
@@ -27,6 +28,7 @@ struct dial {
 	const struct dial_purpose *purpose;
 	struct iris_arena *arena;
 	struct targets targets;
+	struct iris_dns_tlsas tlsas; /* of the target that is tried */
 	unsigned attempts;
 	enum dial_outcome outcome;
 	const char *why;
@@ -93,6 +95,7 @@ take_services(struct dial *dial, const struct iris_dns_services *services)
 			.host = services->items[i].target,
 			.port = services->items[i].port,
 			.direct_tls = services->items[i].question == 0,
+			.secure = services->items[i].secure,
 		};
 }
 
@@ -122,7 +125,9 @@ ask_for_services(struct dial *dial, struct iris_str domain)
 		return;
 	}
 	dial->targets.items = ARENA_NEW(dial->arena, struct target);
-	dial->targets.items[0] = (struct target){ domain, PORT_DEFAULT, false };
+	dial->targets.items[0] = (struct target){ .host = domain,
+						  .port = PORT_DEFAULT,
+						  .secure = services.secure };
 	dial->targets.count = 1;
 }
 
@@ -153,6 +158,29 @@ find_addresses(struct iris_arena *arena, struct iris_str host, struct iris_dns_a
 	return IRIS_DNS_FOUND;
 }
 
+/*
+ * RFC 7673 §3: only where every step that led here is signed. False: nobody knows what there is.
+ *
+ * SECURITY: who can make this question fail must not make us do without the answer.
+ */
+static bool
+find_tlsas(struct dial *dial, const struct target *target, bool is_address_secure)
+{
+	struct iris_dns_tlsas *tlsas = &dial->tlsas;
+
+	*tlsas = (struct iris_dns_tlsas){ .count = 0 };
+	if (!target->secure || !is_address_secure || !option_bool(&federation_self, OPT_DANE))
+		return true;
+	if (resolver_find_tlsa(dial->arena, target->host, target->port, tlsas) == IRIS_DNS_FAILED)
+		return false;
+	if (!tlsas->secure)
+		tlsas->count = 0;
+	if (tlsas->count > 0)
+		LOG(IRIS_LOG_INFO, "federation", "dane", LOG_STR("domain", dial->purpose->theirs),
+		    LOG_STR("target", target->host), LOG_INT("records", (int64_t)tlsas->count));
+	return true;
+}
+
 /* --- attempts --- */
 
 static void
@@ -176,6 +204,8 @@ connect_to(const struct dial *dial, const struct target *target,
 			.address = *address,
 			.port = target->port,
 			.direct_tls = target->direct_tls,
+			.target = target->host,
+			.tlsas = dial->tlsas,
 			.timeout_ms = (unsigned)option_int(&federation_self, OPT_CONNECT_TIMEOUT) },
 		why_r);
 }
@@ -216,6 +246,10 @@ try_target(struct dial *dial, const struct target *target)
 							  "no answer from the DNS";
 		if (outcome == IRIS_DNS_NOTHING && dial->attempts == 0 && dial->targets.count == 1)
 			dial->outcome = DIAL_NOWHERE;
+		return;
+	}
+	if (!find_tlsas(dial, target, addresses.secure)) {
+		dial->why = "no answer from the DNS about its certificates";
 		return;
 	}
 	for (size_t i = 0; i < addresses.count && dial->outcome != DIAL_UP &&

@@ -125,6 +125,10 @@ static const struct iris_option federation_options[] = {
 	[OPT_PURPOSE] = { "accept-server-purpose", IRIS_OPT_BOOL, "true", .reloadable = true,
 			  .help = "Whether a certificate that is not for client authentication "
 				  "proves a server that connects to us." },
+	[OPT_DANE] = { "dane", IRIS_OPT_BOOL, "true", .reloadable = true,
+		       .help = "Whether TLSA records of the DNS decide about the certificate of a "
+			       "server that is dialled, where all of its records are signed (the "
+			       "resolver needs `trust-anchors`)." },
 	[OPT_QUEUE_STANZAS] = { "queue-stanzas", IRIS_OPT_INT, "1000", .min = 1, .max = 1000000,
 				.reloadable = true,
 				.help = "How many stanzas may wait between two domains." },

@@ -250,7 +250,8 @@ ask_to_be_taken(struct link *link, const struct iris_element *features)
 		bidi_ask(link, features);
 	if (proven && offers_external(features))
 		send_auth(link);
-	else if (dialback_may_prove(theirs))
+	/* SECURITY: where the DNS names the certificate, another one is not made good by it. */
+	else if ((proven || !stream_is_pinned(link->stream)) && dialback_may_prove(theirs))
 		dialback_ask(link);
 	else
 		link_refuse(link, "not-authorized",

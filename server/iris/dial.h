@@ -37,6 +37,12 @@ struct iris_dial {
 	struct iris_dns_address address;
 	uint16_t port;
 	bool direct_tls;             /* XEP-0368; else STARTTLS, which the peer has to offer */
+	/*
+	 * DANE: what signed records of the DNS say of the certificates of `target`, the machine
+	 * that a signed record has named for `to`; or none.
+	 */
+	struct iris_str target;
+	struct iris_dns_tlsas tlsas;
 	unsigned timeout_ms;         /* for the connection */
 };
 
@@ -56,8 +62,16 @@ const char *stream_peer_error(const struct iris_stream *stream);
  * Does the peer's certificate prove that it may speak for this domain?  Its chain leads to an
  * authority, nothing in it has expired or is revoked, and one of its names is the domain's (RFC
  * 6120 §13.7.2): DNS, with a wildcard for the leftmost label, SRV of xmpp-server, or XmppAddr.
+ *
+ * Of a pinned stream the DNS decides (RFC 7671, RFC 7673): what it vouches for proves the domain
+ * that was dialled and no other, whatever it says of itself.
  */
 bool stream_proves(const struct iris_stream *stream, struct iris_str domain);
+/*
+ * We began it with records of DANE that can be used: nothing but stream_proves() may prove its
+ * peer, not even where it does not.
+ */
+bool stream_is_pinned(const struct iris_stream *stream);
 
 #pragma GCC visibility pop
 #endif

@@ -26,6 +26,7 @@ enum iris_dns_outcome {
 struct iris_dns_service {
 	unsigned question;   /* index of the name that it is an answer to */
 	uint16_t priority, weight, port;
+	bool secure;         /* this answer was validated (DNSSEC) */
 	struct iris_str target;
 };
 
@@ -33,7 +34,7 @@ struct iris_dns_services {
 	struct iris_dns_service *items; /* in the order in which they are to be tried */
 	size_t count;
 	unsigned refused; /* 1 << question: "." is the target: decidedly not offered */
-	bool secure;      /* all that was answered was validated (DNSSEC) */
+	bool secure;      /* all answers were validated, also that there is nothing */
 };
 
 struct iris_dns_address {
