@@ -506,6 +506,23 @@ seal_hash_peer(struct iris_str bare_jid)
 	return self->peers[slot].peer;
 }
 
+/* --- secrets of others --- */
+
+bool
+vault_derive_secret(const char *purpose, unsigned char secret_r[VAULT_SECRET_SIZE])
+{
+	unsigned char root[VAULT_KEY_SIZE];
+	bool ok;
+
+	_Static_assert(VAULT_SECRET_SIZE == VAULT_KEY_SIZE, "one derivation gives all of it");
+	if (writes_are_refused())
+		return false;
+	keys_peer_secret(root);
+	ok = seal_derive_key(root, purpose, secret_r);
+	OPENSSL_cleanse(root, sizeof(root));
+	return ok;
+}
+
 /* --- ids of the log, as others see them --- */
 
 #define ID_BLOCK 16

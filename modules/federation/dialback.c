@@ -15,6 +15,7 @@
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
 
+#include "iris/vault.h"
 #include "modules/federation/link_private.h"
 
 #define NS_DIALBACK_FEATURE "urn:xmpp:features:dialback"
@@ -23,7 +24,8 @@
 enum { OPT_ONLY };
 
 static struct iris_module_self dialback_self;
-static unsigned char secret[32]; /* drawn at start: keys are good for streams of this process */
+/* The region's: who asks after a restart, or another worker, is told the same. */
+static unsigned char secret[VAULT_SECRET_SIZE];
 
 /* --- whom it may prove --- */
 
@@ -154,6 +156,12 @@ dialback_ask_for_key(struct link *link)
 {
 	const struct dial_purpose *purpose = link->attempt->purpose;
 
+	/* SECURITY: who is not whom the DNS names by its certificate has no say. */
+	if (stream_is_pinned(link->stream) && !stream_proves(link->stream, purpose->theirs)) {
+		link_end_attempt(link, DIAL_LATER, "its certificate is not what the DNS says");
+		stream_error(link->stream, "not-authorized", NULL);
+		return;
+	}
 	link->asks = true;
 	dialback_send(link, "db:verify",
 		      &(struct dialback){ .from = purpose->ours, .to = purpose->theirs,
@@ -421,8 +429,16 @@ dialback_handle_verify(struct iris_stream *stream, struct iris_element *element)
 static bool
 dialback_start(struct iris_error *error)
 {
-	return RAND_priv_bytes(secret, sizeof(secret)) == 1 ||
+	/* Without a vault (role edge) keys are good for streams of this process. */
+	return vault_derive_secret("iris dialback", secret) ||
+	       RAND_priv_bytes(secret, sizeof(secret)) == 1 ||
 	       error_set(error, "OpenSSL has no random bytes");
+}
+
+static void
+dialback_stop(void)
+{
+	OPENSSL_cleanse(secret, sizeof(secret));
 }
 
 static bool
@@ -443,11 +459,12 @@ const struct iris_module iris_module_xep0220 = {
 	.name = "xep0220",
 	.summary = "Server Dialback",
 	.xep = "XEP-0220 1.1.1, XEP-0185 1.0, XEP-0344 0.4",
-	.needs = IRIS_NAMES("federation"),
+	.needs = IRIS_NAMES("federation", "vault"),
 	.self = &dialback_self,
 	.options = dialback_options,
 	.off_by_default = true,
 	.not_unloadable = true,
 	.check = dialback_check,
 	.start = dialback_start,
+	.stop = dialback_stop,
 };

@@ -185,6 +185,15 @@ struct iris_log_entry {
 
 /* keyed hash, the same for the life of the region */
 int64_t vault_peer_id(struct iris_str bare_jid);
+
+#define VAULT_SECRET_SIZE 32
+/*
+ * A secret for what `purpose` (a literal of the caller's own) names, drawn from the region's: the
+ * same on all workers, after each start, for the life of the region. False: no vault is open (role
+ * edge), or OpenSSL fails. Any thread.
+ */
+IRIS_MUST_CHECK bool vault_derive_secret(const char *purpose,
+					 unsigned char secret_r[VAULT_SECRET_SIZE]);
 IRIS_MUST_CHECK enum iris_vault_result log_append(const struct iris_log_entry *entry,
 						  struct iris_ticket *ticket); /* posts */
 
