@@ -82,6 +82,7 @@ class Server(iris.Iris):
 
     def __init__(self, bed, name, federation=None, authority=None, also=(), regions=None):
         self.bed, self.modules, self.regions = bed, ['federation', *also], regions
+        self.resolver = {'servers': ' ["127.0.0.1:%d"]' % bed.dns.port}
         super().__init__(os.path.join(bed.folder, name), bed.build, authority or bed.authority,
                          [name + '.example'], bed.workers)
         self.ports.update(s2s=place.free_port(), s2s_direct=place.free_port(), component=place.free_port())
@@ -91,7 +92,7 @@ class Server(iris.Iris):
     def base_config(self):
         config = super().base_config()
         config['modules'] = {'load': ' [%s]' % ', '.join(self.modules)}
-        config['resolver'] = {'servers': ' ["127.0.0.1:%d"]' % self.bed.dns.port, 'timeout': ' 2 seconds'}
+        config['resolver'] = {'timeout': ' 2 seconds', **self.resolver}
         config['listen']['listeners'] += (
             '\n      - {address: 127.0.0.1, port: %d, role: s2s, tls: starttls}'
             '\n      - {address: 127.0.0.1, port: %d, role: s2s, tls: direct}'
@@ -102,7 +103,6 @@ class Server(iris.Iris):
             config['regions'] = {'map': ' ' + self._path('map'), 'key': ' ' + self._path('key.pub'), 'id': ' emea'}
         config['federation'] = {'authorities': ' ' + self.bed.authority.certificate, **self.federation}
         return config
-
 
     def _path(self, name):
         return os.path.join(self.folder, name)
@@ -183,6 +183,8 @@ class Bed:
         self.servers, self.others = [], []
         self.foreigners = {}    # people on servers of Debian
         self.ports = {}     # of domains that are played by hand
+        self.dane = None    # see dane_cases.py
+        self.ends = []      # coroutines for the end
 
     def add_by_hand(self, *domains):
         for domain in domains:
@@ -221,5 +223,7 @@ class Bed:
                         person.connection.close()
             problems.append(await server.stop())
             problems += server.errors(0, ('certificate-expiry',))
+        for end in self.ends:
+            await end()
         self.dns.stop()
         return '\n'.join(p for p in problems if p)

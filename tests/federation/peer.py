@@ -110,6 +110,7 @@ class Listener:
     def __init__(self, domain, identity, port, then=None, more=''):
         self.domain, self.identity, self.port, self.then, self.more = domain, identity, port, then, more
         self.asked = False      # for both ways
+        self.asked_for = []     # what came where SASL was offered
         self.server = None
         self.tasks, self.connections, self.dialled = [], [], 0
         self.stanzas = asyncio.Queue()
@@ -155,6 +156,7 @@ class Listener:
             self.answer(connection, "<mechanisms xmlns='%s'><mechanism>EXTERNAL</mechanism></mechanisms>%s" % (
                 NS_SASL, self.more))
             while (element := await connection.next(SECONDS)).tag != '{%s}auth' % NS_SASL:
+                self.asked_for.append(element.tag)
                 self.asked = self.asked or element.tag == '{urn:xmpp:bidi}bidi'
             connection.write(("<success xmlns='%s'/>" % NS_SASL).encode())
             connection.restart()
