@@ -10,6 +10,7 @@ from theatre import iris, place
 from theatre.client import Client, StageError, describe
 
 SECRET = 'of components only'
+LABELS = ('rooms.', 'bubbles.', 'pubsub.', 'bot.')    # of services beside a domain
 SECONDS = 10.0      # the first stanza has two connections to make
 
 
@@ -20,7 +21,7 @@ class Dns:
         self.folder, self.port, self.records, self.process = folder, place.free_port(), [], None
 
     def add_server(self, domain, port, direct=None):
-        for name in (domain, 'rooms.' + domain, 'bot.' + domain):
+        for name in (domain, *(label + domain for label in LABELS)):
             self.records.append('srv-host=_xmpp-server._tcp.%s,localhost,%d,10,10' % (name, port))
             if direct:
                 self.records.append('srv-host=_xmpps-server._tcp.%s,localhost,%d,5,10' % (name, direct))
@@ -101,6 +102,7 @@ class Server(iris.Iris):
         config['xep0114'] = {'components': '\n      - {domain: bot.%s, secret: %s}' % (self.host, SECRET)}
         if self.regions:
             config['regions'] = {'map': ' ' + self._path('map'), 'key': ' ' + self._path('key.pub'), 'id': ' emea'}
+        config['rooms'] = {'label': ' bubbles', 'plain-label': ' rooms', 'ping-after': ' 1 second'}
         config['federation'] = {'authorities': ' ' + self.bed.authority.certificate, **self.federation}
         return config
 
@@ -122,12 +124,12 @@ class Person(Client):
         self.user, self.password = user, user + '-secret'
         self.address = '%s@%s' % (user, server.host)
 
-    async def sign_in(self, presence=True):
+    async def sign_in(self, presence=True, resource='main'):
         await self.open(direct=True)
         await self.open_stream()
         await self.authenticate()
         await self.open_stream()
-        await self.bind('main')
+        await self.bind(resource)
         await self.become_available(presence=presence)
         return self
 
@@ -199,11 +201,12 @@ class Bed:
         server.people = {user: Person(server, user) for user in users}
         return server
 
-    def add_other(self, server, user):
+    def add_other(self, server, *users):
         self.others.append(server)
-        server.people = {user: Person(server, user)}
-        server.people[user].place.authority = None      # it shows what it likes
-        return server.people[user]
+        server.people = {user: Person(server, user) for user in users}
+        for person in server.people.values():
+            person.place.authority = None      # it shows what it likes
+        return server
 
     async def start(self):
         await self.dns.start()

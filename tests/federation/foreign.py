@@ -28,8 +28,13 @@ s2s_require_encryption = true
 s2s_secure_auth = %(secure)s
 authentication = "internal_hashed"
 storage = "internal"
-modules_enabled = { "roster"; "saslauth"; "tls"; "dialback"; "disco"; "ping"; "s2s_auth_certs"%(more)s }
+modules_enabled = { "roster"; "saslauth"; "tls"; "dialback"; "disco"; "ping"; "s2s_auth_certs";
+  "pep"; "vcard_legacy"; "time"; "lastactivity"; "uptime"; "carbons"; "mam"; "blocklist"%(more)s }
+admins = { "lucio@%(host)s" }
 VirtualHost "%(host)s"
+Component "rooms.%(host)s" "muc"
+  modules_enabled = { "muc_mam" }
+Component "pubsub.%(host)s" "pubsub"
 '''
 
 EJABBERD = '''
@@ -46,7 +51,25 @@ s2s_use_starttls: required
 auth_password_format: scram
 acl: {loopback: {ip: [127.0.0.0/8]}}
 api_permissions: {loopback: {who: {acl: loopback}, what: "*"}}
-modules: {mod_disco: {}, mod_http_api: {}, mod_ping: {}, mod_roster: {}, mod_s2s_dialback: {}}
+modules:
+  mod_blocking: {}
+  mod_caps: {}
+  mod_carboncopy: {}
+  mod_disco: {}
+  mod_http_api: {}
+  mod_last: {}
+  mod_mam: {assume_mam_usage: true, default: always}
+  mod_muc:
+    host: "rooms.%(host)s"
+    access_mam: [{allow: all}]
+    default_room_options: {mam: true}
+  mod_ping: {}
+  mod_privacy: {}
+  mod_pubsub: {host: "pubsub.%(host)s", access_createnode: all, plugins: [flat, pep]}
+  mod_roster: {}
+  mod_s2s_dialback: {}
+  mod_time: {}
+  mod_vcard: {}
 '''
 
 
