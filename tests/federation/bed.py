@@ -83,7 +83,7 @@ class Server(iris.Iris):
 
     def __init__(self, bed, name, federation=None, authority=None, also=(), regions=None):
         self.bed, self.modules, self.regions = bed, ['federation', *also], regions
-        self.resolver = {'servers': ' ["127.0.0.1:%d"]' % bed.dns.port}
+        self.resolver = {'servers': ' ["127.0.0.1:%d"]' % bed.dns.port} if bed.dns else {}
         super().__init__(os.path.join(bed.folder, name), bed.build, authority or bed.authority,
                          [name + '.example'], bed.workers)
         self.ports.update(s2s=place.free_port(), s2s_direct=place.free_port(), component=place.free_port())

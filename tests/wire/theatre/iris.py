@@ -30,6 +30,7 @@ class Iris:
         self.extra = config or {}
         self.ports = {name: free_port() for name in ('c2s', 'direct', 'web', 'admin')}
         self.environment = {}    # more of it for irisd
+        self.prefix = []         # what its programs are run by
         self.clock = None        # that it sees; None: the machine's
         self.process = None
         self.holder = None       # of the database's lock
@@ -93,7 +94,7 @@ class Iris:
     async def run(self, program, *args, stdin=''):
         """A program of the build to its end: (exit code, stdout, stderr)."""
         process = await asyncio.create_subprocess_exec(
-            os.path.join(self.build, program), '--config', self.config_path, *args,
+            *self.prefix, os.path.join(self.build, program), '--config', self.config_path, *args,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -122,7 +123,7 @@ class Iris:
 
     async def spawn(self):
         return await asyncio.create_subprocess_exec(
-            os.path.join(self.build, 'irisd'), '--config', self.config_path,
+            *self.prefix, os.path.join(self.build, 'irisd'), '--config', self.config_path,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             limit=1 << 20, start_new_session=True, env={**os.environ, **self.environment})
 
