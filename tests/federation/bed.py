@@ -15,7 +15,8 @@ SECONDS = 10.0      # the first stanza has two connections to make
 
 
 class Dns:
-    """dnsmasq on 127.0.0.1; what it is not told does not exist."""
+    """dnsmasq; what it is not told does not exist."""
+    address = '127.0.0.1'
 
     def __init__(self, folder):
         self.folder, self.port, self.records, self.process = folder, place.free_port(), [], None
@@ -28,7 +29,7 @@ class Dns:
 
     async def start(self):
         path = os.path.join(self.folder, 'dnsmasq.conf')
-        lines = ['port=%d' % self.port, 'listen-address=127.0.0.1', 'bind-interfaces', 'no-resolv', 'no-hosts',
+        lines = ['port=%d' % self.port, 'listen-address=' + self.address, 'bind-interfaces', 'no-resolv', 'no-hosts',
                  'pid-file=', 'user=', 'local=/example/', 'address=/localhost/127.0.0.1', *self.records]
         with open(path, 'w', encoding='utf-8') as f:
             f.write('\n'.join(lines) + '\n')
@@ -39,7 +40,7 @@ class Dns:
 
     async def _answers(self):
         with socket.socket() as s:
-            return s.connect_ex(('127.0.0.1', self.port)) == 0
+            return s.connect_ex((self.address, self.port)) == 0
 
     def stop(self):
         if self.process:

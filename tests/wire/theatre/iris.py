@@ -22,6 +22,7 @@ class ServerError(Exception):
 class Iris:
     """The contract: `irisctl init`, `irisd` in the foreground with a JSON log on stderr and the event
     "ready", `irisctl user import` over loopback; SIGTERM is an orderly stop with exit code 0."""
+    address = '127.0.0.1'
 
     def __init__(self, folder, build, authority, hosts, workers, config=None, store=None):
         self.folder, self.build, self.authority = folder, build, authority
@@ -42,9 +43,12 @@ class Iris:
         os.makedirs(folder, exist_ok=True)
 
     def place(self, host):
-        return Place('127.0.0.1', self.ports, host, self.authority)
+        return Place(self.address, self.ports, host, self.authority)
 
     # --- configuration ---
+
+    def listener(self, port, what):
+        return '\n      - {address: %s, port: %d, %s}' % (self.address, self.ports[port], what)
 
     def base_config(self):
         crt, key = self.authority.issue_host(os.path.basename(self.folder), self.hosts)
@@ -52,13 +56,12 @@ class Iris:
         return {
             'worker': {'count': ' %d' % self.workers},
             'log': {'target': ' stderr', 'level': ' info'},
-            'admin': {'address': ' 127.0.0.1', 'port': ' %d' % self.ports['admin']},
+            'admin': {'address': ' ' + self.address, 'port': ' %d' % self.ports['admin']},
             'hosts': {'domains': domains},
             'listen': {'listeners':
-                       '\n      - {address: 127.0.0.1, port: %d, role: c2s, tls: starttls}'
-                       '\n      - {address: 127.0.0.1, port: %d, role: c2s, tls: direct}'
-                       '\n      - {address: 127.0.0.1, port: %d, role: web, tls: direct, also: [c2s]}' % (
-                           self.ports['c2s'], self.ports['direct'], self.ports['web'])},
+                       self.listener('c2s', 'role: c2s, tls: starttls') +
+                       self.listener('direct', 'role: c2s, tls: direct') +
+                       self.listener('web', 'role: web, tls: direct, also: [c2s]')},
             # Every play knocks from one address, some with wrong passwords.
             'accounts': {'password-min-length': ' 8', 'password-classes': ' 1', 'address-tries': ' 0',
                          'throttle-delay': ' 0 ms', 'scram-iterations': ' 4096'},
@@ -152,8 +155,9 @@ class Iris:
             self.write_config()
         return code, next((e.get('message', '') for e in self.log[start:] if e.get('event') == 'start-failed'), None)
 
-    async def _read(self):
+    async def _read(self, keep=lambda line: None):
         async for line in self.process.stderr:
+            keep(line)
             text = line.decode(errors='replace').rstrip()
             try:
                 entry = json.loads(text)
