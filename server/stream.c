@@ -154,6 +154,7 @@ stream_answer_malformed(struct iris_stream *stream, struct iris_stanza *stanza)
 /*
  * §8.3.3.8: an address that is none goes back to the client. The stanza without addresses stands
  * for it, also where stanzas are counted: the client counts it as sent.
+ * COMPAT(servers with RFC 7564): addresses of newer Unicode are none here, and go nowhere.
  */
 static void
 stream_handle_malformed(struct iris_stream *stream, struct iris_arena **arena_p,
@@ -169,7 +170,8 @@ stream_handle_malformed(struct iris_stream *stream, struct iris_arena **arena_p,
 	*arena_p = NULL;
 	if (stream->counting)
 		hook_run_stanza_ticket(&ticket);
-	stream_answer_malformed(stream, ticket.stanza);
+	if (!stream->role->between_servers)
+		stream_answer_malformed(stream, ticket.stanza);
 	if (stream->counting)
 		hook_run_stanza_done(&ticket);
 	ticket_unref(&ticket.ticket);
@@ -184,9 +186,7 @@ stream_handle_stanza(struct iris_stream *stream, struct iris_arena **arena_p,
 	struct iris_stanza *stanza = stanza_from_element(*arena_p, root, &condition);
 
 	if (!stanza) {
-		/* COMPAT(servers with RFC 7564): addresses of newer Unicode are none here. */
-		if (!stream->role->between_servers)
-			stream_handle_malformed(stream, arena_p, root);
+		stream_handle_malformed(stream, arena_p, root);
 		return;
 	}
 	*arena_p = NULL;

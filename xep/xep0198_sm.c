@@ -7,14 +7,13 @@
  * kept until it acknowledges; a stream that is lost leaves the session detached for a
  * while, and what is then still unacknowledged is handed on by the hook delivery_lost, once.
  *
- * It does not do: server-to-server streams.
+ * It does not do: streams between servers (modules/federation/acks.c).
  */
 #include <stdlib.h>
 
 #include "iris/module.h"
 #include "xep/xep0198_ask.h"
-
-#define NS_SM "urn:xmpp:sm:3"
+#include "xep/xep0198_sm.h"
 
 enum { OPT_RESUME_TIMEOUT, OPT_QUEUE_STANZAS, OPT_QUEUE_SIZE, OPT_ANSWER_DELAY };
 

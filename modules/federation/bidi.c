@@ -51,12 +51,19 @@ void
 bidi_go_up(struct link *link, struct iris_str theirs, struct iris_str ours)
 {
 	link->is_both_ways = link->is_both_ways && stream_proves(link->stream, theirs);
-	if (!link->is_both_ways)
-		return;
-	if (link->is_ours)
+	if (link->is_both_ways && link->is_ours)
 		link_prove(link, theirs, ours);
-	else
-		link->route = remote_adopt(link, theirs, ours);
+}
+
+/* Not before: what is written first shall be acknowledged, too, if the peer asks for that. */
+void
+bidi_adopt(struct link *link)
+{
+	if (!link->is_both_ways || link->is_ours || link->route || !link_is_up(link))
+		return;
+	link->route = remote_adopt(link, jid_domain(stream_jid(link->stream)), str_from(link->to));
+	if (link->route)
+		route_up(link->route, link);
 }
 
 static struct iris_module_self bidi_self;

@@ -172,7 +172,7 @@ static void
 taken(struct iris_stream *stream, void *arg)
 {
 	if (stream_state(stream) == IRIS_STREAM_AUTHENTICATED)
-		link_go_up(link_of(stream));
+		link_agree(link_of(stream));
 }
 
 static void

@@ -28,6 +28,11 @@ static struct iris_metric federation_metrics[] = {
 			      .help = "Stanzas that could not be brought to another server" },
 	[METRIC_REFUSED] = { .name = "iris_federation_refused_total",
 			     .help = "Stanzas that were not let out or in" },
+	[METRIC_RESUMED] = { .name = "iris_federation_resumed_total",
+			     .help = "Broken streams that were resumed" },
+	[METRIC_UNACKNOWLEDGED] = { .name = "iris_federation_unacknowledged_total",
+				    .help = "Stanzas handed once more, since nobody said that they "
+					    "arrived" },
 	{ .name = NULL },
 };
 
@@ -160,11 +165,24 @@ static const struct iris_option federation_options[] = {
 			    .reloadable = true,
 			    .help = "How many pairs of domains one stream of another server may "
 				    "prove." },
+	[OPT_WINDOW] = { "window-stanzas", IRIS_OPT_INT, "1000", .min = 1, .max = 100000,
+			 .reloadable = true,
+			 .help = "How many stanzas are sent that the other server has not "
+				 "acknowledged." },
+	[OPT_ACK_TIMEOUT] = { "acknowledgement-timeout", IRIS_OPT_DURATION, "30 seconds",
+			      .min = 500, .max = 3600000, .reloadable = true,
+			      .help = "How long a stream is kept whose other side does not "
+				      "acknowledge." },
+	[OPT_RESUME_TIMEOUT] = { "resume-timeout", IRIS_OPT_DURATION, "5 minutes", .max = 86400000,
+				 .reloadable = true,
+				 .help = "How long a stream of another server that broke may be "
+					 "resumed; 0 turns resumption off." },
 	IRIS_OPTIONS_END,
 };
 
 static const struct iris_hook_handler federation_hooks[] = {
 	HOOK(stream_close, IRIS_NEUTRAL, link_stream_close),
+	HOOK(stanza_ticket, IRIS_NEUTRAL, acks_stanza_ticket),
 	HOOKS_END,
 };
 

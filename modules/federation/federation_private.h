@@ -28,6 +28,9 @@ enum federation_option {
 	OPT_IDLE,
 	OPT_MAX_REMOTES,
 	OPT_MAX_PAIRS,
+	OPT_WINDOW,
+	OPT_ACK_TIMEOUT,
+	OPT_RESUME_TIMEOUT,
 };
 enum { TARGET_DOMAIN, TARGET_HOST, TARGET_PORT, TARGET_TLS };
 
@@ -43,6 +46,8 @@ enum federation_metric {
 	METRIC_DIALS_FAILED,
 	METRIC_RETURNED,
 	METRIC_REFUSED,
+	METRIC_RESUMED,
+	METRIC_UNACKNOWLEDGED,
 };
 void federation_count(enum federation_metric metric, int64_t amount);
 
@@ -74,22 +79,31 @@ struct link; /* link_private.h */
 /* What a dial came to; README.md says what follows. */
 enum dial_outcome { DIAL_UP, DIAL_NOWHERE, DIAL_REFUSED, DIAL_LATER };
 
+TAILQ_HEAD(parcel_list, parcel);
+struct parcels {
+	struct parcel_list list;
+	unsigned count;
+	size_t size; /* bytes */
+};
+
 /* One of our domains to one of theirs. Owned by its remote; stays while that is dialled. */
 struct route {
 	TAILQ_ENTRY(route) link_of_remote;
 	struct remote *remote;
-	struct link *link; /* ours, and up; or NULL */
-	STAILQ_HEAD(, parcel) queue;
-	unsigned count;
-	size_t size;
-	char local[]; /* our domain */
+	struct link *link;     /* what is handed goes there; or NULL */
+	struct acks *acks;     /* what acknowledges the window; NULL: nothing, it is empty */
+	struct parcels window; /* handed, and not acknowledged */
+	struct parcels queue;  /* to be handed, in order */
+	char local[];          /* our domain */
 };
 
 /* What is for a domain that nobody here serves; for route_set_remote(). */
 void remote_deliver(const struct iris_delivery *delivery, struct iris_ticket *ticket);
 struct iris_str route_remote(const struct route *route); /* their domain */
-struct iris_str route_local(const struct route *route);
-/* The pair is proven, both ways: what waits is handed on. */
+/*
+ * The pair is proven, both ways: what waits is handed on. Where another link is up meanwhile, this
+ * one has no route any more.
+ */
 void route_up(struct route *route, struct link *link);
 /* The link goes; what comes is not for it any more. */
 void route_down(struct route *route, struct link *link);
@@ -102,6 +116,34 @@ struct route *remote_adopt(struct link *link, struct iris_str theirs, struct iri
 void federation_need_time(void);
 /* Main thread, when no worker runs. */
 void remotes_stop(void);
+
+/* --- route.c --- */
+
+/* From the loop. Nobody hears of presence to all contacts, nor of what must not be answered. */
+void return_to_sender(const struct iris_delivery *delivery, enum iris_condition condition);
+struct route *route_new(struct remote *remote, struct iris_str local);
+void route_free(struct route **route_p); /* has no link */
+struct iris_str route_local(const struct route *route);
+/* Has it something to bring, and nothing to bring it with? */
+bool route_is_waiting(const struct route *route);
+/* False: it is full. */
+IRIS_MUST_CHECK bool route_receive(struct route *route, const struct iris_delivery *delivery);
+/* From now on it is handed to this link, under the link's agreement; for remote.c. */
+void route_begin(struct route *route, struct link *link);
+/* The next `count` stanzas of the window have arrived; for acks.c. */
+void route_acknowledge(struct route *route, size_t count);
+/* Nobody will say what arrived of the window: it is handed once more; for acks.c. */
+void route_take_back(struct route *route);
+void route_return_all(struct route *route, enum iris_condition condition);
+void route_return_expired(struct route *route);
+
+/* --- acks.c (XEP-0198), for who looks after time --- */
+
+void acks_tick(void);
+bool acks_are_any(void); /* of links that are lost, on this worker */
+/* Frees what is left of a worker: on it, or when it does not run. */
+void acks_clean(int worker);
+enum iris_verdict acks_stanza_ticket(struct iris_stream_ticket *arg);
 
 /* --- dial.c --- */
 

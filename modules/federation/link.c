@@ -136,11 +136,23 @@ link_go_up(struct link *link)
 		bidi_go_up(link, route_remote(link->route), route_local(link->route));
 	if (link->route)
 		route_up(link->route, link);
+	if (link->is_ours && !link->route && !link->is_both_ways)
+		stream_close(link->stream); /* another one is up for its route already */
 	link_end_attempt(link, DIAL_UP, NULL);
 }
 
+void
+link_agree(struct link *link)
+{
+	if (link->offers_acks)
+		acks_ask(link);
+	else
+		link_go_up(link);
+}
+
+/* is_lost: without a word. */
 static void
-link_go_down(struct link *link)
+link_go_down(struct link *link, bool is_lost)
 {
 	struct route *route = link->route;
 
@@ -150,8 +162,16 @@ link_go_down(struct link *link)
 	link->is_up = false;
 	TAILQ_REMOVE(links_here(), link, entry);
 	federation_count(link->is_ours ? METRIC_LINKS_OURS : METRIC_LINKS_THEIRS, -1);
+	acks_lose(link, is_lost);
 	if (route)
 		route_down(route, link);
+}
+
+void
+link_break(struct link *link, const char *condition, const char *text)
+{
+	link_go_down(link, true);
+	stream_error(link->stream, condition, text);
 }
 
 void
@@ -171,6 +191,8 @@ link_send(struct link *link, const struct iris_delivery *delivery)
 {
 	link_use(link);
 	stream_send_delivery(link->stream, delivery);
+	if (link->acks)
+		acks_sent(link->acks);
 }
 
 void
@@ -180,7 +202,7 @@ links_end_idle(int64_t since_ms)
 
 	while ((link = TAILQ_FIRST(links_here())) != NULL && link->used_ms < since_ms) {
 		stream_close(link->stream);
-		link_go_down(link);
+		link_go_down(link, false);
 	}
 }
 
@@ -264,8 +286,9 @@ link_features(struct iris_stream *stream, const struct iris_element *features)
 {
 	struct link *link = link_of(stream);
 
-	if (link->asks && stream_state(stream) == IRIS_STREAM_AUTHENTICATED)
-		link_go_up(link);
+	link->offers_acks = element_child(features, "sm", NS_SM) != NULL;
+	if (link->asks && !link->asked_acks && stream_state(stream) == IRIS_STREAM_AUTHENTICATED)
+		link_agree(link);
 	else if (link->asks)
 		stream_error(stream, "unsupported-stanza-type", NULL);
 	else if (link->route)
@@ -333,14 +356,19 @@ static void
 link_offer(struct iris_stream *stream, struct iris_element *features)
 {
 	struct iris_jid claimed = stream_claimed_jid(stream);
+	bool is_signed_in = stream_state(stream) == IRIS_STREAM_AUTHENTICATED;
+	bool is_proven = !is_signed_in && is_proven_by_certificate(stream, &claimed);
 
-	if (stream_state(stream) == IRIS_STREAM_UNAUTHENTICATED &&
-	    is_proven_by_certificate(stream, &claimed)) {
+	if (is_proven) {
 		element_add_text(element_add(features, "mechanisms", NS_SASL), "mechanism", NULL,
 				 IRIS_STR("EXTERNAL"));
 		bidi_offer(features);
 	}
 	dialback_offer(features);
+	/* After dialback no features follow: it is told before. */
+	if (is_signed_in || (!is_proven && !jid_is_none(&claimed) &&
+			     dialback_may_prove(jid_domain(&claimed))))
+		acks_offer(features);
 }
 
 static void
@@ -487,6 +515,10 @@ link_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p, struct ir
 	}
 	link_use(link);
 	federation_count(METRIC_STANZAS_IN, 1);
+	if (!link->has_spoken) {
+		link->has_spoken = true;
+		bidi_adopt(link);
+	}
 	if (!policy_may_enter(stanza)) {
 		federation_count(METRIC_REFUSED, 1);
 		stanza_unref(stanza_p);
@@ -507,7 +539,7 @@ link_ended(struct iris_stream *stream, bool orderly)
 		LOG(IRIS_LOG_NOTICE, "federation", "lost",
 		    LOG_STR("domain", jid_domain(stream_jid(stream))),
 		    LOG_CSTR("begun", link->is_ours ? "here" : "there"));
-	link_go_down(link);
+	link_go_down(link, !orderly || stream_peer_error(stream));
 }
 
 enum iris_verdict
@@ -520,7 +552,7 @@ link_stream_close(struct iris_stream *stream)
 	if (!link)
 		return IRIS_PASS;
 	*slot = NULL;
-	link_go_down(link);
+	link_go_down(link, false);
 	link_end_attempt(link, DIAL_LATER, error ? error : "it hung up");
 	pairs_free(link);
 	free(link);
@@ -528,7 +560,9 @@ link_stream_close(struct iris_stream *stream)
 }
 
 #define UNAUTHENTICATED (1u << IRIS_STREAM_UNAUTHENTICATED)
-#define EVER (1u << IRIS_STREAM_UNAUTHENTICATED | 1u << IRIS_STREAM_BOUND)
+#define AUTHENTICATED (1u << IRIS_STREAM_AUTHENTICATED)
+#define BOUND (1u << IRIS_STREAM_BOUND)
+#define EVER (UNAUTHENTICATED | BOUND)
 
 static const struct iris_stream_handler link_elements[] = {
 	{ "auth", NS_SASL, UNAUTHENTICATED, handle_auth },
@@ -537,6 +571,13 @@ static const struct iris_stream_handler link_elements[] = {
 	{ "bidi", NS_BIDI, UNAUTHENTICATED, bidi_handle },
 	{ "result", NS_DIALBACK, EVER, dialback_handle_result },
 	{ "verify", NS_DIALBACK, EVER, dialback_handle_verify },
+	{ "enable", NS_SM, BOUND, acks_handle_enable },
+	{ "resume", NS_SM, BOUND, acks_handle_resume },
+	{ "enabled", NS_SM, AUTHENTICATED, acks_handle_enabled },
+	{ "resumed", NS_SM, AUTHENTICATED, acks_handle_resumed },
+	{ "failed", NS_SM, AUTHENTICATED, acks_handle_failed },
+	{ "r", NS_SM, BOUND, acks_handle_r },
+	{ "a", NS_SM, BOUND, acks_handle_a },
 	{ .name = NULL },
 };
 

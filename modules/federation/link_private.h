@@ -4,6 +4,7 @@
 #define FEDERATION_LINK_PRIVATE_H
 
 #include "modules/federation/federation_private.h"
+#include "xep/xep0198_sm.h"
 
 /* In the slot of its stream. */
 struct link {
@@ -13,6 +14,10 @@ struct link {
 	bool is_both_ways;        /* XEP-0288: stanzas flow in both directions */
 	struct route *route;      /* what is written to it; NULL: nothing (any more) */
 	struct attempt *attempt;  /* who waits for it to be up, or gone */
+	struct acks *acks;        /* XEP-0198 was agreed on; or NULL */
+	bool offers_acks;         /* ours: among the peer's features */
+	uint8_t asked_acks;       /* ours: enum acks_asked */
+	bool has_spoken;          /* theirs: something came after the features */
 	struct iris_hash pairs;   /* proven, of what comes in */
 	unsigned verifying;       /* theirs: keys that are being verified */
 	int64_t used_ms;
@@ -23,12 +28,42 @@ struct link {
 struct link *link_of(struct iris_stream *stream);
 /* The pair is proven on this link of theirs; the text is copied. */
 void link_prove(struct link *link, struct iris_str theirs, struct iris_str ours);
+/* The pair of one of ours is proven: acknowledgements are agreed on where offered, it goes up. */
+void link_agree(struct link *link);
+/* Ends it, with a stream error. */
+void link_break(struct link *link, const char *condition, const char *text);
 bool link_has_room_for_pair(const struct link *link);
 /* It takes stanzas from now on, in its direction; of ours, what waits is handed on. */
 void link_go_up(struct link *link);
 void link_end_attempt(struct link *link, enum dial_outcome outcome, const char *why);
 /* Nothing that this peer offers will do: stream error, and the attempt is over. */
 void link_refuse(struct link *link, const char *condition, const char *why);
+
+/* --- acks.c (XEP-0198) --- */
+
+enum acks_asked { ACKS_NOTHING, ACKS_ENABLE, ACKS_RESUME };
+
+/* An agreement on acknowledgements; it may outlive its link. Whoever has a pointer counts. */
+struct acks;
+
+void acks_offer(struct iris_element *features);
+/* Ours, before it goes up: asks to resume what its route has, or for a new agreement. */
+void acks_ask(struct link *link);
+/* A stanza was written to it. */
+void acks_sent(struct acks *acks);
+/* What is handed on this route is acknowledged under it, from now on. */
+void acks_bind(struct acks *acks, struct route *route);
+/* The link is lost; keep: it may be resumed. */
+void acks_lose(struct link *link, bool keep);
+/* Nothing can be resumed: the window of its route is taken back. */
+void acks_drop(struct acks *acks);
+void acks_handle_enable(struct iris_stream *stream, struct iris_element *enable);
+void acks_handle_resume(struct iris_stream *stream, struct iris_element *resume);
+void acks_handle_enabled(struct iris_stream *stream, struct iris_element *enabled);
+void acks_handle_resumed(struct iris_stream *stream, struct iris_element *resumed);
+void acks_handle_failed(struct iris_stream *stream, struct iris_element *failed);
+void acks_handle_r(struct iris_stream *stream, struct iris_element *element);
+void acks_handle_a(struct iris_stream *stream, struct iris_element *element);
 
 /* --- dialback.c (XEP-0220) --- */
 
@@ -48,8 +83,10 @@ void bidi_offer(struct iris_element *features);
 /* Of ours, before it is asked to take us: asks for it if it is offered and may be. */
 void bidi_ask(struct link *link, const struct iris_element *features);
 void bidi_handle(struct iris_stream *stream, struct iris_element *bidi);
-/* The link is up: the other direction, too. */
+/* The link is up: what comes back on one of ours is taken. */
 void bidi_go_up(struct link *link, struct iris_str theirs, struct iris_str ours);
+/* The peer has begun to speak: what is for it is written to its link. */
+void bidi_adopt(struct link *link);
 
 #define NS_BIDI "urn:xmpp:bidi"
 #define NS_DIALBACK "jabber:server:dialback"

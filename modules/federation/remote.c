@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Remotes and their routes: what waits for another server's domain, when it is dialled, and what
- * senders hear when it cannot be reached.  Home worker of the domain.  A fiber of each worker looks
- * after them twice a second, while there are any.
+ * Remotes: which domains of other servers are known, when they are dialled, and what becomes of
+ * what waits when they cannot be reached.  Home worker of the domain.  A fiber of each worker looks
+ * after them twice a second, while there are any.  What waits is in route.c.
  */
 #include <stdlib.h>
 
@@ -12,15 +12,6 @@
 
 #define TICK_MS 500
 #define REST_MS 600000 /* how long it is remembered that a domain could not be reached */
-
-/* A stanza that waits. */
-struct parcel {
-	STAILQ_ENTRY(parcel) link;
-	struct iris_delivery delivery;
-	int64_t until_ms;
-	size_t size;
-	char text[];
-};
 
 /* Another server's domain. In a list of its home: waiting, or resting, or none of them. */
 struct remote {
@@ -41,7 +32,7 @@ TAILQ_HEAD(remote_list, remote);
 /* Of one worker. */
 struct remotes {
 	struct iris_hash table;
-	struct remote_list waiting; /* a route of theirs has a queue and no link */
+	struct remote_list waiting; /* a route of theirs has something and no link */
 	struct remote_list resting; /* nothing to do; the longest one first */
 	unsigned fibers;            /* the last one to leave cleans up */
 	bool ticking, closing;
@@ -67,146 +58,6 @@ route_remote(const struct route *route)
 	return str_from(route->remote->domain);
 }
 
-struct iris_str
-route_local(const struct route *route)
-{
-	return str_from(route->local);
-}
-
-/* --- errors to senders --- */
-
-/* Presence to all contacts, and probes: the absence of their servers is no news to the client. */
-static bool
-may_be_returned(const struct iris_delivery *delivery)
-{
-	const struct iris_stanza *stanza = delivery->stanza;
-
-	return stanza->kind != IRIS_PRESENCE ||
-	       (jid_is_none(&delivery->to) && stanza->type != IRIS_PROBE);
-}
-
-struct returned {
-	struct iris_mail mail;
-	struct iris_stanza *error;
-};
-
-static void
-returned_arrives(struct iris_mail *mail)
-{
-	struct returned *returned = IRIS_CONTAINER(mail, struct returned, mail);
-
-	route_stanza(&returned->error, NULL);
-	free(returned);
-}
-
-/* From the loop: who hears of it may send again, into what is being walked here. */
-static void
-return_to_sender(const struct iris_delivery *delivery, enum iris_condition condition)
-{
-	struct iris_stanza *error = NULL;
-	struct returned *returned;
-
-	federation_count(METRIC_RETURNED, 1);
-	if (may_be_returned(delivery))
-		error = stanza_error(delivery->stanza,
-				     &(struct iris_refusal){ .condition = condition });
-	if (!error)
-		return;
-	if (!jid_is_none(&delivery->to))
-		stanza_set_from(error, &delivery->to);
-	returned = iris_calloc(1, sizeof(*returned));
-	returned->mail.fn = returned_arrives;
-	returned->error = error;
-	worker_post(worker_self(), &returned->mail);
-}
-
-/* --- queues --- */
-
-static struct parcel *
-parcel_new(const struct iris_delivery *delivery)
-{
-	size_t text = delivery_text(delivery);
-	struct parcel *parcel = iris_malloc(sizeof(*parcel) + text);
-
-	delivery_keep(&parcel->delivery, delivery, parcel->text);
-	parcel->until_ms = worker_now_ms() + option_int(&federation_self, OPT_EXPIRY);
-	parcel->size = sizeof(*parcel) + text + arena_size(delivery->stanza->arena);
-	return parcel;
-}
-
-static void
-parcel_free(struct parcel *parcel)
-{
-	delivery_let_go(&parcel->delivery);
-	free(parcel);
-}
-
-static struct parcel *
-route_take(struct route *route)
-{
-	struct parcel *parcel = STAILQ_FIRST(&route->queue);
-
-	if (!parcel)
-		return NULL;
-	STAILQ_REMOVE_HEAD(&route->queue, link);
-	route->count--;
-	route->size -= parcel->size;
-	federation_count(METRIC_WAITING, -1);
-	return parcel;
-}
-
-static bool
-route_keep(struct route *route, const struct iris_delivery *delivery)
-{
-	struct parcel *parcel;
-
-	/* SECURITY: a domain that cannot be reached must not make us keep all that is for it. */
-	if (route->count >= (size_t)option_int(&federation_self, OPT_QUEUE_STANZAS) ||
-	    route->size >= (size_t)option_int(&federation_self, OPT_QUEUE_SIZE))
-		return false;
-	parcel = parcel_new(delivery);
-	STAILQ_INSERT_TAIL(&route->queue, parcel, link);
-	route->count++;
-	route->size += parcel->size;
-	federation_count(METRIC_WAITING, 1);
-	return true;
-}
-
-/*
- * Handed to the link.  Without XEP-0198 nothing tells that it arrived: it counts as acknowledged,
- * and is kept no longer.
- */
-static void
-route_hand(struct route *route, const struct iris_delivery *delivery)
-{
-	link_send(route->link, delivery);
-	federation_count(METRIC_STANZAS_OUT, 1);
-}
-
-static void
-route_return_all(struct route *route, enum iris_condition condition)
-{
-	struct parcel *parcel;
-
-	while ((parcel = route_take(route)) != NULL) {
-		return_to_sender(&parcel->delivery, condition);
-		parcel_free(parcel);
-	}
-}
-
-static void
-route_return_expired(struct route *route)
-{
-	struct parcel *parcel;
-
-	while ((parcel = STAILQ_FIRST(&route->queue)) != NULL &&
-	       parcel->until_ms <= worker_now_ms()) {
-		(void)route_take(route);
-		return_to_sender(&parcel->delivery, IRIS_REMOTE_SERVER_TIMEOUT);
-		parcel_free(parcel);
-	}
-}
-
 /* --- remotes --- */
 
 static struct route *
@@ -215,7 +66,7 @@ remote_waiting_route(const struct remote *remote)
 	struct route *route;
 
 	TAILQ_FOREACH(route, &remote->routes, link_of_remote)
-		if (!route->link && !STAILQ_EMPTY(&route->queue))
+		if (route_is_waiting(route))
 			return route;
 	return NULL;
 }
@@ -258,13 +109,8 @@ remote_free(struct remotes *here, struct remote *remote)
 	struct route *route;
 
 	while ((route = TAILQ_FIRST(&remote->routes)) != NULL) {
-		struct parcel *parcel;
-
-		IRIS_ASSERT(!route->link);
-		while ((parcel = route_take(route)) != NULL)
-			parcel_free(parcel);
 		TAILQ_REMOVE(&remote->routes, route, link_of_remote);
-		free(route);
+		route_free(&route);
 	}
 	if (remote->list)
 		TAILQ_REMOVE(remote->list, remote, link);
@@ -311,10 +157,7 @@ remote_route(struct remote *remote, struct iris_str local)
 	TAILQ_FOREACH(route, &remote->routes, link_of_remote)
 		if (str_is(local, route->local))
 			return route;
-	route = iris_calloc(1, sizeof(*route) + local.len + 1);
-	memcpy(route->local, local.base, local.len);
-	route->remote = remote;
-	STAILQ_INIT(&route->queue);
+	route = route_new(remote, local);
 	TAILQ_INSERT_TAIL(&remote->routes, route, link_of_remote);
 	return route;
 }
@@ -367,6 +210,7 @@ remotes_clean(struct remotes *here)
 	HASH_FOREACH(node, &here->table)
 		remote_free(here, IRIS_CONTAINER(node, struct remote, node));
 	hash_free(&here->table);
+	acks_clean((int)(here - homes));
 }
 
 static bool
@@ -466,10 +310,12 @@ remotes_tick(void *arg)
 {
 	struct remotes *here = arg;
 
-	while (fiber_sleep(TICK_MS) && (here->table.count > 0 || links_are_any())) {
+	while (fiber_sleep(TICK_MS) &&
+	       (here->table.count > 0 || links_are_any() || acks_are_any())) {
 		tick_waiting(here);
 		tick_resting(here);
 		links_end_idle(worker_now_ms() - option_int(&federation_self, OPT_IDLE));
+		acks_tick();
 	}
 	here->ticking = false;
 	fiber_leave(here);
@@ -494,14 +340,12 @@ remote_receive(struct remote *remote, const struct iris_delivery *delivery)
 {
 	struct route *route = remote_route(remote, jid_domain(&delivery->stanza->from));
 
-	if (route->link && link_is_up(route->link) && STAILQ_EMPTY(&route->queue)) {
-		route_hand(route, delivery);
-		return;
-	}
-	if (remote->verdict != IRIS_NO_ERROR && remote->retry_ms > worker_now_ms())
+	if (!route->link && remote->verdict != IRIS_NO_ERROR && remote->retry_ms > worker_now_ms())
 		return_to_sender(delivery, remote->verdict);
-	else if (!route_keep(route, delivery))
+	else if (!route_receive(route, delivery))
 		return_to_sender(delivery, IRIS_RESOURCE_CONSTRAINT);
+	if (route->link)
+		return;
 	remote_settle(remote);
 	remote_try(remote);
 }
@@ -545,15 +389,13 @@ remote_adopt(struct link *link, struct iris_str theirs, struct iris_str ours)
 void
 route_up(struct route *route, struct link *link)
 {
-	struct parcel *parcel;
-
+	if (route->link && link_is_up(route->link) && route->link != link) {
+		link_forget_route(link); /* another one came meanwhile, and is in use */
+		return;
+	}
 	if (route->link && route->link != link)
 		link_forget_route(route->link);
-	route->link = link;
-	while (link_is_up(link) && (parcel = route_take(route)) != NULL) {
-		route_hand(route, &parcel->delivery);
-		parcel_free(parcel);
-	}
+	route_begin(route, link);
 	remote_settle(route->remote);
 }
 

@@ -286,9 +286,9 @@ async def unknown_hosts(bed):
 
 @case
 async def elements_of_clients(bed):
-    """What is for clients is not understood between servers: no session, no binding, no resumption."""
-    for text in ("<enable xmlns='urn:xmpp:sm:3' resume='true'/>", "<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>",
-                 "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'/>", "<active xmlns='urn:xmpp:csi:0'/>"):
+    """What is for clients is not understood between servers: no session, no binding, no states."""
+    for text in ("<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'/>", "<active xmlns='urn:xmpp:csi:0'/>",
+                 "<enabled xmlns='urn:xmpp:sm:3'/>"):
         peer = Peer('peer.example', identity(bed, 'peer', 'peer.example'))
         await peer.sign_in(bed.a)
         peer.write(text)

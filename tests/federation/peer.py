@@ -107,8 +107,9 @@ class Peer:
 class Listener:
     """Takes in who dials `domain`, up to a point, and goes on as `then(peer)` says."""
 
-    def __init__(self, domain, identity, port, then=None, more=''):
+    def __init__(self, domain, identity, port, then=None, more='', offers='', react=None):
         self.domain, self.identity, self.port, self.then, self.more = domain, identity, port, then, more
+        self.offers, self.react = offers, react     # features once signed in; what comes then
         self.asked = False      # for both ways
         self.asked_for = []     # what came where SASL was offered
         self.server = None
@@ -161,9 +162,11 @@ class Listener:
             connection.write(("<success xmlns='%s'/>" % NS_SASL).encode())
             connection.restart()
             await until(header)
-            self.answer(connection, '')
+            self.answer(connection, self.offers)
             while (element := await connection.next(60)) is not None and element.tag != GONE:
                 await self.stanzas.put(element)
+                if self.react:
+                    await self.react(self, connection, element)
         except (StageError, OSError, ssl.SSLError):
             pass
 

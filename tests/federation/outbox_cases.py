@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is kept until it has arrived: XEP-0198 between servers, and the outbox. Each case has two servers of its own,
+with a wire between them that can be cut."""
+import asyncio
+import contextlib
+import os
+
+from theatre.client import StageError
+
+from bed import Person, Server, body_of
+from cases import case, identity, need
+from peer import Listener, Peer
+from proxy import Proxy
+
+SM = 'urn:xmpp:sm:3'
+
+
+class Pair:
+    """north.example with romeo, south.example with juliet; `north`, `south`: of their section federation."""
+
+    def __init__(self, bed, name, north=None, south=None, also=()):
+        quick = {'back-off': ' 200 ms', 'back-off-most': ' 500 ms'}
+        self.bed = bed
+        self.north = Server(bed, 'north-' + name, {**quick, **(north or {})}, also=also)
+        self.south = Server(bed, 'south-' + name, {**quick, **(south or {})}, also=also)
+        self.servers = (self.north, self.south)
+        self.to_south, self.to_north = Proxy(self.south.ports['s2s']), Proxy(self.north.ports['s2s'])
+        for here, there, wire in ((self.north, self.south, self.to_south), (self.south, self.north, self.to_north)):
+            here.federation['targets'] = '\n      - {domain: %s, host: 127.0.0.1, port: %d}' % (there.host, wire.port)
+        self.romeo, self.juliet = Person(self.north, 'romeo'), Person(self.south, 'juliet')
+
+    async def __aenter__(self):
+        for server, person in zip(self.servers, (self.romeo, self.juliet)):
+            await server.prepare()
+            await server.start()
+            await server.add_accounts([(person.address, person.password)])
+        for wire in (self.to_south, self.to_north):
+            await wire.open()
+        await self.romeo.sign_in()
+        await self.juliet.sign_in()
+        return self
+
+    async def __aexit__(self, kind, error, trace):
+        problems = []
+        for person in (self.romeo, self.juliet):
+            with contextlib.suppress(AttributeError):
+                person.connection.close()
+        for server in self.servers:
+            problems += [await server.stop(), *server.errors(0, ('certificate-expiry',))]
+        for wire in (self.to_south, self.to_north):
+            wire.close()
+        problems = '\n'.join(p for p in problems if p)
+        if kind:
+            problems = '\n'.join([problems, *('%s:\n%s' % (s.host, s.tail(25)) for s in self.servers)])
+            raise StageError('%s: %s\n%s' % (kind.__name__, error, problems)) from error
+        if problems:
+            raise StageError(problems)
+
+
+async def expect(person, word, count, seconds=20.0, first=0):
+    """`count` messages "word N", each once, and in order."""
+    got = []
+    while len(got) < count:
+        try:
+            element = await person.wait('messages', lambda e: (body_of(e) or '').startswith(word + ' '), seconds)
+        except StageError as error:
+            missing = [n for n in range(first, first + count) if '%s %d' % (word, n) not in got]
+            raise StageError('%d of %d came; missing: %s; %s' % (len(got), count, missing[:20], error)) from error
+        need(element.get('type') != 'error', 'an error came back')
+        got.append(body_of(element))
+    wanted = ['%s %d' % (word, n) for n in range(first, first + count)]
+    wrong = next((n for n in range(count) if got[n] != wanted[n]), None)
+    need(wrong is None, 'number %s: %s' % (wrong, got[max(0, (wrong or 0) - 3):(wrong or 0) + 10]))
+
+
+@case
+async def links_are_resumed(bed):
+    """A wire that is cut again and again: the link is resumed, nothing is lost, doubled, or out of order."""
+    async with Pair(bed, 'resumed') as pair:
+        for n in range(400):
+            pair.romeo.say(pair.juliet.address, 'cut %d' % n)
+            if n % 100 == 60:
+                await asyncio.sleep(0.05)       # so that some of it is under way
+                pair.to_south.cut()
+                await pair.north.wait_log('lost', since=0)
+        await expect(pair.juliet, 'cut', 400)
+        await pair.juliet.nothing('cut 399', 0.5)
+        need(any(e.get('event') == 'resumed' for e in pair.north.log), 'nothing was resumed')
+
+
+@case
+async def links_that_go_dead(bed):
+    """A wire on which nothing passes any more, and nobody is told: the link is given up, and resumed."""
+    async with Pair(bed, 'dead', north={'acknowledgement-timeout': ' 1 second'}) as pair:
+        pair.romeo.say(pair.juliet.address, 'dead 0')
+        await expect(pair.juliet, 'dead', 1)
+        pair.to_south.dead = True
+        for n in range(1, 50):
+            pair.romeo.say(pair.juliet.address, 'dead %d' % n)
+        await pair.north.wait_log('not-acknowledged', since=0, seconds=10)
+        pair.to_south.dead = False
+        await expect(pair.juliet, 'dead', 49, first=1)
+        await pair.north.wait_log('resumed', since=0)
+
+
+@case
+async def acknowledgements_with_both_ways(bed):
+    """XEP-0288: one agreement for both directions; a cut loses nothing of either."""
+    async with Pair(bed, 'bidi', also=('xep0288',)) as pair:
+        pair.romeo.say(pair.juliet.address, 'hello')
+        await pair.juliet.message('hello')
+        for n in range(200):
+            pair.romeo.say(pair.juliet.address, 'there %d' % n)
+            pair.juliet.say(pair.romeo.address, 'back %d' % n)
+            if n % 50 == 30:
+                await asyncio.sleep(0.05)
+                pair.to_south.cut()
+                pair.to_north.cut()
+        await expect(pair.juliet, 'there', 200)
+        await expect(pair.romeo, 'back', 200)
+
+
+# --- by hand ---
+
+async def enabled(peer):
+    """Stream management on a link of theirs."""
+    peer.write("<enable xmlns='%s' resume='true'/>" % SM)
+    return await peer.expect('{%s}enabled' % SM, '<enabled/>')
+
+
+@case
+async def what_is_handled_is_told(bed):
+    """h counts what is committed; a broken link is resumed by the same domain only, and by nobody else's certificate."""
+    peer = Peer('peer.example', identity(bed, 'peer', 'peer.example'))
+    await peer.sign_in(bed.a)
+    ident = (await enabled(peer)).get('id')
+    need(ident and len(ident) >= 20, 'no id')
+    for n in range(3):
+        peer.message('x@peer.example', bed.romeo.address, 'told %d' % n)
+    peer.write("<r xmlns='%s'/>" % SM)
+    need((await peer.expect('{%s}a' % SM, '<a/>')).get('h') == '3', 'h is wrong')
+    await expect(bed.romeo, 'told', 3)
+    peer.connection.transport.abort()
+    await bed.a.wait_log('lost', {'domain': 'peer.example', 'begun': 'there'})
+    thief = Peer('wrong1.example', identity(bed, 'thief', 'wrong1.example'))
+    await thief.sign_in(bed.a)
+    thief.write("<resume xmlns='%s' previd='%s' h='0'/>" % (SM, ident))
+    await thief.expect('{%s}failed' % SM, '<failed/>')
+    thief.close()
+    await peer.sign_in(bed.a)
+    peer.write("<resume xmlns='%s' previd='%s' h='0'/>" % (SM, ident))
+    resumed = await peer.expect('{%s}resumed' % SM, '<resumed/>')
+    need(resumed.get('h') == '3' and resumed.get('previd') == ident, 'resumed: %s' % resumed.attrib)
+    peer.message('x@peer.example', bed.romeo.address, 'told 3')
+    peer.write("<r xmlns='%s'/>" % SM)
+    need((await peer.expect('{%s}a' % SM, '<a/>')).get('h') == '4', 'h is wrong')
+    await bed.romeo.message('told 3')
+    peer.close()
+
+
+@case
+async def links_that_are_closed_are_not_resumed(bed):
+    """Who says goodbye has nothing to come back to; two agreements on one link are one too many."""
+    peer = Peer('peer.example', identity(bed, 'peer', 'peer.example'))
+    await peer.sign_in(bed.a)
+    ident = (await enabled(peer)).get('id')
+    peer.write('</stream:stream>')
+    await peer.next('the end')
+    peer.close()
+    await peer.sign_in(bed.a)
+    peer.write("<resume xmlns='%s' previd='%s' h='0'/>" % (SM, ident))
+    await peer.expect('{%s}failed' % SM, '<failed/>')
+    await enabled(peer)
+    peer.write("<enable xmlns='%s'/>" % SM)
+    await peer.expect_error('policy-violation')
+    peer.close()
+
+
+async def lie(bed, name, say, condition):
+    """A server that we dial, and that answers <enable/> and the first stanza as `say` does: what we think of it."""
+    told = asyncio.Queue()
+
+    async def agree(listener, connection, element):
+        if element.tag == '{%s}enable' % SM:
+            connection.write(("<enabled xmlns='%s' id='x' resume='true'/>" % SM).encode())
+        elif element.tag.endswith('}message'):
+            connection.write(say.encode())
+        elif element.tag.endswith('}error'):
+            await told.put([child.tag.rpartition('}')[2] for child in element])
+    listener = Listener(name, identity(bed, name, name), bed.ports[name], offers="<sm xmlns='%s'/>" % SM, react=agree)
+    await listener.start()
+    bed.romeo.say('x@' + name, 'hello')
+    try:
+        async with asyncio.timeout(10):
+            found = await told.get()
+    finally:
+        await listener.stop()
+    need(condition in found, '%s: %s' % (name, found))
+
+
+@case
+async def peers_that_lie_about_h(bed):
+    """More than was sent is acknowledged, or nothing that is a number: the stream ends."""
+    await lie(bed, 'wrong2.example', "<a xmlns='%s' h='7'/>" % SM, 'handled-count-too-high')
+    await lie(bed, 'wrong3.example', "<a xmlns='%s' h='-1'/>" % SM, 'invalid-xml')
+
+
+@case
+async def debian_prosody_acknowledges(bed):
+    """prosody's mod_smacks, both ways, and with XEP-0288 on one stream: each side says what has arrived."""
+    for name in ('prosody_smacks', 'prosody_bidi'):
+        theirs, ours = bed.foreigners[name], bed.juliet
+        for n in range(30):
+            ours.say(theirs.jid, 'prosody %d' % n)
+            theirs.say(ours.jid, 'iris %d' % n)
+        await expect(theirs, 'prosody', 30)
+        await expect(ours, 'iris', 30)
+        with open(os.path.join(bed.folder, name.partition('_')[2], 'server.log'), encoding='utf-8') as f:
+            log = f.read()
+        for line in ('Enabling stream management', "Received ack"):
+            need(line in log, 'prosody has not said "%s"' % line)
