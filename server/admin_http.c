@@ -293,6 +293,7 @@ const struct iris_module iris_module_admin = {
 	.self = &admin_self,
 	.options = options,
 	.not_unloadable = true,
+	.at_edge = true,
 	.check = admin_check,
 	.start = admin_start,
 	.stop = admin_http_stop,

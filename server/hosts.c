@@ -315,6 +315,7 @@ static const struct iris_option hosts_options[] = {
 const struct iris_module iris_module_hosts = {
 	IRIS_MODULE_HEAD,	    .name = "hosts",	  .summary = "The domains that are served",
 	.needs = IRIS_NAMES("tls"), .self = &hosts_self,  .options = hosts_options,
-	.not_unloadable = true,	    .check = hosts_check, .start = hosts_start,
+	.not_unloadable = true,
+	.at_edge = true,	    .check = hosts_check, .start = hosts_start,
 	.reload = hosts_reload,	    .stop = hosts_stop,
 };

@@ -16,6 +16,7 @@
 
 #include "admission.h"
 #include "door.h"
+#include "iris/gate.h"
 #include "iris/module.h"
 #include "listener.h"
 #include "module_private.h"
@@ -23,7 +24,7 @@
 #include "worker_private.h"
 
 enum { OPT_LISTENERS, OPT_STRANGERS, OPT_STRANGERS_PER_ADDRESS, OPT_ACCEPT_BUDGET };
-enum {
+enum listener_field {
 	FIELD_ADDRESS,
 	FIELD_PORT,
 	FIELD_ROLE,
@@ -144,6 +145,15 @@ listener_on_event(int fd, short what, void *arg)
 	}
 }
 
+static bool
+listener_speaks(const struct listener *listener, const char *name)
+{
+	for (size_t i = 0; i < listener->voice_count; i++)
+		if (listener->voices[i].role && strcmp(listener->voices[i].role->name, name) == 0)
+			return true;
+	return false;
+}
+
 static void
 listener_start_here(void *arg)
 {
@@ -156,6 +166,8 @@ listener_start_here(void *arg)
 	for (size_t i = 0; i < listener_count; i++) {
 		struct listener_socket *socket_ = &listeners[i].sockets[worker];
 
+		if (socket_->fd < 0) /* closed by listen_stop_role() */
+			continue;
 		socket_->event = event_new(worker_base(), socket_->fd, EV_READ | EV_PERSIST,
 					   listener_on_event, socket_);
 		IRIS_ASSERT(socket_->event && event_add(socket_->event, NULL) == 0);
@@ -177,6 +189,23 @@ listener_stop_here(void *arg)
 
 		if (socket_->event)
 			event_free(socket_->event);
+		socket_->event = NULL;
+	}
+}
+
+/* What connections that are there hold of it stays. */
+static void
+listener_stop_voice_here(void *arg)
+{
+	const char *name = arg;
+	int worker = worker_index();
+
+	for (size_t i = 0; worker != WORKER_MAIN && i < listener_count; i++) {
+		struct listener_socket *socket_ = &listeners[i].sockets[worker];
+
+		if (!listener_speaks(&listeners[i], name) || !socket_->event)
+			continue;
+		event_free(socket_->event);
 		socket_->event = NULL;
 	}
 }
@@ -464,6 +493,8 @@ listen_start(void)
 	for (size_t i = 0; i < listener_count; i++) {
 		struct listener *listener = &listeners[i];
 
+		if (listener->sockets[0].fd < 0) /* listen_stop_role() */
+			continue;
 		for (size_t k = 0; k < listener->socket_count; k++)
 			if (listen(listener->sockets[k].fd, listener->backlog) != 0) {
 				struct iris_error error;
@@ -506,6 +537,21 @@ listen_stop(void)
 }
 
 void
+listen_stop_role(const char *name)
+{
+	if (!listeners)
+		return;
+	workers_each(listener_stop_voice_here, (void *)name);
+	for (size_t i = 0; i < listener_count; i++) {
+		if (!listener_speaks(&listeners[i], name))
+			continue;
+		listener_close_sockets(&listeners[i]);
+		LOG(IRIS_LOG_WARNING, "listen", "closed", LOG_CSTR("address", listeners[i].name),
+		    LOG_CSTR("role", name));
+	}
+}
+
+void
 listen_close(void)
 {
 	if (!listeners)
@@ -522,6 +568,43 @@ const struct listener *
 listen_at(size_t i)
 {
 	return i < listener_count ? &listeners[i] : NULL;
+}
+
+/* --- the check, with the rest of the configuration --- */
+
+static bool
+listener_check_voice(const struct iris_settings *record, enum listener_field field,
+		     struct iris_str name, struct iris_error *error)
+{
+	if (module_offers(name))
+		return true;
+	error_set(error, "no module offers the role \"%.*s\"", IRIS_STR_FMT(name));
+	error_detail(error, "%.*s", IRIS_STR_FMT(settings_where(record, field)));
+	if (region_is_isolated() && str_is(name, "s2s"))
+		error_hint(error, "the region map has this region isolated: remove the listener");
+	else if (region_is_edge())
+		error_hint(error, "the region map has this region as an edge, which serves the "
+				  "web only: remove the listener");
+	return false;
+}
+
+static bool
+listener_check(const struct iris_settings *record, struct iris_error *error)
+{
+	for (size_t i = 0; i < settings_count(record, FIELD_ALSO); i++)
+		if (!listener_check_voice(record, FIELD_ALSO, settings_item(record, FIELD_ALSO, i),
+					  error))
+			return false;
+	return listener_check_voice(record, FIELD_ROLE, settings_str(record, FIELD_ROLE), error);
+}
+
+static bool
+listen_check(const struct iris_settings *settings, struct iris_error *error)
+{
+	for (size_t i = 0; i < settings_count(settings, OPT_LISTENERS); i++)
+		if (!listener_check(settings_record(settings, OPT_LISTENERS, i), error))
+			return false;
+	return true;
 }
 
 static const char *const tls_choices[] = { "starttls", "direct", "none", NULL };
@@ -578,6 +661,8 @@ const struct iris_module iris_module_listen = {
 	.options = listen_options,
 	.metrics = listen_metrics,
 	.not_unloadable = true,
+	.at_edge = true,
+	.check = listen_check,
 	.reload = listen_apply_limits,
 	.stop = listen_close, /* when start failed later on; else it was closed long before */
 };

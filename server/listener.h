@@ -41,6 +41,8 @@ struct listener {
 IRIS_MUST_CHECK bool listen_open(struct iris_error *error);
 /* From now on connections are accepted. */
 void listen_start(void);
+/* Those that speak this role are closed for good; on a fiber, too. */
+void listen_stop_role(const char *name);
 /* No more are: the sockets are closed. What connections may still look at stays. */
 void listen_stop(void);
 /* All goes; when no connection is left. */

@@ -705,6 +705,7 @@ const struct iris_module iris_module_log = {
 	.options = options,
 	.metrics = log_metrics,
 	.not_unloadable = true,
+	.at_edge = true,
 	.check = module_check,
 	.start = module_start,
 	.reload = module_reload,

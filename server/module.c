@@ -13,6 +13,7 @@
 
 #include "iris/log.h"
 #include "module_private.h"
+#include "region_role.h"
 #include "vault_private.h"
 #include "worker_private.h"
 
@@ -444,6 +445,10 @@ check_loadable(const struct iris_module *module, struct iris_error *error)
 			  module->name);
 		return error_hint(error, "name it in modules.load and restart the server");
 	}
+	if (region_role_refuses(module)) {
+		error_set(error, "the module %s cannot be loaded", module->name);
+		return error_detail(error, "%s", region_role_refuses(module));
+	}
 	for (const char *const *need = module->needs; need && *need; need++)
 		if (!loaded_find(str_from(*need)))
 			return error_set(error, "the module %s needs %s, which is not loaded",
@@ -623,6 +628,25 @@ protocol_find(struct iris_str name)
 	for (size_t i = 0; i < set->count && protocol == NULL; i++)
 		protocol = module_protocol(set->modules[i], name);
 	return protocol;
+}
+
+static const struct module_set *considered;
+
+void
+module_consider(const struct module_set *set)
+{
+	considered = set;
+}
+
+bool
+module_offers(struct iris_str name)
+{
+	const struct module_set *set = considered ? considered : loaded_set();
+
+	for (size_t i = 0; i < set->count; i++)
+		if (role_find(set->modules[i], name) || module_protocol(set->modules[i], name))
+			return true;
+	return false;
 }
 
 size_t

@@ -260,4 +260,5 @@ const struct iris_module iris_module_modules = {
 	.commands = commands,
 	.metrics = command_metrics,
 	.not_unloadable = true,
+	.at_edge = true,
 };

@@ -55,6 +55,13 @@ const struct iris_module *module_find(struct iris_str name);
 unsigned module_slot_count(void); /* indices given out so far: how long an array of slots must be */
 const struct iris_stream_role *stream_role_find(struct iris_str name);
 const struct iris_protocol *protocol_find(struct iris_str name);
+/*
+ * Does anybody offer a stream role or a protocol of this name? Also while a configuration is
+ * checked, before those that were chosen are published. Main thread.
+ */
+bool module_offers(struct iris_str name);
+struct module_set;
+void module_consider(const struct module_set *set); /* those that are checked; NULL: over */
 /* Calls `close` of every protocol; the sum of what they return. */
 size_t protocols_close(bool now);
 const struct iris_vault_engine *module_engine(struct iris_str name); /* of the module so named */

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "module_private.h"
+#include "region_role.h"
 
 #define NAME_MAX_BYTES 40
 
@@ -254,6 +255,19 @@ report_unknown(const struct iris_module *const *linked, const char *where, struc
 		     guess_text(&guess, hint, sizeof(hint)));
 }
 
+/* Is it one that may not run in a region of this class? Who asks for it by name is told. */
+static bool
+is_refused(const struct iris_module *module, const struct iris_settings *section,
+	   struct iris_report *report)
+{
+	const char *why = region_role_refuses(module);
+
+	if (why && is_listed(section, MODULES_LOAD, str_from(module->name)))
+		report_error(report, "%s: modules.load: %s: %s",
+			     settings_where(section, MODULES_LOAD).base, module->name, why);
+	return why != NULL;
+}
+
 static void
 choose_linked(const struct iris_module *const *linked, const struct iris_settings *section,
 	      struct module_set *set, struct iris_report *report)
@@ -265,7 +279,8 @@ choose_linked(const struct iris_module *const *linked, const struct iris_setting
 		if (!module_check(*linked, &error))
 			report_error(report, "%s: %s", (*linked)->name, error.message);
 		else if (set->count < MODULES_MAX && !is_listed(section, MODULES_SKIP, name) &&
-			 (!(*linked)->off_by_default || is_listed(section, MODULES_LOAD, name)))
+			 (!(*linked)->off_by_default || is_listed(section, MODULES_LOAD, name)) &&
+			 !is_refused(*linked, section, report))
 			set->modules[set->count++] = *linked;
 	}
 }
@@ -300,6 +315,7 @@ choose_opened(const struct iris_module *const *linked, const struct iris_setting
 				     *error.detail ? ": " : "", error.detail);
 			continue;
 		}
+		(void)is_refused(module, section, report);
 		choice->handles[choice->set.count] = handle;
 		choice->set.modules[choice->set.count++] = module;
 	}
@@ -315,9 +331,9 @@ check_skipped(const struct iris_module *const *linked, const struct iris_setting
 		struct iris_str name = settings_item(section, MODULES_SKIP, i);
 		if (!module_linked_find(linked, name))
 			report_unknown(linked, where, name, report);
-		else if (str_is(name, "modules"))
-			report_error(report, "%s: modules.skip: \"modules\" cannot be skipped",
-				     where);
+		else if (str_is(name, "modules") || str_is(name, "regions"))
+			report_error(report, "%s: modules.skip: \"%.*s\" cannot be skipped", where,
+				     IRIS_STR_FMT(name));
 	}
 }
 
@@ -394,7 +410,10 @@ module_check_others(const struct iris_module *const *linked, const struct module
 		if (module_set_find(set, section->key) || str_is(section->key, "modules"))
 			continue;
 		snprintf(where, sizeof(where), "%s:%u", section->file->name, section->line);
-		if (module)
+		if (module && region_role_refuses(module))
+			report_error(report, "%s: %s: %s", where, module->name,
+				     region_role_refuses(module));
+		else if (module)
 			settings_make(config, module->name, module->options, report);
 		else if (!check_closed(config, section->key, report))
 			report_unknown(linked, where, section->key, report);
@@ -434,6 +453,7 @@ module_choose(const struct iris_module *const *linked, struct iris_config *confi
 	const struct iris_settings *section = section_of(config);
 
 	memset(choice, 0, sizeof(*choice));
+	regions_decide_role(config);
 	choose_linked(linked, section, &choice->set, report);
 	choose_opened(linked, section, choice, report);
 	if (choice->set.count == MODULES_MAX)
@@ -441,10 +461,12 @@ module_choose(const struct iris_module *const *linked, struct iris_config *confi
 	check_skipped(linked, section, report);
 	check_needs(&choice->set, linked, report);
 	if (sort_choice(choice, report)) {
+		module_consider(&choice->set);
 		for (size_t i = 0; i < choice->set.count; i++)
 			choice->settings[i] =
 				module_settings(config, choice->set.modules[i], report);
 		module_check_others(linked, &choice->set, config, report);
+		module_consider(NULL);
 	}
 	if (report->error_count == 0)
 		return true;

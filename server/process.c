@@ -124,4 +124,5 @@ const struct iris_module iris_module_process = {
 	.self = &process_self,
 	.options = process_options,
 	.not_unloadable = true,
+	.at_edge = true,
 };

@@ -7,9 +7,11 @@
  */
 #include <stdlib.h>
 
+#include "config_private.h"
 #include "gate_private.h"
 #include "iris/module.h"
 #include "iris/route.h"
+#include "region_role.h"
 #include "region_secret.h"
 #include "vault_private.h"
 #include "worker_private.h"
@@ -98,7 +100,7 @@ ledger_flush(struct region_map *map)
 	struct iris_batch *batch;
 	bool any = false;
 
-	if (!map)
+	if (!map || region_is_edge()) /* where counts stay in memory */
 		return;
 	taken = iris_calloc(map_cells(map), sizeof(*taken));
 	batch = batch_new_own();
@@ -162,7 +164,11 @@ regions_read(const struct iris_settings *settings, struct iris_error *error)
 	return map;
 }
 
-/* SECURITY: an old map that somebody kept would open what was closed since. */
+/*
+ * SECURITY: an old map that somebody kept would open what was closed since.  An edge has nowhere to
+ * remember it: there any map passes that is signed, and what it can open is no more than an edge
+ * has.
+ */
 static bool
 regions_is_newer(const struct region_map *map, struct iris_error *error)
 {
@@ -202,13 +208,19 @@ regions_nothing(void *arg)
 {
 }
 
+static unsigned
+regions_own(const struct region_map *map)
+{
+	return region_map_index(map, option_str(&regions_self, OPT_ID));
+}
+
 /* The map before, which nobody reads any more. */
 static struct region_map *
 regions_swap(struct region_map *map)
 {
 	struct region_map *before = gate_current_map();
 
-	gate_set_map(map, region_map_index(map, option_str(&regions_self, OPT_ID)));
+	gate_set_map(map, regions_own(map));
 	if (before)
 		workers_each(regions_nothing, NULL);
 	return before;
@@ -235,16 +247,20 @@ regions_install(struct region_map *map, struct iris_error *error)
 {
 	struct region_map *before;
 
-	if (!regions_is_newer(map, error) ||
-	    (!regions_remember(map) && !error_set(error, "the vault does not take the map"))) {
+	if (!region_is_edge() &&
+	    (!regions_is_newer(map, error) ||
+	     (!regions_remember(map) && !error_set(error, "the vault does not take the map")))) {
 		log_error(IRIS_LOG_ERROR, "regions", "map-refused", error);
 		region_map_free(&map);
 		return;
 	}
 	before = regions_swap(map);
 	LOG(IRIS_LOG_NOTICE, "regions", "map-in-force", LOG_CSTR("name", map->name),
-	    LOG_INT("serial", map->serial), LOG_INT("regions", map->count));
+	    LOG_INT("serial", map->serial), LOG_INT("regions", map->count),
+	    LOG_CSTR("class", region_class_name(map->regions[regions_own(map)].class)),
+	    LOG_CSTR("older", region_is_edge() ? "not remembered at an edge" : "refused"));
 	regions_share();
+	region_role_follow(map->regions[regions_own(map)].class);
 	gate_changed();
 	ledger_flush(before);
 	region_map_free(&before);
@@ -283,14 +299,20 @@ regions_is_configured(const struct iris_settings *settings)
 }
 
 static bool
+regions_is_complete(const struct iris_settings *settings)
+{
+	return regions_is_configured(settings) && !str_is_empty(settings_str(settings, OPT_KEY)) &&
+	       !str_is_empty(settings_str(settings, OPT_ID));
+}
+
+static bool
 regions_check(const struct iris_settings *settings, struct iris_error *error)
 {
 	struct region_map *map;
 
 	if (!regions_is_configured(settings))
 		return true;
-	if (str_is_empty(settings_str(settings, OPT_KEY)) ||
-	    str_is_empty(settings_str(settings, OPT_ID))) {
+	if (!regions_is_complete(settings)) {
 		error_set(error, "a region map needs the key that signs it, and our region");
 		return error_hint(error, "regions: {map: FILE, key: FILE, id: …}");
 	}
@@ -491,6 +513,25 @@ static const struct iris_option regions_options[] = {
 	IRIS_OPTIONS_END,
 };
 
+/* What is wrong is reported by the check of this module, which comes later. */
+void
+regions_decide_role(struct iris_config *config)
+{
+	struct iris_report ignored = { .error_count = 0 };
+	struct iris_error error = { .message = "" };
+	const struct iris_settings *settings =
+		settings_make(config, "regions", regions_options, &ignored);
+	struct region_map *map = ignored.error_count == 0 && regions_is_complete(settings) ?
+					 regions_read(settings, &error) :
+					 NULL;
+
+	region_role_set(map ? map->regions[region_map_index(map, settings_str(settings, OPT_ID))]
+					   .class
+			    : REGION_FEDERATED);
+	region_map_free(&map);
+	report_clear(&ignored);
+}
+
 const struct iris_module iris_module_regions = {
 	IRIS_MODULE_HEAD,
 	.name = "regions",
@@ -500,6 +541,7 @@ const struct iris_module iris_module_regions = {
 	.queries = regions_queries,
 	.commands = regions_commands,
 	.not_unloadable = true,
+	.at_edge = true, /* its queries are refused there */
 	.check = regions_check,
 	.start = regions_start,
 	.reload = regions_reload,

@@ -15,6 +15,7 @@
 #include <unbound.h>
 
 #include "dns_record.h"
+#include "iris/gate.h"
 #include "iris/module.h"
 
 enum { OPT_SERVERS, OPT_TRUST_ANCHORS, OPT_TIMEOUT, OPT_MAX_QUESTIONS, OPT_CACHE };
@@ -204,6 +205,11 @@ resolver_open(void)
 {
 	struct iris_error error = { .message = "" };
 
+	/* SECURITY: in depth: who would ask is not loaded in an isolated region (region_role.h). */
+	if (region_is_isolated()) {
+		LOG(IRIS_LOG_ERROR, "resolver", "isolated", LOG_CSTR("hint", "the DNS is not asked"));
+		return false;
+	}
 	if (resolver.context)
 		return true;
 	resolver.context = ub_ctx_create();
@@ -538,6 +544,7 @@ const struct iris_module iris_module_resolver = {
 	.options = resolver_options,
 	.metrics = resolver_metrics,
 	.not_unloadable = true,
+	.outward = true,
 	.check = resolver_check,
 	.start = resolver_start,
 	.stop = resolver_stop,

@@ -12,6 +12,7 @@
 #include <event2/event.h>
 
 #include "iris/dial.h"
+#include "iris/gate.h"
 #include "stream_private.h"
 
 #define SLICE_MS 200 /* who stops is not kept waiting for a connection */
@@ -139,13 +140,26 @@ dial_tls(const struct iris_dial *dial, const char **why_r)
 	return tls;
 }
 
+/* SECURITY: in depth: who dials is not loaded in an isolated region (region_role.h). */
+static bool
+dial_may(const char **why_r)
+{
+	if (!region_is_isolated())
+		return true;
+	*why_r = "the region is isolated";
+	LOG(IRIS_LOG_ERROR, "stream", "dial-refused", LOG_CSTR("why", *why_r));
+	return false;
+}
+
 struct iris_stream *
 stream_dial(const struct iris_dial *dial, const char **why_r)
 {
 	struct sockaddr_storage address;
 	struct iris_stream *stream;
 	SSL *tls;
-	int fd = dial_connect(dial, &address, dial_address(dial, &address), why_r);
+	int fd = dial_may(why_r) ?
+			 dial_connect(dial, &address, dial_address(dial, &address), why_r) :
+			 -1;
 
 	if (fd < 0)
 		return NULL;

@@ -166,6 +166,7 @@ const struct iris_module iris_module_stream = {
 	.elements = stream_elements,
 	.metrics = stream_metrics,
 	.not_unloadable = true,
+	.at_edge = true,
 	.start = stream_start,
 	.reload = stream_reload,
 };

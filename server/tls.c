@@ -624,5 +624,5 @@ static const struct iris_option tls_options[] = {
 
 const struct iris_module iris_module_tls = {
 	IRIS_MODULE_HEAD,  .name = "tls",	   .summary = "TLS of all hosts",
-	.self = &tls_self, .options = tls_options, .not_unloadable = true,
+	.self = &tls_self, .options = tls_options, .at_edge = true, .not_unloadable = true,
 };

@@ -8,11 +8,12 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+#include "iris/gate.h"
 #include "iris/log.h"
 #include "vault_private.h"
 
 static const struct iris_vault_engine *vault_engine; /* open */
-static atomic_bool vault_running, vault_is_edge;
+static atomic_bool vault_running;
 static int64_t vault_ready_delay_ms; /* set before it runs */
 
 struct iris_metric vault_metrics[VAULT_METRIC_COUNT + 1] = {
@@ -38,8 +39,8 @@ struct iris_metric vault_metrics[VAULT_METRIC_COUNT + 1] = {
 				.help = "Writes turned away because the queue was full" },
 	[VAULT_METRIC_REFUSED] = { .name = "iris_vault_refused_total",
 				   .kind = IRIS_COUNTER,
-				   .help = "Writes refused: no such owner, no key, or the role "
-					   "edge" },
+				   .help = "Writes refused: no such owner, no key, or the region "
+					   "is an edge" },
 	[VAULT_METRIC_READS] = { .name = "iris_vault_reads_total",
 				 .kind = IRIS_COUNTER,
 				 .help = "Reads" },
@@ -74,9 +75,6 @@ bool
 vault_open_with(const struct vault_options *options, struct iris_error *error)
 {
 	IRIS_ASSERT(!vault_engine);
-	atomic_store(&vault_is_edge, options->edge);
-	if (options->edge)
-		return true;
 	if (!seal_start(error))
 		return false;
 	if (!options->engine->open(false, error)) {
@@ -138,7 +136,7 @@ vault_commits_in_time(char *why, size_t size)
 bool
 vault_is_ready(char *why, size_t size)
 {
-	if (atomic_load(&vault_is_edge))
+	if (region_is_edge())
 		return true;
 	if (atomic_load(&vault_running))
 		return vault_engine->is_ready(vault_ready_delay_ms, why, size) &&

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "iris/gate.h"
 #include "module_private.h"
 #include "vault_private.h"
 
@@ -11,12 +12,10 @@ enum {
 	OPT_ENGINE,
 	OPT_MASTER_KEY,
 	OPT_REGION,
-	OPT_ROLE,
 	OPT_QUEUE_MAX,
 	OPT_QUEUE_SIZE,
 	OPT_READY_DELAY,
 };
-enum { ROLE_REGION, ROLE_EDGE };
 
 static struct iris_module_self self;
 
@@ -31,9 +30,9 @@ options_load(struct named_options *named, struct iris_error *error)
 {
 	struct iris_str engine = option_str(&self, OPT_ENGINE);
 
-	*named = (struct named_options){ .options.edge = option_int(&self, OPT_ROLE) == ROLE_EDGE };
-	if (named->options.edge)
-		return true;
+	*named = (struct named_options){ .key_path = NULL };
+	if (region_is_edge())
+		return error_set(error, "The region is an edge: it keeps nothing, there is no vault");
 	named->options.engine = module_engine(engine);
 	if (!named->options.engine) {
 		error_set(error, "There is no engine '%.*s' to keep the vault with",
@@ -72,19 +71,11 @@ vault_open(struct iris_error *error)
 	return ok;
 }
 
-static bool
-refuse_edge(const struct named_options *named, struct iris_error *error)
-{
-	return !named->options.edge ||
-	       error_set(error, "The role 'edge' keeps nothing: there is no store to make");
-}
-
 bool
 vault_upgrade(unsigned *applied_r, struct iris_error *error)
 {
 	struct named_options named;
-	bool ok = options_load(&named, error) && refuse_edge(&named, error) &&
-		  vault_upgrade_with(&named.options, applied_r, error);
+	bool ok = options_load(&named, error) && vault_upgrade_with(&named.options, applied_r, error);
 
 	options_free(&named);
 	return ok;
@@ -94,8 +85,7 @@ bool
 vault_init(const char *company, struct iris_error *error)
 {
 	struct named_options named;
-	bool ok = options_load(&named, error) && refuse_edge(&named, error) &&
-		  vault_init_with(&named.options, company, error);
+	bool ok = options_load(&named, error) && vault_init_with(&named.options, company, error);
 
 	options_free(&named);
 	return ok;
@@ -106,7 +96,7 @@ vault_copy(const char *to, const struct vault_copy_watch *watch, struct iris_err
 {
 	const struct iris_vault_engine *target = module_engine(str_from(to));
 	struct named_options named;
-	bool ok = options_load(&named, error) && refuse_edge(&named, error);
+	bool ok = options_load(&named, error);
 
 	if (ok && !target) {
 		ok = error_set(error, "There is no engine '%s' to copy to", to);
@@ -116,8 +106,6 @@ vault_copy(const char *to, const struct vault_copy_watch *watch, struct iris_err
 	options_free(&named);
 	return ok;
 }
-
-static const char *const vault_roles[] = { "region", "edge", NULL };
 
 static const struct iris_option vault_options_table[] = {
 	[OPT_ENGINE] = { .name = "engine",
@@ -141,12 +129,6 @@ static const struct iris_option vault_options_table[] = {
 			 .min = 1,
 			 .max = 64,
 			 .help = "The name of the region whose data this is." },
-	[OPT_ROLE] = { .name = "role",
-		       .type = IRIS_OPT_CHOICE,
-		       .fallback = "region",
-		       .choices = vault_roles,
-		       .help = "An edge keeps nothing: it opens no store and refuses every "
-			       "write." },
 	[OPT_QUEUE_MAX] = { .name = "queue-max",
 			    .type = IRIS_OPT_INT,
 			    .fallback = "200000",

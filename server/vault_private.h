@@ -25,7 +25,6 @@ struct vault_options {
 	int64_t ready_delay_ms; /* of a write, before vault_is_ready() says no; 0: any */
 	const char *key_path; /* of the region's master key */
 	const char *region;
-	bool edge;            /* role without a vault: opens nothing, refuses all (P2.7) */
 };
 
 bool vault_open_with(const struct vault_options *options, struct iris_error *error);
@@ -267,7 +266,7 @@ void writes_stop(void);          /* the workers have stopped */
 /* Metrics; any thread. */
 int64_t writes_oldest_age_ms(void);
 int64_t writes_limit_rows(void);
-bool writes_are_refused(void);   /* closed, or the role edge */
+bool writes_are_refused(void);   /* closed, or none at an edge (P2.7) */
 /* Hands over what this worker has posted in this turn; the sequence that a read must wait for. */
 uint64_t writes_flush(void);
 /* A batch of the vault's own statements, which no owner has. */

@@ -268,7 +268,7 @@ vault_queries_register(const struct iris_module *module, struct iris_error *erro
 	struct iris_query *const *query = module->queries;
 
 	if (!statements_engine)
-		return true; /* a role without a vault: what is posted is refused */
+		return true; /* an edge: what is posted is refused */
 	for (; query && *query; query++) {
 		if (statement_register(*query, error))
 			continue;

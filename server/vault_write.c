@@ -64,7 +64,7 @@ struct vault_worker {
 };
 
 static const struct iris_vault_engine *writes_engine;
-static bool writes_refused = true; /* closed, or a role without a vault */
+static bool writes_refused = true; /* closed, or none at an edge */
 static struct vault_limits writes_limits;
 static atomic_size_t writes_rows, writes_bytes; /* handed to the engine and not committed yet */
 static struct vault_worker *writes_workers[WORKER_LIMIT + 1];

@@ -710,6 +710,7 @@ const struct iris_module iris_module_worker = {
 	.options = options,
 	.metrics = worker_metrics,
 	.not_unloadable = true,
+	.at_edge = true,
 	.start = module_start,
 	.stop = pool_stop,
 };

@@ -76,5 +76,6 @@ const struct iris_module iris_module_xep0288 = {
 	.needs = IRIS_NAMES("federation"),
 	.self = &bidi_self,
 	.off_by_default = true,
+	.outward = true,
 	.not_unloadable = true,
 };

@@ -463,6 +463,7 @@ const struct iris_module iris_module_xep0220 = {
 	.self = &dialback_self,
 	.options = dialback_options,
 	.off_by_default = true,
+	.outward = true,
 	.not_unloadable = true,
 	.check = dialback_check,
 	.start = dialback_start,

@@ -198,6 +198,7 @@ const struct iris_module iris_module_federation = {
 	.metrics = federation_metrics,
 	.roles = (const struct iris_stream_role *const[]){ &federation_role, NULL },
 	.off_by_default = true,
+	.outward = true,
 	.not_unloadable = true,
 	.check = policy_check,
 	.start = federation_start,

@@ -3,7 +3,7 @@
  * Shared files (P7.4, P7.5): see README.md.  The module: options, start and stop, what happens when
  * an account goes.  XEP-0363 asks for slots through files.h.
  */
-#include "modules/files/files_private.h"
+#include "modules/files/swift_private.h"
 
 struct iris_module_self files_self;
 
@@ -252,6 +252,18 @@ static const struct iris_option file_options[] = {
 	IRIS_OPTIONS_END,
 };
 
+static bool
+files_check(const struct iris_settings *settings, struct iris_error *error)
+{
+	struct iris_str url = settings_str(settings, OPT_SWIFT_URL);
+
+	if (str_is_empty(url) || swift_may_ask(url.base))
+		return true;
+	error_set(error, "an isolated region reaches its store by address only");
+	error_detail(error, "%.*s", IRIS_STR_FMT(settings_where(settings, OPT_SWIFT_URL)));
+	return error_hint(error, "swift-url: https://192.0.2.7/…; what it answers, too");
+}
+
 const struct iris_module iris_module_files = {
 	IRIS_MODULE_HEAD,
 	.name = "files",
@@ -266,6 +278,7 @@ const struct iris_module iris_module_files = {
 	.web = file_routes,
 	.off_by_default = true,
 	.not_unloadable = true,
+	.check = files_check,
 	.start = files_start,
 	.stop = files_stop,
 };

@@ -191,8 +191,12 @@ sign_in(void)
 
 	if (!option_text(OPT_SWIFT_URL, url, sizeof(url)))
 		return auth_fail("files.swift-url is missing", "");
-	return option_int(&files_self, OPT_SWIFT_AUTH) == SWIFT_KEYSTONE ? auth_keystone(url) :
-									   auth_tempauth(url);
+	if (!(option_int(&files_self, OPT_SWIFT_AUTH) == SWIFT_KEYSTONE ? auth_keystone(url) :
+									  auth_tempauth(url)))
+		return false;
+	return swift_may_ask(session.storage) ||
+	       auth_fail("it sends an isolated region to a name, not to an address",
+			 session.storage);
 }
 
 const struct swift_session *

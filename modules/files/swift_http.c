@@ -5,10 +5,12 @@
  * inside one of curl's callbacks: those only note what happened, and the fiber is woken behind
  * them.
  */
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <event2/event.h>
 #include <stdlib.h>
 
+#include "iris/gate.h"
 #include "modules/files/swift_private.h"
 
 #define CARRY CURL_MAX_WRITE_SIZE
@@ -270,6 +272,37 @@ transfer_set_options(struct swift_transfer *transfer, const struct swift_request
 	transfer_set_body(transfer, request);
 }
 
+/* As curl reads it, so that nobody is asked for another name than was looked at. */
+static bool
+url_has_number(const char *text)
+{
+	struct in6_addr ignored;
+	CURLU *url = curl_url();
+	char *host = NULL;
+	bool is_number = false;
+
+	if (url && curl_url_set(url, CURLUPART_URL, text, 0) == CURLUE_OK &&
+	    curl_url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK) {
+		size_t len = strlen(host);
+
+		is_number = inet_pton(AF_INET, host, &ignored) == 1;
+		if (!is_number && len > 2 && host[0] == '[' && host[len - 1] == ']') {
+			host[len - 1] = '\0';
+			is_number = inet_pton(AF_INET6, host + 1, &ignored) == 1;
+		}
+	}
+	curl_free(host);
+	curl_url_cleanup(url);
+	return is_number;
+}
+
+/* SECURITY: an isolated region asks no DNS (P2.1): who answers there could lead its data away. */
+bool
+swift_may_ask(const char *url)
+{
+	return !region_is_isolated() || url_has_number(url);
+}
+
 struct swift_transfer *
 swift_begin(const struct swift_request *request)
 {
@@ -287,7 +320,7 @@ swift_begin(const struct swift_request *request)
 	transfer->easy = curl_easy_init();
 	if (transfer->easy)
 		transfer_set_options(transfer, request);
-	transfer->in_multi = transfer->easy && !ending &&
+	transfer->in_multi = transfer->easy && !ending && swift_may_ask(request->url) &&
 			     curl_multi_add_handle(multi, transfer->easy) == CURLM_OK;
 	if (!transfer->in_multi)
 		swift_free(&transfer);

@@ -26,7 +26,9 @@ struct swift_transfer;
 bool swift_http_start(struct iris_error *error);
 void swift_http_stop(void);
 
-/* Begins; NULL: curl refuses it. */
+/* May this region connect there? An isolated one reaches its store by address only. */
+bool swift_may_ask(const char *url);
+/* Begins; NULL: curl refuses it, or it may not be asked. */
 struct swift_transfer *swift_begin(const struct swift_request *request);
 /* Waits until all is taken. False: the transfer is over; its status says why. */
 bool swift_send(struct swift_transfer *transfer, struct iris_str bytes);

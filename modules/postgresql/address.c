@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "iris/gate.h"
 #include "modules/postgresql/postgresql_private.h"
 
 #define ADDRESSES_MAX 16
@@ -42,12 +43,18 @@ static const struct {
 };
 
 static const char *
-option_of(const char *keyword)
+option_in(const PQconninfoOption *options, const char *keyword)
 {
-	for (const PQconninfoOption *option = address_options; option->keyword; option++)
+	for (const PQconninfoOption *option = options; option->keyword; option++)
 		if (strcmp(option->keyword, keyword) == 0)
 			return option->val && option->val[0] ? option->val : NULL;
 	return NULL;
+}
+
+static const char *
+option_of(const char *keyword)
+{
+	return option_in(address_options, keyword);
 }
 
 /* The n-th element of a list separated by commas; a list of one stands for all. */
@@ -146,6 +153,45 @@ pg_address_refresh(void)
 	free(list);
 }
 
+/* Every server is a number or a folder of sockets, and written here: nobody looks anything up. */
+static bool
+options_name_nobody(const PQconninfoOption *options)
+{
+	const char *hosts = option_in(options, "host"), *numerics = option_in(options, "hostaddr");
+	char host[256], numeric[INET6_ADDRSTRLEN];
+
+	if ((!hosts && !numerics) || option_in(options, "service"))
+		return false;
+	for (unsigned i = 0; i < list_length(hosts) || i < list_length(numerics); i++) {
+		list_element(hosts, i, host, sizeof(host));
+		list_element(numerics, i, numeric, sizeof(numeric));
+		if (!numeric[0] && (!host[0] || host_is_name(host)))
+			return false;
+	}
+	return true;
+}
+
+/* SECURITY: an isolated region asks no DNS (P2.1): who answers there could lead its data away. */
+static bool
+options_are_allowed(const PQconninfoOption *options, struct iris_error *error)
+{
+	if (!region_is_isolated() || options_name_nobody(options))
+		return true;
+	error_set(error, "The database: an isolated region reaches it by address only");
+	return error_hint(error, "postgresql.connect: hostaddr=192.0.2.7, or "
+				 "host=/run/postgresql; no name, no service");
+}
+
+bool
+pg_address_check(const char *connect, struct iris_error *error)
+{
+	PQconninfoOption *options = PQconninfoParse(connect, NULL);
+	bool allowed = !options || options_are_allowed(options, error);
+
+	PQconninfoFree(options);
+	return allowed;
+}
+
 bool
 pg_address_open(const char *connect, struct iris_error *error)
 {
@@ -158,6 +204,10 @@ pg_address_open(const char *connect, struct iris_error *error)
 		PQfreemem(problem);
 		return error_hint(error,
 				  "It is one of libpq's: host=db1,db2 dbname=iris user=iris");
+	}
+	if (!options_are_allowed(address_options, error)) {
+		pg_address_close();
+		return false;
 	}
 	addresses.count = 0;
 	pg_address_refresh();

@@ -139,6 +139,15 @@ const struct iris_vault_engine postgresql_engine = {
 	.is_ready = pg_writers_are_ready,
 };
 
+static bool
+postgresql_check(const struct iris_settings *settings, struct iris_error *error)
+{
+	if (str_is(settings_where(settings, OPT_CONNECT), "default"))
+		return true; /* perhaps another engine is in use */
+	return pg_address_check(settings_str(settings, OPT_CONNECT).base, error) ||
+	       error_detail(error, "%.*s", IRIS_STR_FMT(settings_where(settings, OPT_CONNECT)));
+}
+
 static const struct iris_option postgresql_option_table[] = {
 	[OPT_CONNECT] = { .name = "connect",
 			  .type = IRIS_OPT_STRING,
@@ -228,6 +237,7 @@ const struct iris_module iris_module_postgresql = {
 	.self = &self,
 	.options = postgresql_option_table,
 	.metrics = pg_metrics,
+	.check = postgresql_check,
 	.engine = &postgresql_engine,
 	.not_unloadable = true,
 };

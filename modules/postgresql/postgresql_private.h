@@ -42,6 +42,8 @@ uint64_t pg_random(void);
 /* --- address.c: where the servers are; any thread, but for those that block --- */
 
 bool pg_address_open(const char *connect, struct iris_error *error); /* blocks: asks the DNS */
+/* The check of the configuration, as far as it can be told there. */
+bool pg_address_check(const char *connect, struct iris_error *error);
 void pg_address_close(void);
 void pg_address_refresh(void); /* blocks: asks the DNS again when there are names to ask for */
 /* Begins to connect without blocking; the attempt says which of several servers is tried first. */

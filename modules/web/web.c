@@ -150,5 +150,6 @@ const struct iris_module iris_module_web = {
 	.protocols = web_protocols,
 	.web = web_routes,
 	.not_unloadable = true,
+	.at_edge = true,
 	.check = web_check,
 };

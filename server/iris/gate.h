@@ -71,5 +71,13 @@ void gate_listen(void (*fn)(void));
 /* Is there to be a map? Without one the gate is open to whom the federation's own lists let in. */
 bool gate_has_map(void);
 
+/*
+ * What the map makes of this server (P2.1, P2.7); any thread.  Isolated: nothing here may connect
+ * to anybody but the store that is configured, by its address, and nothing may ask the DNS.  Edge:
+ * there is no vault.
+ */
+bool region_is_isolated(void);
+bool region_is_edge(void);
+
 #pragma GCC visibility pop
 #endif

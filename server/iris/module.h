@@ -134,6 +134,10 @@ struct iris_module {
 	/* neither loaded nor unloaded while the server runs: it keeps something of each user,
 	   session or stream, which those that are there already would lack or leave behind */
 	bool not_unloadable;
+	/* it talks to other servers, or serves who does: not in an isolated region (P2.1) */
+	bool outward;
+	/* it needs neither accounts nor a vault: also at an edge (P2.7), where nothing else runs */
+	bool at_edge;
 	/* beyond the table; NULL: nothing */
 	bool (*check)(const struct iris_settings *settings, struct iris_error *error);
 	/* main thread, before workers listen, or at load */

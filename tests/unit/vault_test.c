@@ -5,6 +5,7 @@
  */
 #include <stdatomic.h>
 
+#include "region_role.h"
 #include "vault_fixture.h"
 
 static struct vault_fixture fixture;
@@ -682,12 +683,11 @@ test_hundred_thousand_rows(void **state)
 static void
 test_edge_keeps_nothing(void **state)
 {
-	struct vault_options edge = { .edge = true };
-	struct iris_error error;
 	char why[64];
 
 	fixture_close();
-	assert_true(vault_open_with(&edge, &error));
+	assert_false(vault_is_ready(why, sizeof(why)));
+	region_role_set(REGION_EDGE);
 	assert_true(vault_is_ready(why, sizeof(why)));
 	assert_int_equal(vault_post(&update, 1, VALUES(value_int(1), value_int(5)), NULL),
 			 IRIS_VAULT_REFUSED);
@@ -695,7 +695,7 @@ test_edge_keeps_nothing(void **state)
 		.id = 1, .owner = 1, .reader = 1, .body = IRIS_STR("x")
 	};
 	assert_int_equal(log_append(&entry, NULL), IRIS_VAULT_REFUSED);
-	vault_close();
+	region_role_set(REGION_FEDERATED);
 	fixture_open(&fixture);
 	queries_register();
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "irisctl.h"
+#include "iris/gate.h"
 #include "modules/accounts/accounts.h"
 #include "log_private.h"
 #include "module_private.h"
@@ -282,6 +283,14 @@ read_credential(struct target *target, struct iris_error *error)
 	return target->jid != NULL;
 }
 
+static bool
+refuse_edge(struct iris_error *error)
+{
+	error_set(error, "the region is an edge: it has no accounts, so nobody can sign in there");
+	return error_hint(error, "SIGHUP reloads, SIGTERM stops; /metrics and /readyz are at "
+				 "admin.port");
+}
+
 bool
 target_load(const struct options *options, struct target *target, struct iris_error *error)
 {
@@ -292,8 +301,10 @@ target_load(const struct options *options, struct target *target, struct iris_er
 	log_set_level(IRIS_LOG_ERROR);
 	if (!configure(options, &config))
 		return error_set(error, "the configuration is wrong");
-	loaded = find_listener(config, target) ||
-		 error_set(error, "the configuration has no c2s listener with STARTTLS");
+	loaded = region_is_edge() ? refuse_edge(error) :
+				    find_listener(config, target) ||
+					    error_set(error, "the configuration has no c2s "
+							     "listener with STARTTLS");
 	loaded = loaded && read_credential(target, error);
 	if (loaded) {
 		target->certificate = read_file(first_host("certificate"), CERTIFICATE_MAX, error);
