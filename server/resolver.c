@@ -207,7 +207,8 @@ resolver_open(void)
 
 	/* SECURITY: in depth: who would ask is not loaded in an isolated region (region_role.h). */
 	if (region_is_isolated()) {
-		LOG(IRIS_LOG_ERROR, "resolver", "isolated", LOG_CSTR("hint", "the DNS is not asked"));
+		LOG(IRIS_LOG_ERROR, "resolver", "refused",
+		    LOG_CSTR("why", "the region is isolated"));
 		return false;
 	}
 	if (resolver.context)

@@ -28,11 +28,12 @@ struct named_options {
 static bool
 options_load(struct named_options *named, struct iris_error *error)
 {
-	struct iris_str engine = option_str(&self, OPT_ENGINE);
+	struct iris_str engine;
 
 	*named = (struct named_options){ .key_path = NULL };
 	if (region_is_edge())
-		return error_set(error, "The region is an edge: it keeps nothing, there is no vault");
+		return error_set(error, "the region is an edge: it keeps nothing");
+	engine = option_str(&self, OPT_ENGINE);
 	named->options.engine = module_engine(engine);
 	if (!named->options.engine) {
 		error_set(error, "There is no engine '%.*s' to keep the vault with",
@@ -75,7 +76,8 @@ bool
 vault_upgrade(unsigned *applied_r, struct iris_error *error)
 {
 	struct named_options named;
-	bool ok = options_load(&named, error) && vault_upgrade_with(&named.options, applied_r, error);
+	bool ok = options_load(&named, error) &&
+		  vault_upgrade_with(&named.options, applied_r, error);
 
 	options_free(&named);
 	return ok;
