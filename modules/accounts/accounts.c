@@ -99,10 +99,24 @@ accounts_check(const struct iris_settings *settings, struct iris_error *error)
 	return ok;
 }
 
+static bool
+accounts_start(struct iris_error *error)
+{
+	return accounts_erasures_resume(error) && email_start(error);
+}
+
+static void
+accounts_stop(void)
+{
+	email_stop();
+	accounts_throttle_free();
+}
+
 const struct iris_module iris_module_accounts = {
 	IRIS_MODULE_HEAD,
 	.name = "accounts",
 	.summary = "Accounts and their password verifiers, kept in the vault",
+	.needs = IRIS_NAMES("unique"),
 	.self = &accounts_self,
 	.options = accounts_options,
 	.queries = accounts_queries,
@@ -110,6 +124,6 @@ const struct iris_module iris_module_accounts = {
 	.accounts = &accounts_table,
 	.not_unloadable = true,
 	.check = accounts_check,
-	.start = accounts_erasures_resume,
-	.stop = accounts_throttle_free,
+	.start = accounts_start,
+	.stop = accounts_stop,
 };

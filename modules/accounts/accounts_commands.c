@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `user add|import|list|show|passwd|lock|unlock|delete`, for administrators' clients and irisctl.
- * On a fiber.  Nobody acts on an account above their own role, and the administrator of a company
- * on those of that company only.
+ * `user add|import|list|show|find|email|email-remove|passwd|lock|unlock|delete`, for clients of
+ * administrators and irisctl.  On a fiber.  Nobody acts on an account above their own role, and the
+ * administrator of a company on those of that company only.
  */
 #include "accounts_private.h"
 
@@ -98,19 +98,18 @@ parse_role(struct iris_command_call *call, struct iris_str text, enum iris_role 
 static void
 user_add(struct iris_command_call *call)
 {
-	struct iris_jid jid;
-	enum iris_role role;
+	struct accounts_new new = { .password = call->values[1], .email = call->values[3] };
 	enum iris_condition condition;
 	const char *text;
 
-	if (!parse_role(call, call->values[2], &role))
+	if (!parse_role(call, call->values[2], &new.role))
 		return;
-	if (!jid_parse(call->arena, call->values[0], &jid) || !jid_is_bare(&jid)) {
+	if (!jid_parse(call->arena, call->values[0], &new.jid) || !jid_is_bare(&new.jid)) {
 		refuse(call, IRIS_JID_MALFORMED, NULL);
 		return;
 	}
-	condition = accounts_create_as(&jid, call->values[1], role, &text);
-	finish(call, condition, text, &jid, "was added");
+	condition = accounts_create_as(call->arena, &new, &text);
+	finish(call, condition, text, &new.jid, "was added");
 }
 
 struct import_line {
@@ -139,7 +138,7 @@ static enum iris_condition
 import_account(const struct iris_jid *jid, struct iris_str secret, const char **text_r)
 {
 	return is_verifier(secret) ? accounts_adopt(jid, secret, IRIS_ROLE_USER, text_r)
-				   : accounts_create_as(jid, secret, IRIS_ROLE_USER, text_r);
+				   : accounts_create(jid, secret, text_r);
 }
 
 static void
@@ -237,28 +236,27 @@ user_import(struct iris_command_call *call)
 
 /* --- user list, user show --- */
 
-static const char *const account_columns[] = {
-	"jid", "role", "locked", "created", "last-logout", NULL,
-};
+#define ACCOUNT_COLUMNS "jid", "role", "locked", "created", "last-logout"
+#define ACCOUNT_CELLS 5
 
 static void
-add_account_row(struct iris_command_call *call, struct iris_str bare,
-		const struct iris_account *account)
+account_cells(struct iris_command_call *call, struct iris_str bare,
+	      const struct iris_account *account, struct iris_str *cells_r)
 {
-	command_row(call, (const struct iris_str[]){
-				  bare,
-				  role_name(account->role),
-				  account->locked ? IRIS_STR("true") : IRIS_STR("false"),
-				  datetime_format(call->arena, account->created_ms),
-				  account->last_logout_ms ?
-					  datetime_format(call->arena, account->last_logout_ms) :
-					  IRIS_STR(""),
-			  });
+	cells_r[0] = bare;
+	cells_r[1] = role_name(account->role);
+	cells_r[2] = account->locked ? IRIS_STR("true") : IRIS_STR("false");
+	cells_r[3] = datetime_format(call->arena, account->created_ms);
+	cells_r[4] = account->last_logout_ms ?
+			     datetime_format(call->arena, account->last_logout_ms) :
+			     IRIS_STR("");
 }
 
 static void
 user_list(struct iris_command_call *call)
 {
+	static const char *const columns[] = { ACCOUNT_COLUMNS, NULL };
+	struct iris_str cells[ACCOUNT_CELLS];
 	struct accounts_entry *entries;
 	size_t count;
 	int64_t limit;
@@ -274,9 +272,11 @@ user_list(struct iris_command_call *call)
 		refuse(call, IRIS_INTERNAL_SERVER_ERROR, NULL);
 		return;
 	}
-	command_table(call, account_columns);
-	for (size_t i = 0; i < count; i++)
-		add_account_row(call, entries[i].jid, &entries[i].account);
+	command_table(call, columns);
+	for (size_t i = 0; i < count; i++) {
+		account_cells(call, entries[i].jid, &entries[i].account, cells);
+		command_row(call, cells);
+	}
 	if (count == (size_t)limit)
 		call->note = arena_printf(call->arena, "There may be more: after %.*s",
 					  IRIS_STR_FMT(entries[count - 1].jid));
@@ -285,13 +285,66 @@ user_list(struct iris_command_call *call)
 static void
 user_show(struct iris_command_call *call)
 {
+	static const char *const columns[] = { ACCOUNT_COLUMNS, "email", NULL };
+	struct iris_str cells[IRIS_COUNT(columns) - 1], email;
 	struct iris_account account;
 	struct iris_jid jid;
 
 	if (!find_target(call, &jid, &account))
 		return;
-	command_table(call, account_columns);
-	add_account_row(call, jid_bare(&jid), &account);
+	if (!email_of(call->arena, &account, &email)) {
+		refuse(call, IRIS_INTERNAL_SERVER_ERROR, NULL);
+		return;
+	}
+	account_cells(call, jid_bare(&jid), &account, cells);
+	cells[ACCOUNT_CELLS] = str_is_none(email) ? IRIS_STR("") : email;
+	command_table(call, columns);
+	command_row(call, cells);
+}
+
+/* --- user email, email-remove, find --- */
+
+static void
+user_email(struct iris_command_call *call)
+{
+	struct iris_account account;
+	struct iris_jid jid;
+	enum iris_condition condition;
+	const char *text;
+
+	if (!find_target(call, &jid, &account))
+		return;
+	condition = email_set(call->arena, &jid, call->values[1], &text);
+	finish(call, condition, text, &jid, "has this e-mail address");
+}
+
+static void
+user_email_remove(struct iris_command_call *call)
+{
+	struct iris_account account;
+	struct iris_jid jid;
+	enum iris_condition condition;
+	const char *text;
+
+	if (!find_target(call, &jid, &account))
+		return;
+	condition = email_remove(&jid, &text);
+	finish(call, condition, text, &jid, "has no e-mail address any more");
+}
+
+static void
+user_find_email(struct iris_command_call *call)
+{
+	struct iris_str found;
+	const char *text;
+	enum iris_condition condition = email_find(call->arena, call->values[0], &found, &text);
+
+	if (condition != IRIS_NO_ERROR) {
+		refuse(call, condition, text);
+		return;
+	}
+	call->values[0] = found; /* shown as if it had been asked for by its own address */
+	user_show(call);
 }
 
 /* --- user passwd, lock, unlock, delete --- */
@@ -368,6 +421,21 @@ static const struct iris_command_field add_fields[] = {
 	{ .name = "password", .kind = IRIS_FIELD_SECRET, .required = true, .label = "Password" },
 	{ .name = "role", .kind = IRIS_FIELD_CHOICE, .choices = role_choices, .fallback = "user",
 		.label = "Role" },
+	{ .name = "email", .kind = IRIS_FIELD_TEXT, .label = "E-mail address" },
+	{ .name = NULL },
+};
+
+static const struct iris_command_field email_fields[] = {
+	{ .name = "jid", .kind = IRIS_FIELD_JID, .required = true, .positional = true,
+		.label = "Account" },
+	{ .name = "email", .kind = IRIS_FIELD_TEXT, .required = true, .positional = true,
+		.label = "E-mail address" },
+	{ .name = NULL },
+};
+
+static const struct iris_command_field find_fields[] = {
+	{ .name = "email", .kind = IRIS_FIELD_TEXT, .required = true, .positional = true,
+		.label = "E-mail address" },
 	{ .name = NULL },
 };
 
@@ -426,7 +494,22 @@ static const struct iris_command command_delete = {
 	.dangerous = true, .fields = jid_field, .run = user_delete,
 };
 
+static const struct iris_command command_email = {
+	.noun = "user", .verb = "email",
+	.summary = "Give an account an e-mail address that no other has in any federated region",
+	.role = IRIS_ROLE_COMPANY_ADMIN, .fields = email_fields, .run = user_email,
+};
+static const struct iris_command command_email_remove = {
+	.noun = "user", .verb = "email-remove", .summary = "Take an account's e-mail address away",
+	.role = IRIS_ROLE_COMPANY_ADMIN, .fields = jid_field, .run = user_email_remove,
+};
+static const struct iris_command command_find_email = {
+	.noun = "user", .verb = "find", .summary = "Show the account of an e-mail address",
+	.role = IRIS_ROLE_COMPANY_ADMIN, .fields = find_fields, .run = user_find_email,
+};
+
 const struct iris_command *const accounts_commands[] = {
 	&command_add, &command_import, &command_list, &command_show,
+	&command_email, &command_email_remove, &command_find_email,
 	&command_passwd, &command_lock, &command_unlock, &command_delete, NULL,
 };

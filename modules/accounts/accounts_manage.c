@@ -168,19 +168,24 @@ judge_address(struct iris_arena *arena, const struct iris_jid *jid, const char *
 	return account.id == 0 ? IRIS_NO_ERROR : IRIS_CONFLICT;
 }
 
+/* What asks other regions comes last: only who would get the account anyway. */
 enum iris_condition
-accounts_create_as(const struct iris_jid *jid, struct iris_str password, enum iris_role role,
-		   const char **text_r)
+accounts_create_as(struct iris_arena *arena, const struct accounts_new *new, const char **text_r)
 {
-	struct iris_arena *arena = arena_new();
 	struct accounts_verifiers verifiers;
-	enum iris_condition condition = judge_address(arena, jid, text_r);
+	struct accounts_email email;
+	bool with_email = !str_is_empty(new->email);
+	enum iris_condition condition = judge_address(arena, &new->jid, text_r);
 
 	if (condition == IRIS_NO_ERROR)
-		condition = make_verifiers(arena, password, &verifiers, text_r);
-	if (condition == IRIS_NO_ERROR)
-		condition = accounts_insert(jid, role, &verifiers);
-	arena_unref(&arena);
+		condition = make_verifiers(arena, new->password, &verifiers, text_r);
+	if (condition == IRIS_NO_ERROR && with_email)
+		condition = email_take(arena, new->email, &email, text_r);
+	if (condition != IRIS_NO_ERROR)
+		return condition;
+	condition = accounts_insert(&new->jid, new->role, &verifiers, with_email ? &email : NULL);
+	if (with_email)
+		unique_settle(&email.claim, condition == IRIS_NO_ERROR);
 	return condition;
 }
 
@@ -230,7 +235,7 @@ accounts_adopt(const struct iris_jid *jid, struct iris_str text, enum iris_role 
 		condition = IRIS_NOT_ACCEPTABLE;
 	}
 	if (condition == IRIS_NO_ERROR)
-		condition = accounts_insert(jid, role, &verifiers);
+		condition = accounts_insert(jid, role, &verifiers, NULL);
 	arena_unref(&arena);
 	return condition;
 }
@@ -238,7 +243,14 @@ accounts_adopt(const struct iris_jid *jid, struct iris_str text, enum iris_role 
 enum iris_condition
 accounts_create(const struct iris_jid *jid, struct iris_str password, const char **text_r)
 {
-	return accounts_create_as(jid, password, IRIS_ROLE_USER, text_r);
+	struct iris_arena *arena = arena_new();
+	const struct accounts_new new = { .jid = *jid, .password = password,
+					  .role = IRIS_ROLE_USER };
+	/* Without an address, texts are constants. */
+	enum iris_condition condition = accounts_create_as(arena, &new, text_r);
+
+	arena_unref(&arena);
+	return condition;
 }
 
 /* --- what follows from a change, at the account's home --- */
@@ -318,7 +330,7 @@ accounts_init_operator(const char *host, char *password_r, size_t size, struct i
 		return error_set(error, "\"%s\" is not a domain", host);
 	}
 	if (str_copy_to(password_r, size, password) && derive(arena, password, &verifiers)) {
-		condition = accounts_insert(&jid, IRIS_ROLE_OPERATOR, &verifiers);
+		condition = accounts_insert(&jid, IRIS_ROLE_OPERATOR, &verifiers, NULL);
 		if (condition == IRIS_CONFLICT)
 			condition = accounts_update(&jid, &verifiers);
 	}

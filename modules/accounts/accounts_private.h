@@ -8,6 +8,7 @@
 
 #include "iris/auth.h"
 #include "iris/module.h"
+#include "modules/unique/unique.h"
 
 enum accounts_option {
 	OPTION_LENGTH_MIN, OPTION_CLASSES, OPTION_ITERATIONS, OPTION_ADMINISTRATORS,
@@ -101,6 +102,7 @@ void accounts_throttle_free(void);
 
 extern struct iris_query *const accounts_queries[];
 
+enum iris_condition accounts_condition(enum iris_vault_result result);
 bool accounts_find(const struct iris_jid *jid, struct iris_account *account_r);
 /* outdated_r: with today's options other verifiers would be made. */
 bool accounts_load(struct iris_arena *arena, const struct iris_jid *jid,
@@ -112,8 +114,15 @@ struct accounts_verifiers {
 	struct iris_scram scram[CREDENTIAL_HASHES];
 	size_t count;
 };
+/* An e-mail address that is held for this account (unique_hold()). */
+struct accounts_email {
+	struct iris_str address; /* prepared */
+	struct unique_claim claim;
+};
+/* email: NULL, or kept with it. */
 enum iris_condition accounts_insert(const struct iris_jid *jid, enum iris_role role,
-				    const struct accounts_verifiers *verifiers);
+				    const struct accounts_verifiers *verifiers,
+				    const struct accounts_email *email);
 enum iris_condition accounts_update(const struct iris_jid *jid,
 				    const struct accounts_verifiers *verifiers);
 enum iris_condition accounts_update_locked(const struct iris_jid *jid, bool locked);
@@ -146,8 +155,15 @@ bool accounts_page(struct iris_arena *arena, struct iris_str after, iris_owner o
 
 enum iris_auth_result accounts_check_password(const struct iris_jid *jid, struct iris_str password,
 					      struct iris_account *account_r);
-enum iris_condition accounts_create_as(const struct iris_jid *jid, struct iris_str password,
-				       enum iris_role role, const char **text_r);
+struct accounts_new {
+	struct iris_jid jid;
+	struct iris_str password;
+	enum iris_role role;
+	struct iris_str email; /* none: it has no address */
+};
+/* The text is a constant, or in the arena. */
+enum iris_condition accounts_create_as(struct iris_arena *arena, const struct accounts_new *new,
+				       const char **text_r);
 /* The same with verifiers (RFC 5803, spaces between): SHA-512 and SHA-256, SHA-1 if there is one.
  */
 enum iris_condition accounts_adopt(const struct iris_jid *jid, struct iris_str verifiers,
@@ -160,6 +176,30 @@ enum iris_condition accounts_set_locked(const struct iris_jid *jid, bool locked)
 void accounts_close_sessions(const struct iris_jid *jid);
 /* Forgets what signs in without a password. */
 void accounts_secure(const struct iris_jid *jid);
+
+/* --- e-mail addresses: email.c (fiber); texts are constants, or in the arena --- */
+
+extern struct iris_query email_query_find, email_query_get, email_query_hash, email_query_whose,
+	email_query_stale, email_query_page, email_query_put, email_query_rename, email_query_drop;
+
+/* Takes and holds it for somebody, in all regions; unique_settle() must follow. */
+enum iris_condition email_take(struct iris_arena *arena, struct iris_str text,
+			       struct accounts_email *email_r, const char **text_r);
+/* The row of an account that is being made, or deleted, in this batch. */
+void email_batch_put(struct iris_batch *batch, int64_t account, iris_owner owner,
+		     const struct accounts_email *email);
+void email_batch_drop(struct iris_batch *batch, int64_t account);
+enum iris_condition email_set(struct iris_arena *arena, const struct iris_jid *jid,
+			      struct iris_str text, const char **text_r);
+enum iris_condition email_remove(const struct iris_jid *jid, const char **text_r);
+/* None: it has none. False: the vault failed. */
+IRIS_MUST_CHECK bool email_of(struct iris_arena *arena, const struct iris_account *account,
+			      struct iris_str *address_r);
+/* Whose it is, in this region. */
+enum iris_condition email_find(struct iris_arena *arena, struct iris_str text,
+			       struct iris_str *jid_r, const char **text_r);
+IRIS_MUST_CHECK bool email_start(struct iris_error *error); /* main thread */
+void email_stop(void);
 
 /* --- accounts that go: erasure.c (fiber) --- */
 

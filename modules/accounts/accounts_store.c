@@ -134,10 +134,13 @@ static struct iris_query query_erasure_next = {
 };
 
 struct iris_query *const accounts_queries[] = {
-	&query_find,	     &query_insert,	    &query_lock, &query_logout,
-	&query_status,	     &query_delete,	    &query_page, &query_verifiers,
-	&query_put_verifier, &query_drop_verifiers, &query_erasure_begin,
-	&query_erasure_end,  &query_erasure_next,   NULL,
+	&query_find, &query_insert, &query_lock, &query_logout, &query_status, &query_delete,
+	&query_page, &query_verifiers, &query_put_verifier, &query_drop_verifiers,
+	&query_erasure_begin, &query_erasure_end, &query_erasure_next,
+	/* of email.c */
+	&email_query_find, &email_query_get, &email_query_hash, &email_query_whose,
+	&email_query_stale, &email_query_page, &email_query_put, &email_query_rename,
+	&email_query_drop, NULL,
 };
 
 /* Administrators are named in the configuration (checked there to be prepared bare JIDs). */
@@ -171,8 +174,8 @@ account_from_row(const struct iris_rows *rows, size_t row, unsigned first, struc
 	return account;
 }
 
-static enum iris_condition
-condition_of(enum iris_vault_result result)
+enum iris_condition
+accounts_condition(enum iris_vault_result result)
 {
 	switch (result) {
 	case IRIS_VAULT_OK:
@@ -278,6 +281,7 @@ struct change {
 	const struct iris_jid *jid;
 	enum iris_role role;
 	const struct accounts_verifiers *verifiers;
+	const struct accounts_email *email; /* of a new one; or NULL */
 	bool locked;
 	struct iris_account account; /* of an erasure */
 	enum iris_condition condition; /* the answer */
@@ -336,7 +340,9 @@ insert_at_home(void *arg)
 				 value_int(OWNER_OF_REGION), value_int(change->role),
 				 value_int(worker_wall_ms())));
 		batch_add_verifiers(batch, id, change->verifiers);
-		change->condition = condition_of(batch_write(&batch));
+		if (change->email)
+			email_batch_put(batch, id, OWNER_OF_REGION, change->email);
+		change->condition = accounts_condition(batch_write(&batch));
 	}
 	change_end(change);
 }
@@ -353,7 +359,7 @@ update_at_home(void *arg)
 		/* Verifiers of the old password for a hash that is off now must not stay. */
 		batch_add(batch, &query_drop_verifiers, VALUES(value_int(account.id)));
 		batch_add_verifiers(batch, account.id, change->verifiers);
-		change->condition = condition_of(batch_write(&batch));
+		change->condition = accounts_condition(batch_write(&batch));
 	}
 	change_end(change);
 }
@@ -372,7 +378,7 @@ lock_at_home(void *arg)
 			  VALUES(value_int(account.id), value_int(change->locked)));
 		if (!change->locked)
 			batch_add(batch, &query_erasure_end, VALUES(value_int(account.id)));
-		change->condition = condition_of(batch_write(&batch));
+		change->condition = accounts_condition(batch_write(&batch));
 	}
 	change_end(change);
 }
@@ -392,7 +398,7 @@ erasure_begin_at_home(void *arg)
 		batch_add(batch, &query_erasure_begin,
 			  VALUES(id, value_str(jid_bare(change->jid)),
 				 value_int(change->account.owner), value_int(worker_wall_ms())));
-		change->condition = condition_of(batch_write(&batch));
+		change->condition = accounts_condition(batch_write(&batch));
 	}
 	change_end(change);
 }
@@ -407,8 +413,9 @@ delete_at_home(void *arg)
 
 	fiber_lock(jid_bare(change->jid));
 	batch_add(batch, &query_drop_verifiers, VALUES(id));
+	email_batch_drop(batch, change->account.id);
 	batch_add(batch, &query_delete, VALUES(id));
-	change->condition = condition_of(batch_write(&batch));
+	change->condition = accounts_condition(batch_write(&batch));
 	change_end(change);
 }
 
@@ -418,15 +425,18 @@ erasure_end_at_home(void *arg)
 {
 	struct change *change = arg;
 
-	change->condition = condition_of(vault_write(&query_erasure_end, change->account.owner,
-						     VALUES(value_int(change->account.id)), NULL));
+	change->condition = accounts_condition(
+		vault_write(&query_erasure_end, change->account.owner,
+			    VALUES(value_int(change->account.id)), NULL));
 }
 
 enum iris_condition
 accounts_insert(const struct iris_jid *jid, enum iris_role role,
-		const struct accounts_verifiers *verifiers)
+		const struct accounts_verifiers *verifiers, const struct accounts_email *email)
 {
-	struct change change = { .jid = jid, .role = role, .verifiers = verifiers };
+	struct change change = {
+		.jid = jid, .role = role, .verifiers = verifiers, .email = email
+	};
 
 	home_call(jid_bare(jid), "accounts: create", insert_at_home, &change);
 	return change.condition;

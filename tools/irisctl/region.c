@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * irisctl region init, sign, check, diff, secret: the region map as a file, without a server.  Whoever
- * signs maps needs no server at all, and should not sit at one.
+ * irisctl region init, sign, check, diff, secret: the region map as a file, without a server.
+ * Whoever signs maps needs no server at all, and should not sit at one.
  */
 #include <errno.h>
 #include <fcntl.h>
