@@ -46,7 +46,7 @@ struct iris_fiber {
 	void (*fn)(void *arg); /* NULL asks the entry loop to leave for good */
 	void *arg;
 	unsigned no_wait, locks;
-	bool ended;
+	bool ended, transit; /* of what it handles: see transit_begin() */
 	void *context; /* where it goes on; new after every jump */
 	void *back;    /* where whoever resumed it goes on */
 	char *map;
@@ -92,6 +92,7 @@ struct scheduler {
 };
 
 static _Thread_local struct scheduler scheduler;
+static _Thread_local bool transit; /* of what this thread handles now, on a fiber or none */
 static unsigned limit = 8000u < FIBERS_CEILING ? 8000u : FIBERS_CEILING;
 static size_t page_size;
 static _Atomic bool guards_need_mprotect;
@@ -210,17 +211,21 @@ static void
 switch_to(struct iris_fiber *fiber)
 {
 	struct iris_fiber *before = scheduler.current;
+	bool transit_before = transit;
 	struct transfer from;
 	void *fake = NULL;
 
 	IRIS_ASSERT(fiber->home == &scheduler && fiber != before);
 	scheduler.current = fiber;
+	transit = fiber->transit;
 	fiber->back_tsan = before ? before->tsan : scheduler.tsan;
 	SAN_SWITCH_BEGIN(&fake, fiber->map + page_size, fiber->stack_size);
 	SAN_FIBER_SWITCH(fiber->tsan);
 	from = jump_fcontext(fiber->context, fiber);
 	SAN_SWITCH_END(fake, NULL, NULL);
 	fiber->context = from.context;
+	fiber->transit = transit;
+	transit = transit_before;
 	scheduler.current = before;
 }
 
@@ -337,6 +342,7 @@ start(const char *name, void (*fn)(void *arg), void *arg)
 	fiber->name = name;
 	fiber->fn = fn;
 	fiber->arg = arg;
+	fiber->transit = transit;
 	scheduler.live++;
 	metric_add(&worker_metrics[WORKER_METRIC_FIBERS], 1);
 	run(fiber);
@@ -503,6 +509,34 @@ fiber_no_wait_end(void)
 		return;
 	IRIS_ASSERT(scheduler.current->no_wait > 0);
 	scheduler.current->no_wait--;
+}
+
+bool
+transit_is_on(void)
+{
+	return transit;
+}
+
+bool
+transit_begin(bool is_transit)
+{
+	bool before = transit;
+
+	transit = is_transit;
+	return before;
+}
+
+void
+transit_end(bool before)
+{
+	transit = before;
+}
+
+void
+transit_leave(void)
+{
+	IRIS_ASSERT(scheduler.current);
+	transit = false;
 }
 
 /* --- locks --- */

@@ -135,7 +135,9 @@ place_free(struct iris_place *place)
 {
 	IRIS_ASSERT(place->holds == 0 && STAILQ_EMPTY(&place->inbox));
 	IRIS_ASSERT(place->state != IRIS_PLACE_LOADING);
+	bool before = transit_begin(false); /* neither is what has to be written now */
 	place->places->kind->unload(place);
+	transit_end(before);
 	if (place->state == IRIS_PLACE_READY)
 		place_remove(place, IRIS_PLACE_GONE);
 	places_metric(place->places, METRIC_PLACES, -1);
@@ -229,9 +231,12 @@ static void
 place_take(struct iris_place *place, const struct iris_delivery *delivery,
 	   struct iris_ticket *ticket)
 {
+	bool before = transit_begin(delivery->stanza->transit);
+
 	place_hold(place); /* what follows may make room for another one */
 	place->places->kind->receive(place, delivery, ticket);
 	place_release(place);
+	transit_end(before);
 }
 
 /* failure: why it could not be read, or IRIS_NO_ERROR */
@@ -264,11 +269,22 @@ load_finish(struct iris_place *place, enum iris_condition failure)
 	}
 }
 
+/* A load is nobody's, whatever is in transit that asks for the place. */
+static enum iris_place_found
+place_load(struct iris_place *place)
+{
+	bool before = transit_begin(false);
+	enum iris_place_found found = place->places->kind->load(place);
+
+	transit_end(before);
+	return found;
+}
+
 /* The place is held by the caller. */
 static void
 load_run(struct iris_place *place)
 {
-	enum iris_place_found found = place->places->kind->load(place);
+	enum iris_place_found found = place_load(place);
 	bool failed = found == IRIS_PLACE_FAILED;
 
 	if (place->state == IRIS_PLACE_GONE) { /* forgotten while it was loaded */

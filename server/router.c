@@ -216,9 +216,9 @@ deliver_to_service(struct iris_service *service, const struct iris_delivery *del
 		route_error(delivery, IRIS_SERVICE_UNAVAILABLE);
 }
 
-/* At the home of the address. `to` is the stanza's own, or one of many. */
+/* `to` is the stanza's own, or one of many. */
 static void
-route_here(struct iris_stanza *stanza, const struct iris_jid *to, struct iris_ticket *ticket)
+route_to(struct iris_stanza *stanza, const struct iris_jid *to, struct iris_ticket *ticket)
 {
 	struct iris_host *host = host_find(jid_domain(to));
 	struct iris_delivery delivery = { .stanza = stanza };
@@ -237,6 +237,16 @@ route_here(struct iris_stanza *stanza, const struct iris_jid *to, struct iris_ti
 		deliver_to_service(service, &delivery, to, ticket);
 	else
 		deliver_to_domain(host, &delivery, ticket);
+}
+
+/* At the home of the address. What comes of it is in transit if the stanza is, and only then. */
+static void
+route_here(struct iris_stanza *stanza, const struct iris_jid *to, struct iris_ticket *ticket)
+{
+	bool before = transit_begin(stanza->transit);
+
+	route_to(stanza, to, ticket);
+	transit_end(before);
 }
 
 /* What is addressed to a host or service of ours is handled where it arrives. */
@@ -389,9 +399,12 @@ route_many(struct iris_stanza **stanza_p, const struct iris_jid *to, size_t coun
 static void
 pending_end(struct iq_pending *pending, const struct iris_stanza *reply)
 {
+	bool before = transit_begin(reply && reply->transit);
+
 	hash_remove(&im_home()->pending, &pending->node);
 	timer_stop(&pending->timer);
 	pending->fn(reply, pending->arg);
+	transit_end(before);
 	free(pending->address);
 	free(pending);
 }

@@ -275,6 +275,7 @@ session_close(struct iris_session *session, const char *condition, const char *t
 
 	if (session->closing)
 		return;
+	bool before = transit_begin(false); /* it may end by what is in transit, and is not */
 	session->closing = true; /* from here on nothing is delivered to it */
 	presence_end(session);
 	hash_remove(&im_home()->sessions, &session->node);
@@ -287,6 +288,7 @@ session_close(struct iris_session *session, const char *condition, const char *t
 		accounts()->logged_out(user, str_from(session->private_->last_status));
 	metric_add(&session_metrics[METRIC_SESSIONS], -1);
 	session_unref(&session);
+	transit_end(before);
 }
 
 void

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "element_private.h"
+#include "iris/fiber.h"
 
 static const struct {
 	enum iris_stanza_kind kind;
@@ -110,6 +111,7 @@ stanza_create(struct iris_arena *arena, struct iris_element *root, enum iris_sta
 	stanza->kind = kind;
 	stanza->type = type;
 	stanza->received_ms = now_ms();
+	stanza->transit = transit_is_on();
 	return stanza;
 }
 
@@ -211,7 +213,7 @@ stanza_set_afar(struct iris_stanza *stanza, bool transit)
 {
 	IRIS_ASSERT(!stanza->frozen);
 	stanza->from_afar = true;
-	stanza->transit = transit || stanza->type == IRIS_RESULT;
+	stanza->transit = stanza->transit || transit || stanza->type == IRIS_RESULT;
 }
 
 void
@@ -252,7 +254,7 @@ copy_into(struct iris_arena *arena, const struct iris_stanza *stanza)
 	copy->id = element_get(root, "id");
 	copy->lang = element_lang(root);
 	copy->received_ms = stanza->received_ms;
-	copy->transit = stanza->transit;
+	copy->transit = copy->transit || stanza->transit;
 	copy->from_afar = stanza->from_afar;
 	return copy;
 }
@@ -348,7 +350,7 @@ reply_new(const struct iris_stanza *stanza, enum iris_stanza_type type)
 	stanza_set_from(reply, &stanza->to);
 	stanza_set_to(reply, &stanza->from);
 	stanza_set_id(reply, stanza->id);
-	reply->transit = stanza->transit; /* an error says what it answers */
+	reply->transit = reply->transit || stanza->transit; /* an error says what it answers */
 	return reply;
 }
 

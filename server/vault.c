@@ -2,8 +2,8 @@
 /*
  * The vault as a whole: making a region, bringing its schema up to date, opening, closing.  Main
  * thread. Each part has a file of its own: vault_write.c, vault_ticket.c, vault_read.c,
- * vault_log.c, vault_index.c, vault_parts.c, vault_ids.c, vault_statement.c, vault_seal.c,
- * vault_keys.c, vault_schema.c; options are in vault_module.c.
+ * vault_log.c, vault_index.c, vault_parts.c, vault_ids.c, vault_statement.c, vault_transit.c,
+ * vault_seal.c, vault_keys.c, vault_schema.c; options are in vault_module.c.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -41,6 +41,10 @@ struct iris_metric vault_metrics[VAULT_METRIC_COUNT + 1] = {
 				   .kind = IRIS_COUNTER,
 				   .help = "Writes refused: no such owner, no key, or the region "
 					   "is an edge" },
+	[VAULT_METRIC_TRANSIT] = { .name = "iris_vault_transit_refused_total",
+				   .kind = IRIS_COUNTER,
+				   .help = "Writes refused because what was handled is in transit, "
+					   "and nobody had seen to it before" },
 	[VAULT_METRIC_READS] = { .name = "iris_vault_reads_total",
 				 .kind = IRIS_COUNTER,
 				 .help = "Reads" },

@@ -22,6 +22,7 @@ struct vault_statement {
 	const struct iris_query *query;
 	unsigned param_count, column_count;
 	bool seals, opens;     /* has sealed parameters, sealed columns */
+	bool keeps;            /* content, as far as is known: not while that is in transit */
 	unsigned key_count; /* what identifies the row, for the authentication of sealed fields */
 	struct vault_key_source {
 		bool column;       /* else a parameter */

@@ -71,6 +71,13 @@ statement_of(const struct iris_query *query)
 	return query->prepared;
 }
 
+/* --- what is in transit (vault_transit.c) --- */
+
+/* May it keep something, as far as its declaration tells? */
+bool transit_keeps(const struct vault_statement *statement);
+/* Is it not to be written now? Counts, and warns. */
+bool transit_refuses(const struct vault_statement *statement);
+
 /* --- schema (vault_schema.c); main thread, engine open, not started --- */
 
 /* One migration, embedded at build time (tools/migrations makes the table). */
@@ -250,6 +257,7 @@ enum vault_metric {
 	VAULT_METRIC_FAILED,
 	VAULT_METRIC_BUSY,
 	VAULT_METRIC_REFUSED,
+	VAULT_METRIC_TRANSIT,
 	VAULT_METRIC_READS,
 	VAULT_METRIC_READS_FAILED,
 	VAULT_METRIC_TAIL,

@@ -140,6 +140,7 @@ statement_check(struct vault_statement *statement, struct iris_error *error)
 	statement->column_count = fields_count(query->columns);
 	statement->seals = fields_have_sealed(query->params, statement->param_count);
 	statement->opens = fields_have_sealed(query->columns, statement->column_count);
+	statement->keeps = query->write && transit_keeps(statement);
 	if (sql_highest_param(query->sql) != statement->param_count)
 		return statement_problem(error, query, "its parameters are not $1 to $n of the SQL",
 					 query->sql);

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 
 #include "iris/fiber.h"
-#include "iris/log.h"
 #include "vault_private.h"
 
 #define CHUNK_SIZE 16384
@@ -505,13 +504,22 @@ queue_is_full(const struct vault_worker *self)
 }
 
 static enum iris_vault_result
-post_allowed(iris_owner owner)
+owner_allowed(iris_owner owner)
 {
 	if (writes_refused)
 		return IRIS_VAULT_REFUSED;
 	if (!keys_have_owner(owner))
 		return keys_refusal(owner);
 	return queue_is_full(worker_mine()) ? IRIS_VAULT_BUSY : IRIS_VAULT_OK;
+}
+
+static enum iris_vault_result
+post_allowed(const struct vault_statement *statement, iris_owner owner)
+{
+	enum iris_vault_result result = owner_allowed(owner);
+
+	return result == IRIS_VAULT_OK && transit_refuses(statement) ? IRIS_VAULT_REFUSED
+									   : result;
 }
 
 /* The unit of one or two statements in this turn's group; NULL when it cannot be sealed. */
@@ -558,11 +566,12 @@ enum iris_vault_result
 vault_post(const struct iris_query *query, iris_owner owner, const struct iris_value *params,
 	   struct iris_ticket *ticket)
 {
-	enum iris_vault_result result = post_allowed(owner);
+	const struct vault_statement *statement = query->prepared;
+	enum iris_vault_result result = post_allowed(statement, owner);
 
 	if (result != IRIS_VAULT_OK)
 		return post_refused(result);
-	struct vault_unit *unit = post_statement(statement_of(query), owner, params);
+	struct vault_unit *unit = post_statement(statement, owner, params);
 	if (!unit)
 		return post_refused(IRIS_VAULT_REFUSED);
 	unit->ticket = ticket_ref(ticket);
@@ -573,11 +582,12 @@ enum iris_vault_result
 vault_write(const struct iris_query *query, iris_owner owner, const struct iris_value *params,
 	    int64_t *changed_r)
 {
-	enum iris_vault_result result = post_allowed(owner);
+	const struct vault_statement *statement = query->prepared;
+	enum iris_vault_result result = post_allowed(statement, owner);
 
 	if (result != IRIS_VAULT_OK)
 		return post_refused(result);
-	struct vault_unit *unit = post_statement(statement_of(query), owner, params);
+	struct vault_unit *unit = post_statement(statement, owner, params);
 	if (!unit)
 		return post_refused(IRIS_VAULT_REFUSED);
 	return unit_await(worker_mine()->group, unit, query->name, changed_r);
@@ -616,8 +626,9 @@ batch_add(struct iris_batch *batch, const struct iris_query *query, const struct
 	if (batch->result != IRIS_VAULT_OK)
 		return;
 	const struct vault_statement *statement = statement_of(query);
-	struct vault_call *call =
-		call_make(worker_mine(), &batch->chunks, statement, batch->owner, params);
+	struct vault_call *call = NULL;
+	if (batch->own || !transit_refuses(statement))
+		call = call_make(worker_mine(), &batch->chunks, statement, batch->owner, params);
 	if (!call) {
 		batch->result = IRIS_VAULT_REFUSED;
 		return;
@@ -647,7 +658,7 @@ batch_hand_over(struct iris_batch **batch_p, enum iris_vault_result *result_r)
 
 	*result_r = batch->result;
 	if (*result_r == IRIS_VAULT_OK && batch->rows > 0 && !batch->own)
-		*result_r = post_allowed(batch->owner);
+		*result_r = owner_allowed(batch->owner);
 	if (*result_r != IRIS_VAULT_OK)
 		(void)post_refused(*result_r);
 	if (*result_r != IRIS_VAULT_OK || batch->rows == 0) {
@@ -697,7 +708,7 @@ writes_post_log(const struct vault_statement *statement, const struct iris_log_e
 		const struct iris_value *params, struct iris_ticket *ticket,
 		struct vault_unit **unit_r)
 {
-	enum iris_vault_result result = post_allowed(entry->owner);
+	enum iris_vault_result result = post_allowed(statement, entry->owner);
 
 	if (result != IRIS_VAULT_OK)
 		return post_refused(result);

@@ -190,7 +190,9 @@ run_mail(struct iris_worker *worker)
 
 		worker->mail_count++;
 		worker_slice_begin();
+		bool before = transit_begin(mail->transit);
 		mail->fn(mail);
+		transit_end(before);
 		worker_slice_end("mail");
 		mail = next;
 	}
@@ -232,6 +234,7 @@ run_turn(struct iris_worker *worker)
 	IRIS_ASSERT(event_base_loop(worker->base, EVLOOP_ONCE) >= 0);
 	run_mail(worker);
 	run_rest(worker);
+	IRIS_ASSERT(!transit_is_on());
 	watch_turn(worker);
 }
 
@@ -265,6 +268,7 @@ worker_turn_cancel(struct iris_turn *turn)
 void
 worker_post(struct iris_worker *to, struct iris_mail *mail)
 {
+	mail->transit = transit_is_on();
 	mailbox_put(&to->mailbox, mail);
 }
 

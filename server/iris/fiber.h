@@ -58,6 +58,20 @@ void fiber_no_wait_begin(void);
 void fiber_no_wait_end(void);
 
 /*
+ * Is what is handled now in transit, so that nothing of it is kept (iris/stanza.h)?  Who begins
+ * with a stanza or a delivery says so, by its mark; what goes on from there has it, too: fibers
+ * that are started, over all their waits, calls to other workers and all other mail, stanzas that
+ * are made.
+ * Timers and the end of a turn have not: what they do with a stanza later begins anew.
+ */
+bool transit_is_on(void);
+/* Sets it, either way; returns what to give to transit_end(), in the same fiber or turn. */
+IRIS_MUST_CHECK bool transit_begin(bool transit);
+void transit_end(bool before);
+/* At the start of a fiber that goes on with the business of all, whoever gave the occasion. */
+void transit_leave(void);
+
+/*
  * A lock between fibers of one worker, by key (a bare JID), for read-modify-write across
  * waits.  Not re-entrant; never held across home_call().  Order of waiters is kept.
  */

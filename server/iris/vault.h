@@ -37,6 +37,13 @@ struct iris_query {
 	const char *sql;
 	const char *key;
 	bool write;
+	/*
+	 * Its text holds addresses, states, positions, or what the owner of the row said before:
+	 * never a word of a stanza.  So it is written while a stanza in transit is handled
+	 * (transit_is_on()), where all others are refused. Not to be said of DELETE, and of what
+	 * has numbers only: those are taken in any case.
+	 */
+	bool bare;
 	struct iris_field params[VAULT_FIELDS_MAX];
 	struct iris_field columns[VAULT_FIELDS_MAX];
 	void *prepared; /* the runtime's; NULL in the declaration */
@@ -71,7 +78,8 @@ enum iris_vault_result {
 	IRIS_VAULT_OK,
 	IRIS_VAULT_BUSY,    /* the queue of waiting writes is full: resource-constraint (wait) */
 	IRIS_VAULT_FAILED,  /* the engine failed, or a sealed value did not open */
-	IRIS_VAULT_REFUSED, /* owner not of this region, or a role without a vault */
+	/* owner not of this region, a role without a vault, or what is handled is in transit */
+	IRIS_VAULT_REFUSED,
 	IRIS_VAULT_ERASED,  /* the owner's keys were destroyed: nothing of it can be read */
 };
 

@@ -40,6 +40,7 @@ struct iris_worker *home_of(struct iris_str address);
 struct iris_mail {
 	struct iris_mail *next;
 	void (*fn)(struct iris_mail *mail);
+	bool transit; /* the worker's: transit_is_on() of who posted it, and while fn runs */
 };
 
 void worker_post(struct iris_worker *to, struct iris_mail *mail);

@@ -257,9 +257,9 @@ test_afar(void **state)
 		const char *text;
 		bool transit, kept_from;
 	} cases[] = {
-		{ "<message xmlns='jabber:client' type='chat' to='a@b' from='c@d'/>", false, false },
-		{ "<message xmlns='jabber:client' type='chat' to='a@b' from='c@d'/>", true, true },
-		{ "<iq xmlns='jabber:client' type='get' to='a@b' from='c@d' id='1'/>", false, false },
+		{ "<message xmlns='jabber:client' to='a@b' from='c@d'/>", false, false },
+		{ "<message xmlns='jabber:client' to='a@b' from='c@d'/>", true, true },
+		{ "<iq xmlns='jabber:client' type='get' to='a@b' from='c@d'/>", false, false },
 		/* P2.5: an answer from elsewhere is never kept */
 		{ "<iq xmlns='jabber:client' type='result' to='a@b' from='c@d' id='1'/>", false,
 		  true },

@@ -48,6 +48,7 @@ static void
 test_log(void **state)
 {
 	run_program("vault_log_test");
+	run_program("transit_test");
 }
 
 static void
