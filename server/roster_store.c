@@ -52,6 +52,29 @@ static struct iris_query save = {
 		    { "request", IRIS_SEALED } },
 };
 
+/*
+ * The same without the words of whoever asked: those stay while they are waited for. The rest is an
+ * address, a state, and what the user calls the contact.
+ */
+static struct iris_query save_state = {
+	.name = "roster.save_state",
+	.table = "roster",
+	.sql = "INSERT INTO roster (account, peer, state, jid, contact_name, contact_groups) "
+	       "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account, peer) DO UPDATE SET "
+	       "state = excluded.state, jid = excluded.jid, contact_name = excluded.contact_name, "
+	       "contact_groups = excluded.contact_groups, "
+	       "request = CASE WHEN (excluded.state & 16) = 0 THEN NULL ELSE roster.request END",
+	.key = "account peer",
+	.write = true,
+	.bare = true,
+	.params = { { "account", IRIS_INT },
+		    { "peer", IRIS_INT },
+		    { "state", IRIS_INT },
+		    { "jid", IRIS_SEALED },
+		    { "contact_name", IRIS_SEALED },
+		    { "contact_groups", IRIS_SEALED } },
+};
+
 static struct iris_query save_version = {
 	.name = "roster.save_version",
 	.table = "roster_version",
@@ -86,7 +109,7 @@ static struct iris_query drop_version = {
 };
 
 struct iris_query *const roster_queries[] = {
-	&load, &save, &save_version, &drop, &drop_all, &drop_version, NULL,
+	&load, &save, &save_state, &save_version, &drop, &drop_all, &drop_version, NULL,
 };
 
 /* --- groups: one sealed value, their names with a NUL behind each --- */
@@ -182,6 +205,22 @@ state_pack(const struct roster_change *change)
 	       (change->in_roster ? STATE_IN_ROSTER : 0);
 }
 
+/* What is asked in transit is not kept; that somebody asked, is (iris/vault.h, `bare`). */
+static void
+batch_add_contact(struct iris_batch *batch, struct iris_value id, struct iris_value peer,
+		  const struct roster_change *change, struct iris_arena *arena)
+{
+	struct iris_value state = value_int(state_pack(change));
+	struct iris_value jid = value_str(jid_bare(&change->jid)), name = value_str(change->name);
+	struct iris_value groups = value_str(groups_pack(arena, change->groups));
+
+	if (str_is_none(change->request) || transit_is_on())
+		batch_add(batch, &save_state, VALUES(id, peer, state, jid, name, groups));
+	else
+		batch_add(batch, &save,
+			  VALUES(id, peer, state, jid, name, groups, value_str(change->request)));
+}
+
 enum iris_vault_result
 roster_post(const struct iris_account *account, const struct roster_change *change, int64_t version,
 	    struct iris_ticket *ticket)
@@ -193,11 +232,7 @@ roster_post(const struct iris_account *account, const struct roster_change *chan
 	enum iris_vault_result result;
 
 	if (change->in_roster || change->pending_in)
-		batch_add(batch, &save,
-			  VALUES(id, peer, value_int(state_pack(change)),
-				 value_str(jid_bare(&change->jid)), value_str(change->name),
-				 value_str(groups_pack(arena, change->groups)),
-				 value_str(change->request)));
+		batch_add_contact(batch, id, peer, change, arena);
 	else
 		batch_add(batch, &drop, VALUES(id, peer));
 	if (change->visible)

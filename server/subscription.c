@@ -300,7 +300,8 @@ subscription_receive(struct iris_user *user, struct iris_stanza *stanza, struct 
 	outcome = subscription_judge(SUB_INBOUND, stanza->type, subscription_state(&before),
 				     before.approved);
 	change_state(&change, &outcome);
-	if (change.pending_in && !before.pending_in && stanza->inner.len <= REQUEST_MAX)
+	if (change.pending_in && !before.pending_in && !stanza->transit &&
+	    stanza->inner.len <= REQUEST_MAX)
 		change.request = stanza->inner;
 	/*
 	 * SECURITY: beyond the limit of unanswered requests, another one is as one that is never
