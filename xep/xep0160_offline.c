@@ -352,6 +352,18 @@ offline_pass_on(struct iris_session *lost, const struct iris_delivery *delivery)
 	return true;
 }
 
+/* XEP-0198 §5: its sender learns that nobody has it, as from somebody who is not there. */
+static void
+offline_give_back(const struct iris_delivery *delivery)
+{
+	struct iris_stanza *error = stanza_error(
+		delivery->stanza,
+		&(struct iris_refusal){ .condition = IRIS_SERVICE_UNAVAILABLE });
+
+	if (error)
+		route_stanza(&error, NULL);
+}
+
 /* With a message that has no entry. */
 static void
 offline_hand_on_unkept(struct iris_session *lost, const struct iris_delivery *delivery)
@@ -360,9 +372,13 @@ offline_hand_on_unkept(struct iris_session *lost, const struct iris_delivery *de
 	int64_t id;
 
 	if (offline_is_own(user, delivery->stanza) || message_is_result(delivery->stanza->root) ||
-	    offline_pass_on(lost, delivery) ||
-	    !archive_is_for_offline(delivery->stanza) ||
-	    archive_append(user, delivery, ARCHIVE_OFFLINE, NULL, &id) != IRIS_VAULT_OK)
+	    offline_pass_on(lost, delivery) || !archive_may_wait(delivery->stanza))
+		return;
+	if (delivery->stanza->transit) {
+		offline_give_back(delivery);
+		return;
+	}
+	if (archive_append(user, delivery, ARCHIVE_OFFLINE, NULL, &id) != IRIS_VAULT_OK)
 		return;
 	cursor_wait(offline_of(user), id);
 	offline_count(OFFLINE_RETURNED);

@@ -206,14 +206,17 @@ push_tell_late(void *arg)
 		push_forget(push);
 }
 
-/* Now, or with others when the services were told a moment ago. */
+/*
+ * Now, or with others when the services were told a moment ago. What is in transit wakes the client
+ * that it waits for, and is not told of by a word (P2.4).
+ */
 static void
 push_news(struct push *push, enum push_urgency urgency, struct iris_stanza *stanza)
 {
 	int64_t wait = option_int(&push_self, urgency == PUSH_HIGH ? OPT_MERGE : OPT_MERGE_GROUPS);
 	int64_t now = worker_now_ms(), due = push->told_ms + wait;
 
-	if (stanza) {
+	if (stanza && !stanza->transit) {
 		stanza_unref(&push->last);
 		push->last = stanza_ref(stanza);
 	}

@@ -77,13 +77,20 @@ archive_is_of_conversation(const struct iris_stanza *stanza)
 bool
 archive_is_storable(const struct iris_stanza *stanza)
 {
-	return archive_is_of_conversation(stanza) && !message_has_hint(stanza->root, "no-store") &&
+	return archive_is_of_conversation(stanza) && !stanza->transit &&
+	       !message_has_hint(stanza->root, "no-store") &&
 	       !message_has_hint(stanza->root, "no-permanent-store") &&
 	       message_has_content(stanza->root);
 }
 
 bool
 archive_is_for_offline(const struct iris_stanza *stanza)
+{
+	return archive_may_wait(stanza) && !stanza->transit;
+}
+
+bool
+archive_may_wait(const struct iris_stanza *stanza)
 {
 	return archive_is_of_conversation(stanza) && !message_has_hint(stanza->root, "no-store") &&
 	       message_has_content(stanza->root);
@@ -148,8 +155,10 @@ archive_entry_stanza(const struct iris_log_entry *entry)
 	}
 	element_remove(root);
 	stanza = stanza_from_element(arena, root, &condition);
-	if (stanza)
+	if (stanza) {
 		stanza->received_ms = log_id_time_ms(entry->id);
+		stanza->transit = false; /* whoever asks for it: it was kept */
+	}
 	return stanza;
 }
 

@@ -16,6 +16,8 @@
 bool archive_is_storable(const struct iris_stanza *stanza);
 /* Must it wait for the account's next client when none is there (XEP-0160 §3)? */
 bool archive_is_for_offline(const struct iris_stanza *stanza);
+/* Would it, were it not in transit? */
+bool archive_may_wait(const struct iris_stanza *stanza);
 /* Posts an entry of this account; *id_r its id. The peer is the other side's bare JID. */
 IRIS_MUST_CHECK enum iris_vault_result archive_append(const struct iris_user *user,
 						      const struct iris_delivery *delivery,

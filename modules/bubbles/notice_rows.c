@@ -13,6 +13,7 @@
 struct iris_query notice_query_put = {
 	.name = "bubbles.notice_put", .table = "bubble_notices", .key = "room_key member_key",
 	.write = true,
+	.bare = true, /* addresses, and what the bubble was called before */
 	.sql = "INSERT INTO bubble_notices (room_key, member_key, room, owner, kind, outside, due, "
 	       "address, member, former, tries, generation) "
 	       "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 1) "

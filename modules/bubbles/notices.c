@@ -373,6 +373,7 @@ work(void *arg)
 	struct notices_home *home = arg;
 	struct waiting *waiting;
 
+	transit_leave();
 	while (!worker_is_stopping() && (waiting = dequeue(home)) != NULL) {
 		if (work_on(&waiting->address))
 			enqueue(home, &waiting->address);

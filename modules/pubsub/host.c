@@ -301,6 +301,10 @@ host_receive(struct iris_service *service, const struct iris_delivery *delivery,
 			message_refuse(stanza, IRIS_SERVICE_UNAVAILABLE);
 		return;
 	}
+	if (stanza->transit) {
+		message_refuse(stanza, IRIS_POLICY_VIOLATION);
+		return;
+	}
 	message = iris_calloc(1, sizeof(*message));
 	message->service = service;
 	message->stanza = stanza_ref(stanza);

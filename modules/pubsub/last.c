@@ -73,6 +73,7 @@ last_notification(struct pubsub_node *node)
 	if (row == 0)
 		return NULL;
 	arena = arena_new();
+	bool before = transit_begin(false); /* it is remembered for all who come */
 	item = item_read_row(arena, node, row, &published_ms);
 	if (item && !node->gone) {
 		stanza = notify_event(node, &event);
@@ -84,6 +85,7 @@ last_notification(struct pubsub_node *node)
 		    node->config.numbers[CONFIG_ITEM_EXPIRE] == CONFIG_MAX)
 			last_remember(node, stanza);
 	}
+	transit_end(before);
 	arena_unref(&arena);
 	return stanza;
 }

@@ -272,6 +272,7 @@ bool settling_end(struct settling *settling);
 	X(TOO_MANY_SUBSCRIPTIONS, POLICY_VIOLATION, "wait", "too-many-subscriptions")          \
 	X(TOO_MANY_NODES, CONFLICT, NULL, "max-nodes-exceeded")                                \
 	X(PRECONDITION, CONFLICT, NULL, "precondition-not-met")                                \
+	X(IN_TRANSIT, POLICY_VIOLATION, NULL, NULL)                                            \
 	X(NOT_ACCEPTABLE, NOT_ACCEPTABLE, NULL, NULL)                                          \
 	X(REFUSED, UNDEFINED_CONDITION, NULL, NULL) /* the refusal is filled in */             \
 	X(STORE, RESOURCE_CONSTRAINT, NULL, NULL)                                              \
@@ -316,13 +317,16 @@ struct pubsub_call {
 	struct iris_jid from, bare;   /* who asks */
 };
 
-enum { CALL_NAME = 1, CALL_NODE = 2, CALL_OWNER = 4, CALL_NEAR = 8 };
+enum { CALL_NAME = 1, CALL_NODE = 2, CALL_OWNER = 4, CALL_NEAR = 8, CALL_KEEPS = 16 };
 
 struct pubsub_command {
 	const char *name; /* NULL ends the list */
 	const char *ns;
 	enum iris_stanza_type type;
-	/* NAME: the node's name; NODE: that it exists; OWNER: its owner asks; NEAR: no stranger */
+	/*
+	 * NAME: the node's name; NODE: that it exists; OWNER: its owner asks; NEAR: no stranger;
+	 * KEEPS: that something of it may be kept
+	 */
 	unsigned needs;
 	enum pubsub_error (*run)(struct pubsub_call *call);
 };

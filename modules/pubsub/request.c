@@ -147,6 +147,8 @@ check_needs(const struct pubsub_call *call, unsigned needs)
 		return PUBSUB_UNAVAILABLE;
 	if ((needs & CALL_OWNER) && !access_is_owner(call->service, call->node, &call->from))
 		return PUBSUB_FORBIDDEN;
+	if ((needs & CALL_KEEPS) && call->request->stanza->transit)
+		return PUBSUB_IN_TRANSIT;
 	return PUBSUB_NONE;
 }
 

@@ -271,7 +271,7 @@ items_retract(struct pubsub_call *call)
 
 const struct pubsub_command items_commands[] = {
 	{ "items", NS_PUBSUB, IRIS_GET, CALL_NAME | CALL_NODE, items_get },
-	{ "publish", NS_PUBSUB, IRIS_SET, CALL_NAME, items_publish },
+	{ "publish", NS_PUBSUB, IRIS_SET, CALL_NAME | CALL_KEEPS, items_publish },
 	{ "retract", NS_PUBSUB, IRIS_SET, CALL_NAME | CALL_NODE, items_retract },
 	{ .name = NULL },
 };

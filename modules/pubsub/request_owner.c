@@ -369,16 +369,16 @@ own_affiliations(struct pubsub_call *call)
 #define OF_OWNER (CALL_NAME | CALL_NODE | CALL_OWNER)
 
 const struct pubsub_command owner_commands[] = {
-	{ "create", NS_PUBSUB, IRIS_SET, 0, create },
+	{ "create", NS_PUBSUB, IRIS_SET, CALL_KEEPS, create },
 	{ "affiliations", NS_PUBSUB, IRIS_GET, 0, own_affiliations },
 	{ "configure", NS_PUBSUB_OWNER, IRIS_GET, OF_OWNER, configure_get },
-	{ "configure", NS_PUBSUB_OWNER, IRIS_SET, OF_OWNER, configure_set },
+	{ "configure", NS_PUBSUB_OWNER, IRIS_SET, OF_OWNER | CALL_KEEPS, configure_set },
 	{ "default", NS_PUBSUB_OWNER, IRIS_GET, CALL_NEAR, default_get },
 	{ "delete", NS_PUBSUB_OWNER, IRIS_SET, OF_OWNER, delete_node },
 	{ "purge", NS_PUBSUB_OWNER, IRIS_SET, OF_OWNER, purge },
 	{ "affiliations", NS_PUBSUB_OWNER, IRIS_GET, OF_OWNER, affiliations_get },
-	{ "affiliations", NS_PUBSUB_OWNER, IRIS_SET, OF_OWNER, affiliations_set },
+	{ "affiliations", NS_PUBSUB_OWNER, IRIS_SET, OF_OWNER | CALL_KEEPS, affiliations_set },
 	{ "subscriptions", NS_PUBSUB_OWNER, IRIS_GET, OF_OWNER, subscriptions_get },
-	{ "subscriptions", NS_PUBSUB_OWNER, IRIS_SET, OF_OWNER, subscriptions_set },
+	{ "subscriptions", NS_PUBSUB_OWNER, IRIS_SET, OF_OWNER | CALL_KEEPS, subscriptions_set },
 	{ .name = NULL },
 };

@@ -354,10 +354,10 @@ own_subscriptions(struct pubsub_call *call)
 #define OF_NODE (CALL_NAME | CALL_NODE)
 
 const struct pubsub_command subscribe_commands[] = {
-	{ "subscribe", NS_PUBSUB, IRIS_SET, OF_NODE, subscribe },
+	{ "subscribe", NS_PUBSUB, IRIS_SET, OF_NODE | CALL_KEEPS, subscribe },
 	{ "unsubscribe", NS_PUBSUB, IRIS_SET, OF_NODE, unsubscribe },
 	{ "options", NS_PUBSUB, IRIS_GET, OF_NODE, options_get },
-	{ "options", NS_PUBSUB, IRIS_SET, OF_NODE, options_set },
+	{ "options", NS_PUBSUB, IRIS_SET, OF_NODE | CALL_KEEPS, options_set },
 	{ "default", NS_PUBSUB, IRIS_GET, CALL_NEAR, default_options },
 	{ "subscriptions", NS_PUBSUB, IRIS_GET, 0, own_subscriptions },
 	{ .name = NULL },

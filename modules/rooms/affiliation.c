@@ -336,6 +336,8 @@ change_judge(struct room_change *change, const char **text_r)
 
 	if (!room_exists(change->room))
 		return IRIS_ITEM_NOT_FOUND;
+	if (transit_is_on())
+		return room_refuse_transit(text_r);
 	if (!change_prepare(change))
 		return IRIS_BAD_REQUEST;
 	if (change->is_judged)

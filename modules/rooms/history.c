@@ -198,12 +198,14 @@ history_load(struct room *room)
 {
 	struct iris_arena *arena = arena_new();
 	struct iris_str key = lock_key(room, arena);
+	bool before = transit_begin(false); /* it is read for all who come */
 
 	fiber_lock(key);
 	if (!room->history)
 		history_read(room, arena);
 	fiber_unlock(key);
 	arena_unref(&arena);
+	transit_end(before);
 }
 
 void
@@ -323,11 +325,13 @@ struct iris_stanza *
 subject_for_newcomers(struct room *room)
 {
 	struct room_live *live = live_of(room);
+	bool before = transit_begin(false);
 
 	if (!live->subject)
 		live->subject = room->subject.message ?
 					delayed_copy(room, room->subject.message,
 						     room->subject.time_ms) :
 					subject_none(room);
+	transit_end(before);
 	return stanza_ref(live->subject);
 }

@@ -56,7 +56,9 @@ live_drain(struct iris_turn *turn)
 	while (live->busy == 0 && (parcel = STAILQ_FIRST(&live->inbox)) != NULL) {
 		STAILQ_REMOVE_HEAD(&live->inbox, link);
 		live->inbox_count--;
+		bool before = transit_begin(parcel->delivery.stanza->transit);
 		room_take(room, &parcel->delivery, parcel->ticket);
+		transit_end(before);
 		parcel_free(room, parcel);
 	}
 	live->draining = false;
@@ -171,6 +173,7 @@ outbox_run(void *arg)
 {
 	struct room *room = arg;
 
+	transit_leave();
 	while (room->live->outbox_count > 0)
 		outbox_send_some(room, fiber_sleep(0) ? SHARE_MAX : SIZE_MAX);
 	place_release(&room->place);

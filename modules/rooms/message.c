@@ -91,7 +91,7 @@ said_send(struct room_said *said)
 	rooms_count(METRIC_MESSAGES, 1);
 	if (said->is_subject)
 		subject_set(room, said);
-	else if (is_worth_keeping(said->message))
+	else if (is_worth_keeping(said->message) && !said->message->transit)
 		history_add(room, said->message, said->id);
 	if (element_child(root, "body", NS_CLIENT) && !element_child(root, "replace", NS_CORRECT))
 		room_activity_count(room);
@@ -249,6 +249,7 @@ say(struct room *room, struct iris_stanza *message, const struct iris_jid *sende
 {
 	struct room_said *said = said_new(room, message, original, ticket);
 
+	kept = kept && !message->transit;
 	said->is_kept = kept;
 	said->is_subject = original && sets_subject(message);
 	if (str_is_empty(message->id))
@@ -285,6 +286,8 @@ judge_subject(struct room *room, const struct room_occupant *occupant,
 		*text_r = "The subject is too long";
 		return IRIS_NOT_ACCEPTABLE;
 	}
+	if (stanza->transit) /* who comes later has to be shown it */
+		return room_refuse_transit(text_r);
 	return ask_policy(room, ROOM_SUBJECT, &occupant->bare, text_r);
 }
 

@@ -362,6 +362,8 @@ may_moderate(struct room *room, const struct room_moderation *moderation, const 
 	}
 	if (moderation->reason.len > ROOM_REASON_MAX)
 		return IRIS_POLICY_VIOLATION;
+	if (transit_is_on())
+		return room_refuse_transit(text_r);
 	return policy && policy->may ? policy->may(room, ROOM_MODERATE, &bare, text_r) :
 				       IRIS_NO_ERROR;
 }

@@ -115,6 +115,13 @@ room_refuse(const struct iris_stanza *stanza, enum iris_condition condition, con
 		route_stanza(&error, NULL);
 }
 
+enum iris_condition
+room_refuse_transit(const char **text_r)
+{
+	*text_r = "The room keeps nothing that comes from your region";
+	return IRIS_POLICY_VIOLATION;
+}
+
 /* --- activity (XEP-0502) --- */
 
 static void
@@ -410,7 +417,8 @@ room_make(struct room *room, const struct iris_jid *by, const char *config, cons
 		jid_is_none(by) ? IRIS_JID_NONE : jid_with_resource(arena, by, IRIS_STR_NONE);
 
 	*text_r = NULL;
-	condition = founder_ask(room, &bare, &founder, text_r);
+	condition = transit_is_on() ? room_refuse_transit(text_r)
+				    : founder_ask(room, &bare, &founder, text_r);
 	if (condition == IRIS_NO_ERROR) {
 		fiber_lock(jid_bare(&room->jid));
 		if (room_exists(room)) {
@@ -474,6 +482,10 @@ room_reconfigure(struct room *room, const struct iris_jid *by, struct room_confi
 	struct room_config before = { .texts = { NULL } };
 	bool stored;
 
+	if (transit_is_on()) {
+		room_config_free(config);
+		return IRIS_POLICY_VIOLATION;
+	}
 	fiber_lock(jid_bare(&room->jid));
 	stored = room_exists(room) && store_room_configure(room, config);
 	if (stored) {

@@ -464,5 +464,7 @@ extern struct iris_query erasure_insert_query, erasure_next_query, erasure_end_q
 /* Answers a stanza with an error from the address that it was sent to. */
 void room_refuse(const struct iris_stanza *stanza, enum iris_condition condition,
 		 const char *text);
+/* What would have to be kept, and comes in transit (P2.4): the condition, and a text for people. */
+enum iris_condition room_refuse_transit(const char **text_r);
 
 #endif

@@ -159,6 +159,8 @@ vcard_may_set(struct room *room, const struct iris_jid *bare, const char **text_
 		*text_r = "Only owners set the picture of a room";
 		return IRIS_FORBIDDEN;
 	}
+	if (transit_is_on())
+		return room_refuse_transit(text_r);
 	return policy && policy->may ? policy->may(room, ROOM_CONFIGURE, bare, text_r) :
 				       IRIS_NO_ERROR;
 }
