@@ -96,6 +96,14 @@ stream_peer_certificate(const struct iris_stream *stream)
 	return ssl ? tls_peer_certificate(ssl) : NULL;
 }
 
+const char *
+stream_tls_version(const struct iris_stream *stream)
+{
+	SSL *ssl = stream_ssl(stream);
+
+	return ssl ? SSL_get_version(ssl) : "";
+}
+
 bool
 stream_proves(const struct iris_stream *stream, struct iris_str domain)
 {

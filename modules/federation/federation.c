@@ -195,6 +195,7 @@ const struct iris_module iris_module_federation = {
 	.self = &federation_self,
 	.options = federation_options,
 	.hooks = federation_hooks,
+	.commands = federation_commands,
 	.metrics = federation_metrics,
 	.roles = (const struct iris_stream_role *const[]){ &federation_role, NULL },
 	.off_by_default = true,

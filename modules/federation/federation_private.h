@@ -112,6 +112,21 @@ void route_down(struct route *route, struct link *link);
  * it, or NULL.
  */
 struct route *remote_adopt(struct link *link, struct iris_str theirs, struct iris_str ours);
+/* For operators: what is to be brought and has no link, of this worker's remotes. */
+void remotes_each_waiting(void (*fn)(const struct route *route, void *arg), void *arg);
+
+struct remote_view {
+	const char *why;     /* it could not be reached the last time, a literal; or NULL */
+	unsigned failures;   /* in a row */
+	int64_t pause_ms;    /* until it may be dialled; not above 0: at once */
+	bool is_dialled;     /* now */
+};
+
+/* At its home; fn: of each of its routes. False: nothing is known of it. */
+bool remote_look(struct iris_str domain, struct remote_view *view_r,
+		 void (*fn)(const struct route *route, void *arg), void *arg);
+/* At its home: no pause any more; what waits makes it be dialled now. False: as above. */
+bool remote_retry(struct iris_str domain);
 /* A fiber looks after idle links and what waits, while there are any. */
 void federation_need_time(void);
 /* Main thread, when no worker runs. */
@@ -181,5 +196,9 @@ bool link_is_up(const struct link *link);
 void links_end_idle(int64_t since_ms);
 bool links_are_any(void); /* of this worker */
 enum iris_verdict link_stream_close(struct iris_stream *stream);
+
+/* --- commands.c; ends with NULL --- */
+
+extern const struct iris_command *const federation_commands[];
 
 #endif

@@ -129,6 +129,7 @@ link_go_up(struct link *link)
 	stream_set_bound(link->stream);
 	link->is_up = true;
 	link->used_ms = worker_now_ms();
+	link->since_ms = worker_wall_ms();
 	TAILQ_INSERT_TAIL(links_here(), link, entry);
 	federation_count(link->is_ours ? METRIC_LINKS_OURS : METRIC_LINKS_THEIRS, 1);
 	federation_need_time();
@@ -190,9 +191,23 @@ void
 link_send(struct link *link, const struct iris_delivery *delivery)
 {
 	link_use(link);
+	link->sent++;
 	stream_send_delivery(link->stream, delivery);
 	if (link->acks)
 		acks_sent(link->acks);
+}
+
+struct link *
+links_next(struct link *before)
+{
+	return before ? TAILQ_NEXT(before, entry) : TAILQ_FIRST(links_here());
+}
+
+void
+link_close(struct link *link)
+{
+	stream_close(link->stream);
+	link_go_down(link, false);
 }
 
 void
@@ -200,10 +215,8 @@ links_end_idle(int64_t since_ms)
 {
 	struct link *link;
 
-	while ((link = TAILQ_FIRST(links_here())) != NULL && link->used_ms < since_ms) {
-		stream_close(link->stream);
-		link_go_down(link, false);
-	}
+	while ((link = TAILQ_FIRST(links_here())) != NULL && link->used_ms < since_ms)
+		link_close(link);
 }
 
 struct link *
@@ -514,6 +527,7 @@ link_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p, struct ir
 		return;
 	}
 	link_use(link);
+	link->taken++;
 	federation_count(METRIC_STANZAS_IN, 1);
 	if (!link->has_spoken) {
 		link->has_spoken = true;

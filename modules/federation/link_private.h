@@ -21,11 +21,17 @@ struct link {
 	struct iris_hash pairs;   /* proven, of what comes in */
 	unsigned verifying;       /* theirs: keys that are being verified */
 	int64_t used_ms;
+	int64_t since_ms;         /* wall: it went up */
+	uint64_t sent, taken;     /* stanzas */
 	TAILQ_ENTRY(link) entry;  /* once it is up */
 	char to[JID_PART_MAX + 1]; /* theirs: our domain, as in the header */
 };
 
 struct link *link_of(struct iris_stream *stream);
+/* Those of this worker that are up, one after the other; NULL: from the first one. */
+struct link *links_next(struct link *before);
+/* Ends it in order: what waits brings up another. */
+void link_close(struct link *link);
 /* The pair is proven on this link of theirs; the text is copied. */
 void link_prove(struct link *link, struct iris_str theirs, struct iris_str ours);
 /* The pair of one of ours is proven: acknowledgements are agreed on where offered, it goes up. */

@@ -22,6 +22,7 @@ struct remote {
 	bool dialled;               /* a fiber is at it */
 	unsigned failures;          /* in a row */
 	int64_t retry_ms;           /* not before; monotonic */
+	const char *why;            /* it could not be reached the last time; or NULL */
 	enum iris_condition verdict; /* for what comes before that; NO_ERROR: it waits */
 	int64_t rest_ms;            /* since when it rests */
 	char domain[];
@@ -191,6 +192,7 @@ remote_failed(struct remote *remote, enum dial_outcome outcome, const char *why)
 	struct route *route;
 
 	remote->failures++;
+	remote->why = why;
 	remote->retry_ms = worker_now_ms() + back_off(remote->failures);
 	remote->verdict = verdicts[outcome];
 	federation_count(METRIC_DIALS_FAILED, 1);
@@ -253,6 +255,7 @@ remote_dial(void *arg)
 			break;
 		}
 		remote->failures = 0;
+		remote->why = NULL;
 		remote->verdict = IRIS_NO_ERROR;
 	}
 	remote->dialled = false;
@@ -410,6 +413,53 @@ route_down(struct route *route, struct link *link)
 	if (remote->failures == 0)
 		remote->retry_ms = worker_now_ms() + back_off(1);
 	remote_settle(remote);
+}
+
+/* --- for operators --- */
+
+void
+remotes_each_waiting(void (*fn)(const struct route *route, void *arg), void *arg)
+{
+	struct remote *remote;
+	struct route *route;
+
+	TAILQ_FOREACH(remote, &remotes_here()->waiting, link)
+		TAILQ_FOREACH(route, &remote->routes, link_of_remote)
+			if (route_is_waiting(route))
+				fn(route, arg);
+}
+
+bool
+remote_look(struct iris_str domain, struct remote_view *view_r,
+	    void (*fn)(const struct route *route, void *arg), void *arg)
+{
+	const struct remote *remote = remote_find(domain);
+	struct route *route;
+
+	if (!remote)
+		return false;
+	*view_r = (struct remote_view){
+		.why = remote->why,
+		.failures = remote->failures,
+		.pause_ms = remote->retry_ms - worker_now_ms(),
+		.is_dialled = remote->dialled,
+	};
+	TAILQ_FOREACH(route, &remote->routes, link_of_remote)
+		fn(route, arg);
+	return true;
+}
+
+bool
+remote_retry(struct iris_str domain)
+{
+	struct remote *remote = remote_find(domain);
+
+	if (!remote)
+		return false;
+	remote->retry_ms = 0;
+	remote->verdict = IRIS_NO_ERROR;
+	remote_try(remote);
+	return true;
 }
 
 void

@@ -78,6 +78,7 @@ struct iris_str stream_id(const struct iris_stream *stream);
 /* "192.0.2.1", the PROXY header's when there is one */
 struct iris_str stream_peer_address(const struct iris_stream *stream);
 bool stream_is_secure(const struct iris_stream *stream);
+const char *stream_tls_version(const struct iris_stream *stream); /* "TLSv1.3"; "": it has none */
 /* bare, from AUTHENTICATED on, else NULL */
 const struct iris_jid *stream_jid(const struct iris_stream *stream);
 const struct iris_account *stream_account(const struct iris_stream *stream);
