@@ -5,6 +5,7 @@ For the tests and for the demonstration. Everything lies in one folder and may b
 twice, and a map that changes gets a higher serial.
 """
 import asyncio
+import base64
 import hashlib
 import json
 import os
@@ -72,10 +73,17 @@ class Map:
     def __init__(self, folder, build):
         os.makedirs(folder, exist_ok=True)
         self.path, self.key = os.path.join(folder, 'regions.map'), os.path.join(folder, 'signing.key')
+        self.secret = self.key + '.secret'      # of the federated regions
         self.build, self.serial = build, 0
         if not os.path.exists(self.key):
-            self._irisctl('init', self.path, self.key)
-            os.remove(self.path)        # the sample
+            sample = self.path + '.sample'
+            self._irisctl('init', sample, self.key)
+            os.remove(sample)
+
+    def _digest(self):
+        """Of the secret, as the map names it."""
+        with open(self.secret, encoding='ascii') as f:
+            return hashlib.sha256(base64.b64decode(f.read())).hexdigest()
 
     def _irisctl(self, verb, *args):
         done = subprocess.run((os.path.join(self.build, 'irisctl'), 'region', verb) + args, check=False,
@@ -95,7 +103,8 @@ class Map:
 
     def write(self, regions, policy):
         """True when it is another one than before."""
-        lines = ['map: {name: bed, serial: %d, issued: 2026-01-01T00:00:00Z}', 'regions:', '  list:']
+        lines = ['map: {name: bed, serial: %%d, issued: 2026-01-01T00:00:00Z, secret: %s}' % self._digest(), 'regions:',
+                 '  list:']
         lines += ['    - {%s}' % ', '.join('%s: %s' % field for field in region.in_map().items()) for region in regions]
         lines += ['policy:', '  rules:']
         lines += ['    - {from: "%s", to: "%s", categories: [%s], verdict: %s}' % (
@@ -156,6 +165,7 @@ class Region(iris.Iris):
         config['xep0363'] = {'url': ' "https://%s:%d"' % (self.host, self.ports['web'])}
         if not self.isolated:       # a region without others has no way to them
             config['listen']['listeners'] += self.listener('s2s', 'role: s2s, tls: direct')
+            config['regions']['secret'] = ' ' + self.bed.map.secret
             config['resolver'] = {'servers': ' ["%s:%d"]' % (RESOLVER, self.bed.dns.port), 'timeout': ' 2 seconds'}
             config['federation'] = {'open': ' true', 'authorities': ' ' + self.bed.authorities, 'back-off': ' 500 ms',
                                     'expiry': ' 5 seconds'}
