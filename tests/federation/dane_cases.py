@@ -67,8 +67,22 @@ class Places:
         self.add('misled.example', self.signed_by_ours('misled.example'))
         self.zone.forge('_xmpp-server._tcp.misled.example', 'SRV', 'host.misled', 'host.wrong')
 
+    def lead_astray(self):
+        lines = self.zone.lines['example']
+        lines.append('_xmpp-server._tcp.never.example. 3600 IN SRV 0 0 0 .')
+        for one, other in (('one', 'other'), ('other', 'one')):
+            lines.append('%s.loop.example. 3600 IN CNAME %s.loop.example.' % (one, other))
+        lines.append('_xmpp-server._tcp.loop.example. 3600 IN CNAME one.loop.example.')
+        lines.append('_xmpp-server._tcp.alias.example. 3600 IN SRV 0 0 5269 one.loop.example.')
+        # Not signed: the library's validator takes no set of records as large as that.
+        domain = 'many.insecure.example'
+        port = self.add(domain, self.signed_by_strange(domain, domain))
+        self.zone.lines['insecure.example'] += [
+            '_xmpp-server._tcp.%s. 3600 IN SRV 0 %d %d host.%s.' % (domain, n, port, domain) for n in range(1, 1000)]
+
     async def start(self):
         self.lay_out()
+        self.lead_astray()
         await self.zone.start()
         for listener in self.listeners.values():
             await listener.start()
