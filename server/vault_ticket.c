@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "iris/fiber.h"
 #include "iris/worker.h"
 #include "vault_private.h"
 
@@ -48,7 +49,10 @@ ticket_finish(struct iris_mail *mail)
 {
 	struct iris_ticket *ticket = IRIS_CONTAINER(mail, struct iris_ticket, mail);
 
+	bool before = transit_begin(false); /* that it is done is no word of it */
+
 	ticket->done(ticket->arg, atomic_load_explicit(&ticket->failed, memory_order_relaxed));
+	transit_end(before);
 	free(ticket);
 }
 

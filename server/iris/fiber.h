@@ -62,7 +62,7 @@ void fiber_no_wait_end(void);
  * with a stanza or a delivery says so, by its mark; what goes on from there has it, too: fibers
  * that are started, over all their waits, calls to other workers and all other mail, stanzas that
  * are made.
- * Timers and the end of a turn have not: what they do with a stanza later begins anew.
+ * Timers, the end of a turn and of a ticket have not: what they do with a stanza later begins anew.
  */
 bool transit_is_on(void);
 /* Sets it, either way; returns what to give to transit_end(), in the same fiber or turn. */

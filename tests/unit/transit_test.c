@@ -264,6 +264,36 @@ test_later_begins_anew(void **state)
 }
 
 static void
+on_ticket(void *arg, bool failed)
+{
+	CHECK(!failed && !transit_is_on());
+	CHECK(post_content(1) == IRIS_VAULT_OK);
+	wait_done(arg);
+}
+
+static void
+run_ticket(void *arg)
+{
+	bool before = transit_begin(true);
+	struct iris_ticket *ticket;
+	struct iris_wait wait;
+
+	wait_init(&wait);
+	ticket = ticket_new(on_ticket, &wait);
+	ticket_unref(&ticket);
+	wait_for(&wait, "ticket");
+	CHECK(transit_is_on());
+	transit_end(before);
+}
+
+static void
+test_tickets_end_outside(void **state)
+{
+	fixture_run(run_ticket, NULL);
+	fixture_assert();
+}
+
+static void
 test_stanzas_are_made_in_transit(void **state)
 {
 	struct iris_stanza *before = stanza_new(IRIS_MESSAGE, IRIS_CHAT), *made, *copy, *error;
@@ -350,6 +380,7 @@ main(void)
 		TEST(test_log_refuses),
 		TEST(test_fibers_inherit),
 		TEST(test_later_begins_anew),
+		TEST(test_tickets_end_outside),
 		TEST(test_stanzas_are_made_in_transit),
 		TEST(test_other_workers_inherit), /* last: workers are stopped once in a process */
 	};
