@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import bed as federation
 import legible
 from region import CATEGORIES, rule
+from theatre import pattern
 from theatre.client import StageError
 from theatre.web import WebConnection
 
@@ -83,7 +84,7 @@ class Stage:
     def __init__(self, bed, tap):
         self.bed, self.tap, self.policy, self.number = bed, tap, None, 0
         self.alice, self.arthur = (bed[EMEA].person(user) for user in ('alice', 'arthur'))
-        self.bob, self.bella = (bed[NA].person(user) for user in ('bob', 'bella'))
+        self.bob, self.bella, self.basil = (bed[NA].person(user) for user in ('bob', 'bella', 'basil'))
         self.chen = bed[APAC].person('chen')
         self.room = 'den@conference.' + bed[EMEA].host
 
@@ -116,6 +117,10 @@ class Stage:
             await person.sign_in()
         await self.befriend(self.alice, self.bob)
         await self.befriend(self.alice, self.chen)
+        await self.basil.sign_in()
+        await self.befriend(self.basil, self.bob)
+        await self.basil.disconnect()
+        self.basil.ignored = pattern.parse("<presence from='%s'/>" % self.bob.jid)
         await self.enter(self.alice)
         await self.configure('Den')
         await self.ask(self.alice, 'set', self.room, "<query xmlns='%s#admin'>%s</query>" % (MUC, ''.join(
@@ -137,10 +142,19 @@ class Stage:
         await self.bella.sign_in()
         await self.ask(self.bella, 'set', None, "<enable xmlns='urn:xmpp:push:0' jid='pubsub.%s' node='push'/>" % self.alice.host)
         await self.bella.disconnect()
+        await self.basil.sign_in()
+        await self.basil.fence()
+        self.basil.connection.inbox.clear()     # what waited for him
+        await self.basil.enable_sm(by_hand=True)
         self.arthur.send_stanza("<presence type='unsubscribe' to='%s'/>" % self.bella.address)
-        self.mine_for_fences()
 
-    def mine_for_fences(self):
+    async def lose(self):
+        """Who has acknowledged nothing is gone, and does not come back."""
+        self.basil.connection.drop()
+        await self.bob.wait('the end of a lost session', lambda e: e.get('type') == 'unavailable' and
+                            e.get('from') == self.basil.jid)
+
+    def forget(self):
         for who in (self.alice, self.arthur, self.bob, self.chen):
             who.connection.inbox.clear()
 
@@ -176,6 +190,12 @@ def form(around, **fields):
 
 # --- what is planted: one function each, (stage, mark) ---
 
+@plant('profile', kept=KEPT, way=(NA, EMEA))
+async def push_summary(stage, mark):
+    """Before anything else comes for the absent: a service that may not keep it refuses, and is told nothing more."""
+    stage.bob.say(stage.bella.address, mark)
+
+
 @plant('message', kept=KEPT)
 async def body(stage, mark):
     stage.alice.say(stage.bob.jid, mark)
@@ -184,6 +204,11 @@ async def body(stage, mark):
 @plant('message', kept=KEPT)
 async def body_to_the_absent(stage, mark):
     stage.alice.say(stage.bella.address, mark)
+
+
+@plant('message', kept=KEPT)
+async def body_to_the_lost(stage, mark):
+    stage.alice.say(stage.basil.jid, mark)
 
 
 @plant('message')
@@ -216,11 +241,6 @@ async def item(stage, mark):
 async def vcard(stage, mark):
     await stage.ask(stage.alice, 'set', None, "<vCard xmlns='vcard-temp'><FN>%s</FN></vCard>" % mark)
     await stage.ask(stage.bob, 'get', stage.alice.address, "<vCard xmlns='vcard-temp'/>", good=stage.passes('profile'))
-
-
-@plant('profile', kept=KEPT, way=(NA, EMEA))
-async def push_summary(stage, mark):
-    stage.bob.say(stage.bella.address, mark)
 
 
 @plant('bubble')
@@ -357,11 +377,13 @@ class Round:
         stage, bed = self.stage, self.stage.bed
         await stage.prepare()
         await stage.fence()
+        stage.forget()
         stage.policy = self.policy
         await bed.change_policy(rules(self.policy))
         for (function, _), mark in zip(PLANTS, self.marks):
             await function(stage, mark.text)
         await self.arrivals()
+        await stage.lose()
         await bed.change_policy(OPEN)
         await stage.fence()
         for name, region in bed.regions.items():
