@@ -67,11 +67,23 @@ archive_of(struct iris_user *user)
 
 /* --- what is kept --- */
 
+/*
+ * P2.5: what is read in another region (a bubble's history, what somebody publishes) has no copy
+ * here. SECURITY: whatever else that region has put into the message.
+ */
+static bool
+archive_is_read_afar(const struct iris_stanza *stanza)
+{
+	return stanza->from_afar && (message_is_result(stanza->root) ||
+				     element_child(stanza->root, "event", NS_PUBSUB_EVENT));
+}
+
 static bool
 archive_is_of_conversation(const struct iris_stanza *stanza)
 {
 	return stanza->kind == IRIS_MESSAGE &&
-	       (stanza->type == IRIS_CHAT || stanza->type == IRIS_NORMAL);
+	       (stanza->type == IRIS_CHAT || stanza->type == IRIS_NORMAL) &&
+	       !archive_is_read_afar(stanza);
 }
 
 bool

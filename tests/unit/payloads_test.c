@@ -121,6 +121,34 @@ test_types_and_hints(void **state)
 }
 
 static void
+test_from_afar(void **state)
+{
+	static const struct {
+		const char *children;
+		bool transit, kept, waits;
+	} cases[] = {
+		{ "<body>words</body>", false, true, true },
+		{ "<body>words</body>", true, false, true },
+		{ "<composing xmlns='http://jabber.org/protocol/chatstates'/>", true, false, false },
+		/* what is read in another region, whatever is beside it */
+		{ "<result xmlns='urn:xmpp:mam:2'/><body>words</body>", false, false, false },
+		{ "<event xmlns='http://jabber.org/protocol/pubsub#event'/>"
+		  "<store xmlns='urn:xmpp:hints'/>",
+		  false, false, false },
+	};
+
+	for (size_t i = 0; i < IRIS_COUNT(cases); i++) {
+		struct iris_stanza *stanza = message_of("type='chat'", cases[i].children);
+
+		stanza_set_afar(stanza, cases[i].transit);
+		assert_int_equal(archive_is_storable(stanza), cases[i].kept);
+		assert_int_equal(archive_is_for_offline(stanza), cases[i].kept);
+		assert_int_equal(archive_may_wait(stanza), cases[i].waits);
+		stanza_unref(&stanza);
+	}
+}
+
+static void
 test_origin_id(void **state)
 {
 	struct iris_stanza *stanza =
@@ -196,6 +224,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_row),
 		cmocka_unit_test(test_types_and_hints),
+		cmocka_unit_test(test_from_afar),
 		cmocka_unit_test(test_origin_id),
 		cmocka_unit_test(test_news),
 		cmocka_unit_test(test_mentions),
