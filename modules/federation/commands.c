@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What operators see of other servers, and do about them: `federation list|show|retry|close`.  On the
- * fiber of whoever asks; each worker is visited, none for long.  Changes no policy: that is the
+ * What operators see of other servers, and do about them: `federation list|show|retry|close`.  On
+ * the fiber of whoever asks; each worker is visited, none for long.  Changes no policy: that is the
  * configuration's and the map's.
  */
 #include <stdlib.h>
@@ -385,7 +385,8 @@ run_close(struct iris_command_call *call)
 	if (closing.count == 0)
 		refuse(call, IRIS_ITEM_NOT_FOUND, "There is no link with that domain");
 	else
-		call->note = arena_printf(call->arena, "%zu closed; what comes next brings up others",
+		call->note = arena_printf(call->arena,
+					  "%zu closed; what comes next brings up others",
 					  closing.count);
 }
 
