@@ -121,6 +121,23 @@ stream_is_pinned(const struct iris_stream *stream)
 }
 
 bool
+stream_region(const struct iris_stream *stream, struct iris_arena *arena, struct iris_str *id_r)
+{
+	SSL *ssl = stream_ssl(stream);
+
+	*id_r = IRIS_STR_NONE;
+	return !ssl || tls_region(ssl, arena, id_r);
+}
+
+bool
+stream_is_under(const struct iris_stream *stream, const char *fingerprint)
+{
+	SSL *ssl = stream_ssl(stream);
+
+	return ssl && tls_is_under(ssl, fingerprint);
+}
+
+bool
 stream_is_initiated(const struct iris_stream *stream)
 {
 	return stream->initiator != NULL;

@@ -37,6 +37,9 @@ SSL *tls_connect_new(SSL_CTX *identity, const struct iris_dial *dial);
 bool tls_proves_domain(SSL *ssl, struct iris_str domain);
 /* See stream_is_pinned(). */
 bool tls_is_pinned(SSL *ssl);
+/* See stream_region(), stream_is_under(). */
+bool tls_region(SSL *ssl, struct iris_arena *arena, struct iris_str *id_r);
+bool tls_is_under(SSL *ssl, const char *fingerprint);
 
 /*
  * The peer's, when its chain leads to an authority of client-ca, or of servers where it is asked as

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * TLS between servers: whose certificates are believed, and which domains one proves (RFC 6120
- * §13.7, RFC 6125), or what signed records of the DNS say of it (DANE: RFC 7671, RFC 7673).  DANE
- * is for connections that we begin; who dials looks the records up.  Handshakes never fail because
- * of a certificate: who is asked afterwards (stream_proves) decides.  Any worker reads, the main
- * thread sets.
+ * §13.7, RFC 6125), or what signed records of the DNS say of it (DANE: RFC 7671, RFC 7673), and
+ * which region (P2).  DANE is for connections that we begin; who dials looks the records up.
+ * Handshakes never fail because of a certificate: who is asked afterwards (stream_proves) decides.
+ * Any worker reads, the main thread sets.
  */
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
+#include "iris/arena.h"
 #include "iris/dial.h"
 #include "tls.h"
 #include "worker_private.h"
@@ -21,6 +23,7 @@
 #define OID_DNS_SRV "1.3.6.1.5.5.7.8.7"   /* id-on-dnsSRV, RFC 4985 */
 #define SRV_PREFIX "_xmpp-server."
 #define USAGE_DANE_EE 3
+#define REGION_PREFIX "urn:iris:region:"
 
 /* Immutable once published. */
 struct trust {
@@ -57,10 +60,14 @@ trust_verify_for(const struct trust *trust, X509_STORE_CTX *given, const char *p
 	    X509_STORE_CTX_set_default(context, purpose) == 1) {
 		X509_STORE_CTX_set_verify_cb(context, trust_on_error);
 		X509_STORE_CTX_set0_dane(context, SSL_get0_dane(ssl));
-		if (X509_verify_cert(context) == 1)
+		if (X509_verify_cert(context) == 1) {
 			error = X509_V_OK;
-		else if (X509_STORE_CTX_get_error(context) != X509_V_OK)
+			/* for SSL_get0_verified_chain() */
+			X509_STORE_CTX_set0_verified_chain(given,
+							   X509_STORE_CTX_get1_chain(context));
+		} else if (X509_STORE_CTX_get_error(context) != X509_V_OK) {
 			error = X509_STORE_CTX_get_error(context);
+		}
 	}
 	X509_STORE_CTX_free(context);
 	ERR_clear_error();
@@ -206,6 +213,81 @@ pin(SSL *ssl, const struct iris_dns_tlsas *tlsas, const char *domain, const char
 	if (ok && usable)
 		ok = SSL_set1_host(ssl, domain) == 1 && SSL_add1_host(ssl, target) == 1;
 	return ok;
+}
+
+/* --- regions --- */
+
+static bool
+uri_names_region(const GENERAL_NAME *name, struct iris_str *id_r)
+{
+	static const size_t prefix = sizeof(REGION_PREFIX) - 1;
+	const ASN1_STRING *text = name->d.uniformResourceIdentifier;
+	struct iris_str uri;
+
+	if (name->type != GEN_URI)
+		return false;
+	uri = (struct iris_str){ (const char *)ASN1_STRING_get0_data(text),
+				 (size_t)ASN1_STRING_length(text) };
+	/* RFC 8141 §3.1: the scheme and the name of the namespace are of either case. */
+	if (uri.len < prefix || strncasecmp(uri.base, REGION_PREFIX, prefix) != 0)
+		return false;
+	*id_r = (struct iris_str){ uri.base + prefix, uri.len - prefix };
+	return true;
+}
+
+static bool
+region_is_legal(struct iris_str id)
+{
+	for (size_t i = 0; i < id.len; i++)
+		if (!((id.base[i] >= 'a' && id.base[i] <= 'z') || id.base[i] == '-' ||
+		      (id.base[i] >= '0' && id.base[i] <= '9')))
+			return false;
+	return id.len > 0;
+}
+
+bool
+tls_region(SSL *ssl, struct iris_arena *arena, struct iris_str *id_r)
+{
+	X509 *certificate = tls_peer_certificate(ssl);
+	GENERAL_NAMES *names =
+		certificate ?
+			X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL) :
+			NULL;
+	struct iris_str id = IRIS_STR_NONE;
+	unsigned count = 0;
+
+	for (int i = 0; names && i < sk_GENERAL_NAME_num(names); i++)
+		count += uri_names_region(sk_GENERAL_NAME_value(names, i), &id);
+	/* SECURITY: of two nobody can say which one it is; so it is none, and nothing else either. */
+	*id_r = count == 1 && region_is_legal(id) ? arena_copy_str(arena, id) : IRIS_STR_NONE;
+	GENERAL_NAMES_free(names);
+	return count == 0 || !str_is_none(*id_r);
+}
+
+static bool
+fingerprint_is(X509 *certificate, const char *fingerprint)
+{
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	char hex[2 * EVP_MAX_MD_SIZE + 1] = "";
+	unsigned len = 0;
+
+	if (X509_digest(certificate, EVP_sha256(), digest, &len) != 1)
+		return false;
+	for (unsigned i = 0; i < len; i++)
+		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	return strcmp(hex, fingerprint) == 0;
+}
+
+bool
+tls_is_under(SSL *ssl, const char *fingerprint)
+{
+	STACK_OF(X509) *chain = tls_peer_certificate(ssl) ? SSL_get0_verified_chain(ssl) : NULL;
+
+	/* Not the first: who has a certificate is not its own authority. */
+	for (int i = 1; chain && i < sk_X509_num(chain); i++)
+		if (fingerprint_is(sk_X509_value(chain, i), fingerprint))
+			return true;
+	return false;
 }
 
 /* --- connections --- */

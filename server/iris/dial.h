@@ -72,6 +72,15 @@ bool stream_proves(const struct iris_stream *stream, struct iris_str domain);
  * peer, not even where it does not.
  */
 bool stream_is_pinned(const struct iris_stream *stream);
+/*
+ * The region that the peer's certificate is for: ID of the one URI `urn:iris:region:ID` among its
+ * names, copied; none when there is no such URI.  False: there are several, or it is malformed:
+ * then it is to be believed nothing.
+ */
+bool stream_region(const struct iris_stream *stream, struct iris_arena *arena,
+		   struct iris_str *id_r);
+/* Is this the fingerprint (SHA-256, hexadecimal in lower case) of one of its authorities? */
+bool stream_is_under(const struct iris_stream *stream, const char *fingerprint);
 
 #pragma GCC visibility pop
 #endif
