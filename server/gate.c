@@ -4,7 +4,7 @@
  * "The gate" in server/README.md.  It reads no configuration: regions.c hands it the map.
  *
  * Answers pass as what they answer: the gate remembers the requests that passed, for a while, under
- * a lock: with several domains on a stream, both directions need not come by the same worker.
+ * locks: with several domains on a stream, both directions need not come by the same worker.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -13,8 +13,11 @@
 #include "iris/service.h"
 #include "worker_private.h"
 
-#define PENDING_MAX 65536 /* requests that wait for their answer */
+#define SHARDS 16u
+#define PENDING_MAX 4096u /* requests that wait for their answer, in each shard */
 #define PENDING_MS 300000
+#define ID_MAX 1023u /* bytes: a request with a longer one gets no answer */
+#define TELL_MS 10000 /* a line in the log about refusals in one category between two regions */
 
 #define BIT(category) (1u << IRIS_GATE_##category)
 
@@ -93,10 +96,14 @@ struct gate_pending { /* a request that passed, by "from to id" */
 	char key[];
 };
 
-static pthread_mutex_t gate_lock = PTHREAD_MUTEX_INITIALIZER; /* of these two */
-static struct iris_hash gate_pending;
-static TAILQ_HEAD(gate_queue, gate_pending) gate_queue =
-	TAILQ_HEAD_INITIALIZER(gate_queue); /* the oldest first */
+TAILQ_HEAD(gate_queue, gate_pending);
+
+/* Those whose ids hash alike: so that workers seldom wait for each other. */
+static struct gate_shard {
+	_Alignas(64) pthread_mutex_t lock; /* of the two */
+	struct iris_hash table;
+	struct gate_queue queue; /* the oldest first */
+} gate_shards[SHARDS];
 
 struct gate_rule_entry {
 	struct iris_hash_node node; /* by namespace: the first of each is in the table */
@@ -107,7 +114,7 @@ struct gate_rule_entry {
 static struct iris_hash gate_table;                 /* made in gate_open(), then constant */
 static struct gate_rule_entry gate_entries[IRIS_COUNT(gate_rules)];
 static struct region_map *_Atomic gate_map;
-static unsigned _Atomic gate_own;                   /* our region in it */
+static atomic_uint gate_openly;                     /* categories: `refuse-openly` */
 static atomic_bool gate_expected;                   /* there is to be one: closed until then */
 static void (*gate_listener)(void);                 /* main thread */
 
@@ -121,6 +128,16 @@ gate_category_name(enum iris_gate_category category)
 	};
 
 	return names[category];
+}
+
+enum iris_gate_category
+gate_category_find(struct iris_str name)
+{
+	unsigned i = 0;
+
+	while (i < IRIS_GATE_CATEGORY_COUNT && !str_is(name, gate_category_name(i)))
+		i++;
+	return i;
 }
 
 const char *
@@ -219,99 +236,194 @@ gate_classify(const struct iris_stanza *stanza, bool near_room, bool far_room)
 /* --- answers --- */
 
 static void
-pending_drop(struct gate_pending *pending) /* with the lock */
+pending_drop(struct gate_shard *shard, struct gate_pending *pending) /* with the lock */
 {
-	TAILQ_REMOVE(&gate_queue, pending, link);
-	hash_remove(&gate_pending, &pending->node);
+	TAILQ_REMOVE(&shard->queue, pending, link);
+	hash_remove(&shard->table, &pending->node);
 	free(pending);
 }
 
-/* Who asked, who answers, and the id, which any of them may choose: none of the three is enough. */
-static struct iris_str
-pending_key(struct iris_arena *arena, const struct iris_jid *asker, const struct iris_jid *asked,
-	    struct iris_str id)
+static struct gate_pending *
+pending_find(struct gate_shard *shard, struct iris_str key)
 {
-	return arena_printf(arena, "%.*s\n%.*s\n%.*s", IRIS_STR_FMT(jid_full(asker)),
-			    IRIS_STR_FMT(jid_full(asked)), IRIS_STR_FMT(id));
+	struct iris_hash_node *node = hash_find(&shard->table, key);
+
+	return node ? IRIS_CONTAINER(node, struct gate_pending, node) : NULL;
+}
+
+static struct gate_shard *
+shard_of(struct iris_str id)
+{
+	return &gate_shards[hash_bytes(id.base, id.len) % SHARDS];
+}
+
+static char *
+key_put(char *at, struct iris_str text)
+{
+	if (text.len > 0)
+		memcpy(at, text.base, text.len);
+	at[text.len] = '\n';
+	return at + text.len + 1;
+}
+
+/*
+ * Who asked, who answers, and the id, which any of them may choose: none of the three is enough.
+ * Good until this thread asks for another.
+ */
+static struct iris_str
+pending_key(const struct iris_jid *asker, const struct iris_jid *asked, struct iris_str id)
+{
+	static _Thread_local char key[2 * (3 * JID_PART_MAX + 2) + ID_MAX + 3];
+	char *end = key_put(key_put(key_put(key, jid_full(asker)), jid_full(asked)), id);
+
+	return (struct iris_str){ key, (size_t)(end - key) };
 }
 
 /* SECURITY: bounded, the oldest goes first: who asks without end loses answers, not our memory. */
 static void
-pending_add(const struct iris_stanza *request, unsigned categories)
+pending_make_room(struct gate_shard *shard)
 {
-	struct iris_arena *arena = arena_new();
-	struct iris_str key = pending_key(arena, &request->from, &request->to, request->id);
-	struct gate_pending *pending = iris_calloc(1, sizeof(*pending) + key.len), *oldest;
-	struct iris_hash_node *node;
+	struct gate_pending *oldest;
 
+	while ((oldest = TAILQ_FIRST(&shard->queue)) != NULL &&
+	       (shard->table.count >= PENDING_MAX || oldest->until_ms <= worker_now_ms()))
+		pending_drop(shard, oldest);
+}
+
+static void
+pending_add(const struct iris_stanza *request, const struct iris_jid *to, unsigned categories)
+{
+	struct gate_shard *shard = shard_of(request->id);
+	struct gate_pending *pending, *same;
+	struct iris_str key;
+
+	if (request->id.len > ID_MAX)
+		return;
+	key = pending_key(&request->from, to, request->id);
+	pending = iris_malloc(sizeof(*pending) + key.len);
+	*pending = (struct gate_pending){ .categories = categories,
+					  .until_ms = worker_now_ms() + PENDING_MS };
 	memcpy(pending->key, key.base, key.len);
-	pending->categories = categories;
-	pending->until_ms = worker_now_ms() + PENDING_MS;
-	pthread_mutex_lock(&gate_lock);
-	node = hash_find(&gate_pending, key);
-	if (node)
-		pending_drop(IRIS_CONTAINER(node, struct gate_pending, node));
-	while ((oldest = TAILQ_FIRST(&gate_queue)) != NULL &&
-	       (gate_pending.count >= PENDING_MAX || oldest->until_ms <= worker_now_ms()))
-		pending_drop(oldest);
-	TAILQ_INSERT_TAIL(&gate_queue, pending, link);
-	hash_insert(&gate_pending, &pending->node, (struct iris_str){ pending->key, key.len });
-	pthread_mutex_unlock(&gate_lock);
-	arena_unref(&arena);
+	pthread_mutex_lock(&shard->lock);
+	same = pending_find(shard, key);
+	if (same)
+		pending_drop(shard, same);
+	pending_make_room(shard);
+	TAILQ_INSERT_TAIL(&shard->queue, pending, link);
+	hash_insert(&shard->table, &pending->node, (struct iris_str){ pending->key, key.len });
+	pthread_mutex_unlock(&shard->lock);
 }
 
 /* SECURITY: an answer that nobody asked for is UNKNOWN: it would carry anything across. */
 static unsigned
-pending_take(const struct iris_stanza *answer)
+pending_take(const struct iris_stanza *answer, const struct iris_jid *to)
 {
-	struct iris_arena *arena = arena_new();
-	struct iris_str key = pending_key(arena, &answer->to, &answer->from, answer->id);
+	struct gate_shard *shard = shard_of(answer->id);
+	struct gate_pending *pending;
 	unsigned categories = BIT(UNKNOWN);
-	struct iris_hash_node *node;
+	struct iris_str key;
 
-	pthread_mutex_lock(&gate_lock);
-	node = hash_find(&gate_pending, key);
-	if (node) {
-		struct gate_pending *pending = IRIS_CONTAINER(node, struct gate_pending, node);
-
+	if (answer->id.len > ID_MAX)
+		return categories;
+	key = pending_key(to, &answer->from, answer->id);
+	pthread_mutex_lock(&shard->lock);
+	pending = pending_find(shard, key);
+	if (pending) {
 		categories = pending->categories;
-		pending_drop(pending);
+		pending_drop(shard, pending);
 	}
-	pthread_mutex_unlock(&gate_lock);
-	arena_unref(&arena);
+	pthread_mutex_unlock(&shard->lock);
 	return categories;
 }
 
 /* --- the judgement --- */
 
+/* A stanza on its way, seen from the map. */
+struct crossing {
+	const struct iris_stanza *stanza;
+	const struct iris_jid *to;
+	bool leaving;
+	struct iris_str near_domain, far_domain;
+	unsigned near, far, from, to_region; /* indices of regions */
+	bool near_room, far_room;
+};
+
+static size_t
+map_cell(const struct region_map *map, const struct crossing *crossing, unsigned category)
+{
+	size_t pair = (size_t)crossing->from * (map->count + 1) + crossing->to_region;
+
+	return pair * IRIS_GATE_CATEGORY_COUNT + category;
+}
+
+/* The strictest of all; what is denied of them in *denied_r. */
 static enum iris_gate_verdict
-map_judge(const struct region_map *map, unsigned from, unsigned to, unsigned categories)
+map_judge(const struct region_map *map, unsigned from, unsigned to, unsigned categories,
+	  unsigned *denied_r)
 {
 	enum iris_gate_verdict verdict = IRIS_GATE_DELIVER;
 
+	*denied_r = 0;
 	for (unsigned i = 0; i < IRIS_GATE_CATEGORY_COUNT; i++)
 		if (categories & (1u << i)) {
 			enum iris_gate_verdict one = region_map_verdict(map, from, to, i);
 
 			verdict = one < verdict ? one : verdict;
+			if (one == IRIS_GATE_DENY)
+				*denied_r |= 1u << i;
 		}
 	return verdict;
 }
 
 static void
-map_count(struct region_map *map, unsigned from, unsigned to, unsigned categories,
+map_count(struct region_map *map, const struct crossing *crossing, unsigned categories,
 	  enum iris_gate_verdict verdict)
 {
-	size_t pair = (size_t)from * (map->count + 1) + to;
-
 	for (unsigned i = 0; i < IRIS_GATE_CATEGORY_COUNT; i++)
 		if (categories & (1u << i)) {
-			size_t cell = (pair * IRIS_GATE_CATEGORY_COUNT + i) *
-					      IRIS_GATE_VERDICT_COUNT +
-				      verdict;
+			size_t cell = map_cell(map, crossing, i) * IRIS_GATE_VERDICT_COUNT + verdict;
 
 			atomic_fetch_add_explicit(&map->counts[cell], 1, memory_order_relaxed);
 		}
+}
+
+static struct iris_str
+categories_text(struct iris_arena *arena, unsigned categories)
+{
+	struct iris_strbuf text = STRBUF_INIT(arena);
+
+	for (unsigned i = 0; i < IRIS_GATE_CATEGORY_COUNT; i++)
+		if (categories & (1u << i))
+			strbuf_printf(&text, "%s%s", text.len ? " " : "", gate_category_name(i));
+	return strbuf_str(&text);
+}
+
+/*
+ * SECURITY: domains and regions only: neither who, nor what.  Bounded: a line of each kind now and
+ * then, with the number of those that had none.
+ */
+static void
+map_tell(struct region_map *map, const struct crossing *crossing, unsigned denied)
+{
+	struct region_told *told =
+		&map->told[map_cell(map, crossing, (unsigned)__builtin_ctz(denied))];
+	int64_t now = worker_now_ms(), until = atomic_load(&told->until_ms);
+	struct iris_arena *arena;
+
+	if (now < until ||
+	    !atomic_compare_exchange_strong(&told->until_ms, &until, now + TELL_MS)) {
+		atomic_fetch_add(&told->untold, 1);
+		return;
+	}
+	arena = arena_new();
+	LOG(IRIS_LOG_NOTICE, "gate", "refused", LOG_STR("categories", categories_text(arena, denied)),
+	    LOG_CSTR("from", region_map_id(map, crossing->from)),
+	    LOG_CSTR("to", region_map_id(map, crossing->to_region)),
+	    LOG_STR("ours", crossing->near_domain), LOG_STR("theirs", crossing->far_domain),
+	    LOG_CSTR("direction", crossing->leaving ? "leaving" : "entering"),
+	    LOG_CSTR("verdict", gate_verdict_name(IRIS_GATE_DENY)),
+	    LOG_INT("untold", atomic_exchange(&told->untold, 0)));
+	arena_unref(&arena);
 }
 
 static bool
@@ -321,68 +433,166 @@ is_answer(const struct iris_stanza *stanza)
 	       (stanza->type == IRIS_RESULT || stanza->type == IRIS_ERROR);
 }
 
-/* The region the other side is in; `proven` by its certificate, or none. False: it lies. */
-static bool
-far_region(const struct region_map *map, struct iris_str domain, struct iris_str proven,
-	   unsigned *region_r, bool *is_rooms_r)
+static void
+crossing_find(struct crossing *crossing, const struct region_map *map)
 {
-	*region_r = region_map_find(map, domain, is_rooms_r);
-	if (*region_r == map->count)
-		return str_is_none(proven) || region_map_index(map, proven) == map->count;
-	return str_is(proven, map->regions[*region_r].id);
+	const struct iris_jid *from = &crossing->stanza->from, *to = crossing->to;
+	bool leaving = crossing->leaving;
+
+	crossing->near_domain = jid_domain(leaving ? from : to);
+	crossing->far_domain = jid_domain(leaving ? to : from);
+	crossing->near = region_map_find(map, crossing->near_domain, &crossing->near_room);
+	crossing->far = region_map_find(map, crossing->far_domain, &crossing->far_room);
+	crossing->from = leaving ? map->own : crossing->far;
+	crossing->to_region = leaving ? crossing->far : map->own;
+}
+
+/* SECURITY: a certificate of another region speaks for no domain of this one, nor of none. */
+static bool
+far_is_proven(const struct region_map *map, const struct crossing *crossing, struct iris_str proven)
+{
+	if (crossing->leaving)
+		return true;
+	if (crossing->far == map->count)
+		return str_is_none(proven);
+	return str_is(proven, map->regions[crossing->far].id);
+}
+
+/* SECURITY: what the map does not have in our region has no rights of it. */
+static bool
+near_is_ours(struct region_map *map, const struct crossing *crossing)
+{
+	if (crossing->near == map->own && map->own < map->count)
+		return true;
+	if (map->own < map->count && !atomic_exchange(&map->complained, true))
+		LOG(IRIS_LOG_WARNING, "gate", "domain-not-in-region",
+		    LOG_STR("domain", crossing->near_domain),
+		    LOG_CSTR("region", region_map_id(map, map->own)));
+	return false;
+}
+
+static void
+opinion_name_regions(struct iris_gate_opinion *opinion, const struct region_map *map, unsigned from,
+		     unsigned to)
+{
+	opinion->from = region_map_id(map, from);
+	opinion->to = region_map_id(map, to);
+	opinion->external = from == map->count || to == map->count;
 }
 
 struct iris_gate_opinion
 gate_judge(enum iris_gate_direction direction, const struct iris_stanza *stanza,
-	   const struct iris_jid *to_jid, struct iris_str peer_region)
+	   const struct iris_jid *to, struct iris_str peer_region)
 {
 	struct region_map *map = atomic_load_explicit(&gate_map, memory_order_acquire);
-	bool leaving = direction == IRIS_GATE_LEAVING, near_room = false, far_room = false, honest;
-	const struct iris_jid *far_jid = leaving ? to_jid : &stanza->from;
-	const struct iris_jid *near_jid = leaving ? &stanza->from : to_jid;
-	struct iris_gate_opinion opinion = { .categories = BIT(UNKNOWN) };
-	unsigned own = atomic_load(&gate_own), far, from, to;
+	struct crossing crossing = { .stanza = stanza, .to = to,
+				     .leaving = direction == IRIS_GATE_LEAVING };
+	struct iris_gate_opinion opinion = { .categories = BIT(UNKNOWN), .from = REGION_EXTERNAL,
+					     .to = REGION_EXTERNAL };
+	unsigned denied;
 
-	if (!map) {
-		opinion.from = opinion.to = REGION_EXTERNAL;
+	if (!map)
 		return opinion;
+	crossing_find(&crossing, map);
+	opinion_name_regions(&opinion, map, crossing.from, crossing.to_region);
+	opinion.categories =
+		is_answer(stanza) ?
+			pending_take(stanza, to) :
+			gate_classify(stanza, crossing.near_room, crossing.far_room);
+	opinion.verdict = map_judge(map, crossing.from, crossing.to_region, opinion.categories,
+				    &denied);
+	opinion.openly = denied && !(denied & ~atomic_load(&gate_openly));
+	if (!near_is_ours(map, &crossing) || !far_is_proven(map, &crossing, peer_region)) {
+		opinion.verdict = IRIS_GATE_DENY;
+		opinion.openly = false;
+		denied = opinion.categories;
 	}
-	region_map_find(map, jid_domain(near_jid), &near_room);
-	honest = far_region(map, jid_domain(far_jid), peer_region, &far, &far_room);
-	from = leaving ? own : far;
-	to = leaving ? far : own;
-	opinion.categories = is_answer(stanza) ? pending_take(stanza) :
-						 gate_classify(stanza, near_room, far_room);
-	/* SECURITY: a certificate of another region speaks for no domain of this one. */
-	opinion.verdict = honest ? map_judge(map, from, to, opinion.categories) : IRIS_GATE_DENY;
-	opinion.from = region_map_id(map, from);
-	opinion.to = region_map_id(map, to);
-	opinion.external = far == map->count;
-	map_count(map, from, to, opinion.categories, opinion.verdict);
-	if (stanza->kind == IRIS_IQ && !is_answer(stanza) && opinion.verdict != IRIS_GATE_DENY)
-		pending_add(stanza, opinion.categories);
+	map_count(map, &crossing, opinion.categories, opinion.verdict);
+	if (opinion.verdict == IRIS_GATE_DENY)
+		map_tell(map, &crossing, denied);
+	else if (stanza->kind == IRIS_IQ && !is_answer(stanza))
+		pending_add(stanza, to, opinion.categories);
 	return opinion;
 }
 
 struct iris_gate_opinion
-gate_explain(const struct iris_stanza *stanza)
+gate_explain(const struct iris_stanza *stanza, const struct iris_jid *to)
 {
 	struct region_map *map = atomic_load_explicit(&gate_map, memory_order_acquire);
 	bool from_room = false, to_room = false;
 	struct iris_gate_opinion opinion = { .from = REGION_EXTERNAL, .to = REGION_EXTERNAL };
-	unsigned from, to;
+	unsigned from, to_region, denied;
 
 	opinion.categories = gate_classify(stanza, false, false);
 	if (!map)
 		return opinion;
 	from = region_map_find(map, jid_domain(&stanza->from), &from_room);
-	to = region_map_find(map, jid_domain(&stanza->to), &to_room);
+	to_region = region_map_find(map, jid_domain(to), &to_room);
 	opinion.categories = gate_classify(stanza, from_room, to_room);
-	opinion.from = region_map_id(map, from);
-	opinion.to = region_map_id(map, to);
-	opinion.external = from == map->count || to == map->count;
-	opinion.verdict = map_judge(map, from, to, opinion.categories);
+	opinion_name_regions(&opinion, map, from, to_region);
+	opinion.verdict = map_judge(map, from, to_region, opinion.categories, &denied);
+	opinion.openly = denied && !(denied & ~atomic_load(&gate_openly));
 	return opinion;
+}
+
+/* --- what the map says of a domain --- */
+
+static bool
+map_is_open(const struct region_map *map, unsigned from, unsigned to)
+{
+	for (unsigned i = 0; i < IRIS_GATE_CATEGORY_COUNT; i++)
+		if (region_map_verdict(map, from, to, i) != IRIS_GATE_DENY)
+			return true;
+	return false;
+}
+
+struct iris_gate_place
+gate_place(struct iris_str domain)
+{
+	const struct region_map *map = atomic_load_explicit(&gate_map, memory_order_acquire);
+	struct iris_gate_place place = { .region = IRIS_STR_NONE };
+	unsigned index;
+
+	if (!map)
+		return place;
+	index = region_map_find(map, domain, &place.is_rooms);
+	place.is_own = index == map->own && index < map->count;
+	place.is_open = map->own < map->count &&
+			(map_is_open(map, index, map->own) || map_is_open(map, map->own, index));
+	if (index < map->count) {
+		place.region = str_from(map->regions[index].id);
+		place.authority = map->regions[index].ca;
+		place.endpoints = map->regions[index].endpoints;
+		place.endpoint_count = map->regions[index].endpoint_count;
+	}
+	return place;
+}
+
+const char *
+gate_authority(struct iris_str region)
+{
+	const struct region_map *map = atomic_load_explicit(&gate_map, memory_order_acquire);
+	unsigned index = map ? region_map_index(map, region) : 0;
+
+	return map && index < map->count ? map->regions[index].ca : NULL;
+}
+
+bool
+gate_is_boundary(struct iris_str domain)
+{
+	const struct region_map *map = atomic_load_explicit(&gate_map, memory_order_acquire);
+	bool is_rooms = false;
+	unsigned index = map ? region_map_find(map, domain, &is_rooms) : 0;
+
+	return map && !is_rooms && (index != map->own || index == map->count);
+}
+
+int64_t
+gate_serial(void)
+{
+	const struct region_map *map = atomic_load_explicit(&gate_map, memory_order_acquire);
+
+	return map ? map->serial : 0;
 }
 
 bool
@@ -416,17 +626,18 @@ gate_current_map(void)
 	return atomic_load(&gate_map);
 }
 
-unsigned
-gate_own_region(void)
-{
-	return atomic_load(&gate_own);
-}
-
 void
 gate_set_map(struct region_map *map, unsigned own)
 {
-	atomic_store(&gate_own, own);
+	if (map)
+		map->own = own;
 	atomic_store_explicit(&gate_map, map, memory_order_release);
+}
+
+void
+gate_set_openly(unsigned categories)
+{
+	atomic_store(&gate_openly, categories);
 }
 
 /* --- start and stop --- */
@@ -434,6 +645,10 @@ gate_set_map(struct region_map *map, unsigned own)
 void
 gate_open(void)
 {
+	for (unsigned i = 0; i < SHARDS; i++) {
+		gate_shards[i].lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+		TAILQ_INIT(&gate_shards[i].queue);
+	}
 	for (size_t i = 0; i < IRIS_COUNT(gate_rules); i++) {
 		struct iris_str ns = str_from(gate_rules[i].ns);
 		struct iris_hash_node *node = hash_find(&gate_table, ns);
@@ -455,9 +670,13 @@ gate_open(void)
 void
 gate_close(void)
 {
-	while (!TAILQ_EMPTY(&gate_queue))
-		pending_drop(TAILQ_FIRST(&gate_queue));
-	hash_free(&gate_pending);
+	for (unsigned i = 0; i < SHARDS; i++) {
+		struct gate_shard *shard = &gate_shards[i];
+
+		while (!TAILQ_EMPTY(&shard->queue))
+			pending_drop(shard, TAILQ_FIRST(&shard->queue));
+		hash_free(&shard->table);
+	}
 	HASH_FOREACH(node, &gate_table)
 		hash_remove(&gate_table, node);
 	hash_free(&gate_table);

@@ -207,6 +207,45 @@ is_digest(const char *text)
 	return strspn(text, "0123456789abcdef") == 64 && strlen(text) == 64;
 }
 
+/* "HOST:PORT", "[ADDRESS]:PORT" */
+static bool
+endpoint_parse(struct iris_str text, struct iris_gate_endpoint *endpoint_r)
+{
+	const char *colon = text.len ? memrchr(text.base, ':', text.len) : NULL;
+	struct iris_str host = { text.base, colon ? (size_t)(colon - text.base) : 0 };
+	struct iris_str port = { text.base + host.len + 1, text.len - host.len - 1 };
+	int64_t number;
+
+	if (host.len == 0 || !str_to_int(port, 1, UINT16_MAX, &number))
+		return false;
+	if (host.base[0] == '[') {
+		if (host.len < 3 || host.base[host.len - 1] != ']')
+			return false;
+		host = (struct iris_str){ host.base + 1, host.len - 2 };
+	} else if (memchr(host.base, ':', host.len)) {
+		return false;
+	}
+	*endpoint_r = (struct iris_gate_endpoint){ host, (uint16_t)number };
+	return true;
+}
+
+static void
+region_take_endpoints(struct region_map *map, struct region *region,
+		      const struct iris_settings *record, struct iris_report *report)
+{
+	size_t count = settings_count(record, REGION_OPT_ENDPOINTS);
+
+	region->endpoints = arena_alloc(map->config->arena, count * sizeof(*region->endpoints));
+	for (size_t i = 0; i < count; i++) {
+		struct iris_str text = settings_item(record, REGION_OPT_ENDPOINTS, i);
+
+		if (!endpoint_parse(text, &region->endpoints[i]))
+			report_error(report, "region %s: \"%.*s\" is no HOST:PORT", region->id,
+				     IRIS_STR_FMT(text));
+	}
+	region->endpoint_count = count;
+}
+
 static void
 map_take_region(struct region_map *map, const struct iris_settings *record,
 		struct iris_report *report)
@@ -233,7 +272,6 @@ map_take_region(struct region_map *map, const struct iris_settings *record,
 		.ca = settings_str(record, REGION_OPT_CA).base,
 		.domains = map_strings(map, record, REGION_OPT_DOMAINS),
 		.rooms = map_strings(map, record, REGION_OPT_ROOMS),
-		.endpoints = map_strings(map, record, REGION_OPT_ENDPOINTS),
 	};
 	if (!is_digest(region->ca))
 		report_error(report, "%.*s: ca: 64 hexadecimal digits, in lower case",
@@ -241,6 +279,7 @@ map_take_region(struct region_map *map, const struct iris_settings *record,
 	if (region->class == REGION_ISOLATED && region->external)
 		report_error(report, "%.*s: %s is isolated: it cannot be external, too",
 			     IRIS_STR_FMT(where), region->id);
+	region_take_endpoints(map, region, record, report);
 	map->domain_count += settings_count(record, REGION_OPT_DOMAINS) +
 			     settings_count(record, REGION_OPT_ROOMS);
 	map->count++;
@@ -435,6 +474,8 @@ map_take(struct region_map *map, struct iris_report *report)
 	cells = (size_t)(map->count + 1) * (map->count + 1) * IRIS_GATE_CATEGORY_COUNT;
 	map->verdicts = iris_calloc(cells, 1);
 	map->counts = iris_calloc(cells * IRIS_GATE_VERDICT_COUNT, sizeof(*map->counts));
+	map->told = iris_calloc(cells, sizeof(*map->told));
+	map->own = map->count;
 	map_take_rules(map, policy, report);
 }
 
@@ -467,6 +508,7 @@ region_map_free(struct region_map **map_p)
 	free(map->domain_block);
 	free(map->verdicts);
 	free(map->counts);
+	free(map->told);
 	config_free(&map->config);
 	free(map);
 }

@@ -18,7 +18,7 @@
 
 #define REGION_MAP_MAX (1u << 20) /* bytes of the file */
 #define REGIONS_MAX 64
-#define REGION_ID_MAX 32
+#define REGION_ID_MAX IRIS_REGION_ID_MAX
 #define REGION_EXTERNAL "external"
 
 /* X(NAME, text) */
@@ -39,7 +39,14 @@ struct region {
 	enum region_class class;
 	bool external;         /* may it federate with servers of no region? */
 	const char *ca;        /* SHA-256 of its authority's certificate, 64 hexadecimal digits */
-	const char **domains, **rooms, **endpoints; /* NULL-terminated */
+	const char **domains, **rooms; /* NULL-terminated */
+	struct iris_gate_endpoint *endpoints;
+	size_t endpoint_count;
+};
+
+struct region_told { /* of refusals in one category between two regions */
+	_Atomic int64_t until_ms; /* no other line before; monotonic */
+	atomic_uint untold;       /* since the last line */
 };
 
 struct region_domain { /* by name */
@@ -56,10 +63,13 @@ struct region_map {
 	const char *name, *secret; /* of what federated regions share: SHA-256; or NULL */
 	int64_t serial, issued_ms;
 	unsigned count;        /* of regions; index `count` is everybody outside */
+	unsigned own;          /* ours; `count`: it has none of ours, and everything is closed */
+	atomic_bool complained; /* of a domain of ours that is not in it */
 	struct region regions[REGIONS_MAX];
 	/* verdicts, then counts: (count + 1)² pairs × categories (× verdicts) */
 	uint8_t *verdicts;
 	_Atomic int64_t *counts;
+	struct region_told *told; /* pairs × categories */
 	char digest[65];       /* of the file: SHA-256 */
 };
 

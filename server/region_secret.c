@@ -207,7 +207,7 @@ peer_of(const struct region_map *map, unsigned index, struct iris_region_peer *p
 {
 	const struct region *region = &map->regions[index];
 
-	if (index == gate_own_region() || region->class != REGION_FEDERATED || !region->domains[0])
+	if (index == map->own || region->class != REGION_FEDERATED || !region->domains[0])
 		return false;
 	*peer_r = (struct iris_region_peer){ str_from(region->id), str_from(region->domains[0]),
 					     index };
@@ -217,9 +217,7 @@ peer_of(const struct region_map *map, unsigned index, struct iris_region_peer *p
 static bool
 we_federate(const struct region_map *map)
 {
-	unsigned own = gate_own_region();
-
-	return map && own < map->count && map->regions[own].class == REGION_FEDERATED;
+	return map && map->own < map->count && map->regions[map->own].class == REGION_FEDERATED;
 }
 
 bool
@@ -231,9 +229,9 @@ region_federation(struct iris_arena *arena, struct iris_region_federation *feder
 	*federation_r = (struct iris_region_federation){ .count = 0 };
 	if (!we_federate(map))
 		return map || !gate_has_map();
-	federation_r->id = arena_copy_str(arena, str_from(map->regions[gate_own_region()].id));
+	federation_r->id = arena_copy_str(arena, str_from(map->regions[map->own].id));
 	federation_r->domain =
-		arena_copy_str(arena, str_from(map->regions[gate_own_region()].domains[0]));
+		arena_copy_str(arena, str_from(map->regions[map->own].domains[0]));
 	federation_r->peers = arena_alloc(arena, map->count * sizeof(*federation_r->peers));
 	for (unsigned i = 0; i < map->count; i++)
 		if (peer_of(map, i, &peer)) {

@@ -18,7 +18,7 @@
 
 #define FLUSH_MS 60000
 
-enum { OPT_MAP, OPT_KEY, OPT_ID, OPT_SECRET };
+enum { OPT_MAP, OPT_KEY, OPT_ID, OPT_SECRET, OPT_OPENLY };
 
 static struct iris_module_self regions_self;
 static struct iris_timer regions_timer;
@@ -144,24 +144,68 @@ ledger_due(void *arg)
 
 /* --- the map --- */
 
+static bool
+regions_has_us(const struct iris_settings *settings, const struct region_map *map,
+	       struct iris_error *error)
+{
+	struct iris_str id = settings_str(settings, OPT_ID);
+
+	if (region_map_index(map, id) < map->count)
+		return true;
+	error_set(error, "the region map has no region \"%.*s\"", IRIS_STR_FMT(id));
+	return error_hint(error, "regions: {id: …} names the region of this server");
+}
+
+/*
+ * A server does not start with a map that does not have its region, or that its secret does not
+ * fit. SECURITY: one that runs takes it: it was left out, and everything is closed.
+ */
 static struct region_map *
 regions_read(const struct iris_settings *settings, struct iris_error *error)
 {
 	EVP_PKEY *key = region_key_load(settings_str(settings, OPT_KEY).base, false, error);
 	struct region_map *map =
 		key ? region_map_load(settings_str(settings, OPT_MAP).base, key, error) : NULL;
-	struct iris_str id = settings_str(settings, OPT_ID);
 
 	EVP_PKEY_free(key);
-	if (map && region_map_index(map, id) == map->count) {
-		error_set(error, "the region map has no region \"%.*s\"", IRIS_STR_FMT(id));
-		error_hint(error, "regions: {id: …} names the region of this server");
+	if (map && !gate_current_map() && !regions_has_us(settings, map, error))
 		region_map_free(&map);
-	}
-	if (map && !region_secret_fits(map, region_map_index(map, id),
-				       settings_str(settings, OPT_SECRET), false, error))
+	if (map && !gate_current_map() &&
+	    !region_secret_fits(map, region_map_index(map, settings_str(settings, OPT_ID)),
+				settings_str(settings, OPT_SECRET), false, error))
 		region_map_free(&map);
 	return map;
+}
+
+/* The categories of `refuse-openly`. */
+static bool
+regions_read_openly(const struct iris_settings *settings, unsigned *categories_r,
+		    struct iris_error *error)
+{
+	*categories_r = 0;
+	for (size_t i = 0; i < settings_count(settings, OPT_OPENLY); i++) {
+		struct iris_str name = settings_item(settings, OPT_OPENLY, i);
+		enum iris_gate_category category = gate_category_find(name);
+
+		if (category == IRIS_GATE_CATEGORY_COUNT) {
+			error_set(error, "refuse-openly: there is no category \"%.*s\"",
+				  IRIS_STR_FMT(name));
+			return error_hint(error, "irisctl boundary explain names them");
+		}
+		*categories_r |= 1u << category;
+	}
+	return true;
+}
+
+static void
+regions_set_openly(const struct iris_settings *settings)
+{
+	struct iris_error error = { .message = "" };
+	unsigned categories;
+
+	/* It was checked. */
+	if (regions_read_openly(settings, &categories, &error))
+		gate_set_openly(categories);
 }
 
 /*
@@ -231,18 +275,38 @@ static void
 regions_share(void)
 {
 	const struct iris_settings *settings = atomic_load(&regions_self.settings);
+	const struct region_map *map = gate_current_map();
 	struct iris_error error = { .message = "" };
 
-	if (!region_secret_fits(gate_current_map(), gate_own_region(),
-				settings_str(settings, OPT_SECRET), true, &error)) {
+	if (map->own == map->count) { /* left out: it is told already */
+		region_secret_forget();
+	} else if (!region_secret_fits(map, map->own, settings_str(settings, OPT_SECRET), true,
+				       &error)) {
 		region_secret_forget();
 		log_error(IRIS_LOG_ERROR, "regions", "secret-refused", &error);
 	}
 	region_secret_changed();
 }
 
-/* Fiber of the main thread. */
 static void
+regions_tell(const struct region_map *map)
+{
+	bool has_us = map->own < map->count;
+	struct iris_error error = { .message = "" };
+
+	if (!has_us) {
+		(void)regions_has_us(atomic_load(&regions_self.settings), map, &error);
+		error_detail(&error, "nothing crosses the boundary any more");
+		log_error(IRIS_LOG_ERROR, "regions", "left-out", &error);
+	}
+	LOG(IRIS_LOG_NOTICE, "regions", "map-in-force", LOG_CSTR("name", map->name),
+	    LOG_INT("serial", map->serial), LOG_INT("regions", map->count),
+	    LOG_CSTR("class", has_us ? region_class_name(map->regions[map->own].class) : "none"),
+	    LOG_CSTR("older", region_is_edge() ? "not remembered at an edge" : "refused"));
+}
+
+/* Fiber of the main thread, under the lock. False: the one before stays. */
+static bool
 regions_install(struct region_map *map, struct iris_error *error)
 {
 	struct region_map *before;
@@ -252,18 +316,16 @@ regions_install(struct region_map *map, struct iris_error *error)
 	     (!regions_remember(map) && !error_set(error, "the vault does not take the map")))) {
 		log_error(IRIS_LOG_ERROR, "regions", "map-refused", error);
 		region_map_free(&map);
-		return;
+		return false;
 	}
 	before = regions_swap(map);
-	LOG(IRIS_LOG_NOTICE, "regions", "map-in-force", LOG_CSTR("name", map->name),
-	    LOG_INT("serial", map->serial), LOG_INT("regions", map->count),
-	    LOG_CSTR("class", region_class_name(map->regions[regions_own(map)].class)),
-	    LOG_CSTR("older", region_is_edge() ? "not remembered at an edge" : "refused"));
+	regions_tell(map);
 	regions_share();
-	region_role_follow(map->regions[regions_own(map)].class);
-	gate_changed();
+	if (map->own < map->count)
+		region_role_follow(map->regions[map->own].class);
 	ledger_flush(before);
 	region_map_free(&before);
+	return true;
 }
 
 /* On a fiber of the main thread: what regions_next names becomes the gate's. */
@@ -272,13 +334,15 @@ regions_apply(void *arg)
 {
 	struct iris_error error = { .message = "" };
 	struct region_map *map;
+	bool is_new;
 
 	fiber_lock(REGIONS_LOCK);
 	map = regions_next;
 	regions_next = NULL;
-	if (map)
-		regions_install(map, &error);
+	is_new = map && regions_install(map, &error);
 	fiber_unlock(REGIONS_LOCK);
+	if (is_new)
+		gate_changed();
 }
 
 static void
@@ -309,7 +373,10 @@ static bool
 regions_check(const struct iris_settings *settings, struct iris_error *error)
 {
 	struct region_map *map;
+	unsigned openly;
 
+	if (!regions_read_openly(settings, &openly, error))
+		return false;
 	if (!regions_is_configured(settings))
 		return true;
 	if (!regions_is_complete(settings)) {
@@ -328,6 +395,7 @@ regions_start(struct iris_error *error)
 	struct region_map *map;
 
 	gate_open();
+	regions_set_openly(settings);
 	if (!regions_is_configured(settings))
 		return true;
 	map = regions_read(settings, error);
@@ -346,6 +414,7 @@ regions_reload(void)
 	struct region_map *before = gate_current_map(), *map;
 	struct iris_error error = { .message = "" };
 
+	regions_set_openly(settings);
 	if (!regions_is_configured(settings))
 		return;
 	map = regions_read(settings, &error);
@@ -462,7 +531,7 @@ boundary_run_explain(struct iris_command_call *call)
 						       .text = "That is no stanza" };
 		return;
 	}
-	opinion = gate_explain(stanza);
+	opinion = gate_explain(stanza, &stanza->to);
 	strbuf_printf(&text, "%s → %s:", opinion.from, opinion.to);
 	for (unsigned i = 0; i < IRIS_GATE_CATEGORY_COUNT; i++)
 		if (opinion.categories & (1u << i))
@@ -510,6 +579,11 @@ static const struct iris_option regions_options[] = {
 	[OPT_SECRET] = { "secret", IRIS_OPT_PATH, NULL, .optional = true, .reloadable = true,
 			 .help = "The file with the secret that federated regions share (P2.6); "
 				 "isolated ones and edges get none." },
+	[OPT_OPENLY] = { "refuse-openly", IRIS_OPT_STRINGS, NULL, .optional = true,
+			 .reloadable = true,
+			 .help = "Categories whose refusals are named (policy-violation); of the "
+				 "others who sends hears what an address that does not exist "
+				 "would answer." },
 	IRIS_OPTIONS_END,
 };
 

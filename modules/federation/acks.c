@@ -426,7 +426,7 @@ acks_ask(struct link *link)
 	/* SECURITY: an id is for who has proven to be the one that gave it. */
 	bool may_resume = acks && acks->is_ours && acks->id && !acks->link &&
 			  TAILQ_EMPTY(&acks->inbound) &&
-			  stream_proves(link->stream, route_remote(link->route));
+			  link_proves(link, route_remote(link->route));
 
 	if (may_resume)
 		ask_to_resume(link, acks);
@@ -529,13 +529,13 @@ acks_offer(struct iris_element *features)
 
 /* SECURITY: only what a certificate proves is known again by it. */
 static bool
-may_be_resumable(const struct link *link, const struct iris_element *enable)
+may_be_resumable(struct link *link, const struct iris_element *enable)
 {
 	struct iris_str resume = element_get(enable, "resume");
 
 	return (str_is(resume, "true") || str_is(resume, "1")) &&
 	       option_int(&federation_self, OPT_RESUME_TIMEOUT) > 0 &&
-	       stream_proves(link->stream, jid_domain(stream_jid(link->stream)));
+	       link_proves(link, jid_domain(stream_jid(link->stream)));
 }
 
 static struct iris_str
@@ -631,7 +631,7 @@ acks_lose(struct link *link, bool keep)
 /* --- links of theirs: resuming (§5) --- */
 
 static struct acks *
-acks_find(const struct link *link, struct iris_str id)
+acks_find(struct link *link, struct iris_str id)
 {
 	struct iris_hash_node *node = hash_find(&home_here()->ids, id);
 	struct acks *acks = node ? IRIS_CONTAINER(node, struct acks, node) : NULL;
@@ -640,7 +640,7 @@ acks_find(const struct link *link, struct iris_str id)
 
 	/* SECURITY: an id is good for the pair that it was given to, and for no other. */
 	if (acks && (!str_is(link_pair(arena, link), acks->pair) ||
-		     !stream_proves(link->stream, domain)))
+		     !link_proves(link, domain)))
 		acks = NULL;
 	arena_unref(&arena);
 	return acks;

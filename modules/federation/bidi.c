@@ -50,7 +50,7 @@ bidi_handle(struct iris_stream *stream, struct iris_element *bidi)
 void
 bidi_go_up(struct link *link, struct iris_str theirs, struct iris_str ours)
 {
-	link->is_both_ways = link->is_both_ways && stream_proves(link->stream, theirs);
+	link->is_both_ways = link->is_both_ways && link_proves(link, theirs);
 	if (link->is_both_ways && link->is_ours)
 		link_prove(link, theirs, ours);
 }

@@ -70,6 +70,20 @@ find_overrides(struct dial *dial, struct iris_str domain)
 	return targets->count > 0;
 }
 
+/* P2: of a region; the certificate will tell whether it is. */
+static bool
+find_endpoints(struct dial *dial, struct iris_str domain)
+{
+	struct targets *targets = &dial->targets;
+	struct iris_gate_endpoint *endpoints;
+
+	targets->count = region_endpoints(dial->arena, domain, &endpoints);
+	targets->items = arena_alloc(dial->arena, targets->count * sizeof(*targets->items));
+	for (size_t i = 0; i < targets->count; i++)
+		targets->items[i] = (struct target){ endpoints[i].host, endpoints[i].port, true };
+	return targets->count > 0;
+}
+
 /*
  * SECURITY: clients choose domains. A number or a name of this machine or network is no domain of
  * another server; asking for it would let them look around behind the firewall.
@@ -137,7 +151,7 @@ find_targets(struct dial *dial)
 	struct iris_str domain = dial->purpose->theirs;
 
 	dial->outcome = DIAL_LATER;
-	if (find_overrides(dial, domain))
+	if (find_overrides(dial, domain) || find_endpoints(dial, domain))
 		return;
 	if (is_public_name(domain)) {
 		ask_for_services(dial, domain);

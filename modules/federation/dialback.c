@@ -30,12 +30,12 @@ static unsigned char secret[VAULT_SECRET_SIZE];
 /* --- whom it may prove --- */
 
 bool
-dialback_may_prove(struct iris_str domain)
+dialback_may_prove(struct link *link, struct iris_str domain)
 {
 	const struct iris_settings *settings = atomic_load(&dialback_self.settings);
 	size_t count;
 
-	if (!module_is_loaded("xep0220"))
+	if (!module_is_loaded("xep0220") || !region_leaves_to_dns(link, domain))
 		return false;
 	count = settings_count(settings, OPT_ONLY);
 	return count == 0 || policy_is_listed(settings, OPT_ONLY, domain);
@@ -365,8 +365,8 @@ result_of_theirs(struct iris_stream *stream, const struct dialback *question)
 		return;
 	}
 	asked = asked_new(stream, question);
-	if (stream_proves(stream, question->from) || !dialback_may_prove(question->from)) {
-		asked->outcome = stream_proves(stream, question->from) ? DIAL_UP : DIAL_REFUSED;
+	if (link_proves(link, question->from) || !dialback_may_prove(link, question->from)) {
+		asked->outcome = link_proves(link, question->from) ? DIAL_UP : DIAL_REFUSED;
 		asked_decide(asked);
 	} else if (!link->is_up) {
 		asked_verify(asked); /* nothing else is to be done for this stream meanwhile */

@@ -68,11 +68,27 @@ federation_trust(struct iris_error *error)
 		error);
 }
 
+static void
+judge_again(void *arg)
+{
+	links_end_forbidden();
+	remotes_judge_again();
+}
+
+/* Fiber of the main thread. */
+static void
+federation_map_changed(void)
+{
+	for (int i = 0; i < (int)worker_count(); i++)
+		worker_call(worker_at(i), "federation: map", judge_again, NULL);
+}
+
 static bool
 federation_start(struct iris_error *error)
 {
 	if (!federation_trust(error))
 		return false;
+	gate_listen(federation_map_changed);
 	route_set_remote(remote_deliver);
 	return true;
 }
@@ -89,6 +105,7 @@ federation_reload(void)
 static void
 federation_stop(void)
 {
+	gate_listen(NULL);
 	route_set_remote(NULL);
 	remotes_stop();
 	server_trust_clear();

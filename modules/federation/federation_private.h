@@ -7,6 +7,7 @@
 #define FEDERATION_PRIVATE_H
 
 #include "iris/dial.h"
+#include "iris/gate.h"
 #include "iris/module.h"
 
 enum federation_option {
@@ -61,10 +62,20 @@ struct iris_host *federation_host(struct iris_str domain);
 
 /* Is there anything to be said to this domain, or to be heard from it? Any worker. */
 bool policy_knows(struct iris_str domain);
-/* A stanza of ours, before it is queued (home of the remote). */
-bool policy_may_leave(const struct iris_stanza *stanza, const struct iris_jid *to);
-/* A stanza of theirs, whose pair is proven, before it is routed (worker of the link). */
-bool policy_may_enter(const struct iris_stanza *stanza);
+/*
+ * A stanza of ours, before it is queued (home of the remote). False: what its sender is to hear,
+ * if an answer may be sent at all.
+ */
+bool policy_may_leave(const struct iris_stanza *stanza, const struct iris_jid *to,
+		      enum iris_condition *condition_r);
+/* The same by another map than the one that it was judged by, while it waited; it is not counted. */
+bool policy_may_still_leave(const struct iris_stanza *stanza, const struct iris_jid *to,
+			    enum iris_condition *condition_r);
+/*
+ * A stanza of theirs, whose pair is proven, before it is routed (worker of the link): marked as the
+ * gate says.  region: that the certificate proves, or "".  False: it was answered.
+ */
+bool policy_may_enter(struct iris_stanza *stanza, const char *region);
 /* Is it in this list of the settings, or below one of it? */
 bool policy_is_listed(const struct iris_settings *settings, unsigned option,
 		      struct iris_str domain);
@@ -92,6 +103,7 @@ struct route {
 	struct remote *remote;
 	struct link *link;     /* what is handed goes there; or NULL */
 	struct acks *acks;     /* what acknowledges the window; NULL: nothing, it is empty */
+	int64_t map_serial;    /* of the region map that these were judged by */
 	struct parcels window; /* handed, and not acknowledged */
 	struct parcels queue;  /* to be handed, in order */
 	char local[];          /* our domain */
@@ -129,6 +141,8 @@ bool remote_look(struct iris_str domain, struct remote_view *view_r,
 bool remote_retry(struct iris_str domain);
 /* A fiber looks after idle links and what waits, while there are any. */
 void federation_need_time(void);
+/* Another map is in force: what waits on this worker is judged by it, and dialled at once. */
+void remotes_judge_again(void);
 /* Main thread, when no worker runs. */
 void remotes_stop(void);
 
@@ -150,6 +164,8 @@ void route_acknowledge(struct route *route, size_t count);
 /* Nobody will say what arrived of the window: it is handed once more; for acks.c. */
 void route_take_back(struct route *route);
 void route_return_all(struct route *route, enum iris_condition condition);
+/* By the region map in force, if it is another one. */
+void route_judge_again(struct route *route);
 void route_return_expired(struct route *route);
 
 /* --- acks.c (XEP-0198), for who looks after time --- */
@@ -172,6 +188,12 @@ struct dial_purpose {
 /* Fiber; *why_r is a literal. Of a key: UP: theirs; REFUSED: not theirs; else: nobody knows. */
 enum dial_outcome dial(const struct dial_purpose *purpose, const char **why_r);
 
+/* --- region.c --- */
+
+/* Where the map says that the domain's region listens, with direct TLS, in the arena; how many. */
+size_t region_endpoints(struct iris_arena *arena, struct iris_str domain,
+			struct iris_gate_endpoint **endpoints_r);
+
 /* --- link.c --- */
 
 /* What a dial waits for; it lies on the stack of its fiber. */
@@ -191,9 +213,11 @@ void link_send(struct link *link, const struct iris_delivery *delivery);
 /* Another link is up for its route. */
 void link_forget_route(struct link *link);
 /* May something be written to it now? */
-bool link_is_up(const struct link *link);
+bool link_is_up(struct link *link);
 /* Ends those of this worker that have been silent since; oldest first. */
 void links_end_idle(int64_t since_ms);
+/* Ends those of this worker that the map in force does not allow. */
+void links_end_forbidden(void);
 bool links_are_any(void); /* of this worker */
 enum iris_verdict link_stream_close(struct iris_stream *stream);
 

@@ -126,6 +126,10 @@ link_end_attempt(struct link *link, enum dial_outcome outcome, const char *why)
 void
 link_go_up(struct link *link)
 {
+	if (!link_is_allowed(link)) { /* another map, since it was proven */
+		link_refuse(link, "policy-violation", "the region map does not allow it");
+		return;
+	}
 	stream_set_bound(link->stream);
 	link->is_up = true;
 	link->used_ms = worker_now_ms();
@@ -182,9 +186,10 @@ link_forget_route(struct link *link)
 }
 
 bool
-link_is_up(const struct link *link)
+link_is_up(struct link *link)
 {
-	return link->is_up && stream_state(link->stream) == IRIS_STREAM_BOUND;
+	return link->is_up && stream_state(link->stream) == IRIS_STREAM_BOUND &&
+	       link_is_allowed(link);
 }
 
 void
@@ -217,6 +222,24 @@ links_end_idle(int64_t since_ms)
 
 	while ((link = TAILQ_FIRST(links_here())) != NULL && link->used_ms < since_ms)
 		link_close(link);
+}
+
+void
+links_end_forbidden(void)
+{
+	struct link *link, *next;
+
+	for (link = TAILQ_FIRST(links_here()); link; link = next) {
+		next = TAILQ_NEXT(link, entry);
+		if (link_is_allowed(link))
+			continue;
+		LOG(IRIS_LOG_NOTICE, "federation", "forbidden",
+		    LOG_STR("domain", jid_domain(stream_jid(link->stream))),
+		    LOG_CSTR("region", link->region),
+		    LOG_STR("address", stream_peer_address(link->stream)));
+		link_go_down(link, false);
+		stream_error(link->stream, "policy-violation", NULL);
+	}
 }
 
 struct link *
@@ -279,14 +302,14 @@ static void
 ask_to_be_taken(struct link *link, const struct iris_element *features)
 {
 	struct iris_str theirs = route_remote(link->route);
-	bool proven = stream_proves(link->stream, theirs);
+	bool proven = link_proves(link, theirs);
 
 	if (proven)
 		bidi_ask(link, features);
 	if (proven && offers_external(features))
 		send_auth(link);
 	/* SECURITY: where the DNS names the certificate, another one is not made good by it. */
-	else if ((proven || !stream_is_pinned(link->stream)) && dialback_may_prove(theirs))
+	else if ((proven || !stream_is_pinned(link->stream)) && dialback_may_prove(link, theirs))
 		dialback_ask(link);
 	else
 		link_refuse(link, "not-authorized",
@@ -340,7 +363,7 @@ handle_failure(struct iris_stream *stream, struct iris_element *element)
 
 	if (!link->asks || !link->route) {
 		stream_error(stream, "unsupported-stanza-type", NULL);
-	} else if (dialback_may_prove(route_remote(link->route))) {
+	} else if (dialback_may_prove(link, route_remote(link->route))) {
 		dialback_ask(link);
 	} else {
 		link->route = NULL;
@@ -362,7 +385,8 @@ static bool
 is_proven_by_certificate(struct iris_stream *stream, const struct iris_jid *claimed)
 {
 	return !jid_is_none(claimed) && claimed->node_len == 0 && jid_is_bare(claimed) &&
-	       policy_knows(jid_domain(claimed)) && stream_proves(stream, jid_domain(claimed));
+	       policy_knows(jid_domain(claimed)) &&
+	       link_proves(link_of(stream), jid_domain(claimed));
 }
 
 static void
@@ -380,7 +404,7 @@ link_offer(struct iris_stream *stream, struct iris_element *features)
 	dialback_offer(features);
 	/* After dialback no features follow: it is told before. */
 	if (is_signed_in || (!is_proven && !jid_is_none(&claimed) &&
-			     dialback_may_prove(jid_domain(&claimed))))
+			     dialback_may_prove(link_of(stream), jid_domain(&claimed))))
 		acks_offer(features);
 }
 
@@ -416,7 +440,7 @@ link_opened(struct iris_stream *stream, const struct iris_element *header)
 	stream_send_features(stream);
 	if (stream_state(stream) == IRIS_STREAM_UNAUTHENTICATED &&
 	    !is_proven_by_certificate(stream, &claimed) &&
-	    (jid_is_none(&claimed) || !dialback_may_prove(jid_domain(&claimed))))
+	    (jid_is_none(&claimed) || !dialback_may_prove(link, jid_domain(&claimed))))
 		stream_error(stream, "not-authorized",
 			     "the certificate does not prove the domain of from");
 }
@@ -493,13 +517,15 @@ handle_auth(struct iris_stream *stream, struct iris_element *auth)
 
 /* Why the stream ends; NULL: it is as it should be (RFC 6120 §8.1.1.2, §8.1.2.2). */
 static const char *
-find_fault(const struct link *link, const struct iris_stanza *stanza)
+find_fault(struct link *link, const struct iris_stanza *stanza)
 {
 	if (jid_is_none(&stanza->from) || jid_is_none(&stanza->to))
 		return "improper-addressing";
 	/* SECURITY: relaying for others. */
 	if (!federation_host(jid_domain(&stanza->to)))
 		return "host-unknown";
+	if (!link_is_allowed(link))
+		return "policy-violation";
 	/* SECURITY: forged senders. */
 	if (!pair_is_proven(link, stanza->arena, jid_domain(&stanza->from),
 			    jid_domain(&stanza->to)))
@@ -533,7 +559,7 @@ link_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p, struct ir
 		link->has_spoken = true;
 		bidi_adopt(link);
 	}
-	if (!policy_may_enter(stanza)) {
+	if (!policy_may_enter(stanza, link->region)) {
 		federation_count(METRIC_REFUSED, 1);
 		stanza_unref(stanza_p);
 		return;

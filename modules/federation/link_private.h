@@ -18,7 +18,10 @@ struct link {
 	bool offers_acks;         /* ours: among the peer's features */
 	uint8_t asked_acks;       /* ours: enum acks_asked */
 	bool has_spoken;          /* theirs: something came after the features */
-	struct iris_hash pairs;   /* proven, of what comes in */
+	struct iris_hash pairs;   /* proven, of what comes in: "theirs ours" */
+	int64_t map_serial;       /* of the region map that the next two are of */
+	bool is_forbidden;        /* nothing is to be believed it; it is to end */
+	char region[IRIS_REGION_ID_MAX + 1]; /* that its certificate proves; "": none */
 	unsigned verifying;       /* theirs: keys that are being verified */
 	int64_t used_ms;
 	int64_t since_ms;         /* wall: it went up */
@@ -71,10 +74,19 @@ void acks_handle_failed(struct iris_stream *stream, struct iris_element *failed)
 void acks_handle_r(struct iris_stream *stream, struct iris_element *element);
 void acks_handle_a(struct iris_stream *stream, struct iris_element *element);
 
+/* --- region.c --- */
+
+/* Does its certificate prove the domain, by its name and, where there is a map, by its region? */
+bool link_proves(struct link *link, struct iris_str domain);
+/* Is all that was proven on it so by the map in force, too? Else it is to end. */
+bool link_is_allowed(struct link *link);
+/* May dialback prove the domain on this link? Not where regions are at play. */
+bool region_leaves_to_dns(struct link *link, struct iris_str domain);
+
 /* --- dialback.c (XEP-0220) --- */
 
-/* May this domain be believed what the DNS says of it? */
-bool dialback_may_prove(struct iris_str domain);
+/* May this domain be believed on this link what the DNS says of it? */
+bool dialback_may_prove(struct link *link, struct iris_str domain);
 void dialback_offer(struct iris_element *features);
 /* Asks the peer to take the pair of a link of ours. */
 void dialback_ask(struct link *link);

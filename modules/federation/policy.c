@@ -29,40 +29,124 @@ policy_is_listed(const struct iris_settings *settings, unsigned option, struct i
 	return false;
 }
 
-bool
-policy_knows(struct iris_str domain)
+/* What the operator says of a domain. A map names its regions: they need not be listed. */
+static bool
+lists_let_pass(struct iris_str domain)
 {
 	const struct iris_settings *settings = atomic_load(&federation_self.settings);
 
 	/* SECURITY: nobody proves a domain of ours to us. */
 	if (federation_host(domain) || policy_is_listed(settings, OPT_DENY, domain))
 		return false;
-	return settings_bool(settings, OPT_OPEN) || policy_is_listed(settings, OPT_ALLOW, domain);
+	return settings_bool(settings, OPT_OPEN) ||
+	       policy_is_listed(settings, OPT_ALLOW, domain) ||
+	       !str_is_none(gate_place(domain).region);
+}
+
+bool
+policy_knows(struct iris_str domain)
+{
+	return lists_let_pass(domain) && (!gate_has_map() || gate_place(domain).is_open);
+}
+
+/* P5.7: as from a domain that does not exist, unless the operator wants it told. */
+static enum iris_condition
+refusal_of(const struct iris_gate_opinion *opinion, enum iris_condition absent)
+{
+	return opinion->openly ? IRIS_POLICY_VIOLATION : absent;
+}
+
+/* Does it pass, and if not, what does its sender hear? */
+static bool
+opinion_lets_leave(const struct iris_gate_opinion *opinion, enum iris_condition *condition_r)
+{
+	*condition_r = refusal_of(opinion, IRIS_REMOTE_SERVER_NOT_FOUND);
+	return opinion->verdict != IRIS_GATE_DENY;
+}
+
+/* Is the gate not to be asked? */
+static bool
+is_beside_gate(const struct iris_stanza *stanza, struct iris_str domain)
+{
+	return !gate_has_map() || stanza->past_gate || !lists_let_pass(domain);
+}
+
+bool
+policy_may_leave(const struct iris_stanza *stanza, const struct iris_jid *to,
+		 enum iris_condition *condition_r)
+{
+	struct iris_gate_opinion opinion;
+
+	*condition_r = IRIS_REMOTE_SERVER_NOT_FOUND;
+	if (is_beside_gate(stanza, jid_domain(to)))
+		return policy_knows(jid_domain(to));
+	opinion = gate_judge(IRIS_GATE_LEAVING, stanza, to, IRIS_STR_NONE);
+	return opinion_lets_leave(&opinion, condition_r);
+}
+
+bool
+policy_may_still_leave(const struct iris_stanza *stanza, const struct iris_jid *to,
+		       enum iris_condition *condition_r)
+{
+	struct iris_gate_opinion opinion;
+
+	*condition_r = IRIS_REMOTE_SERVER_NOT_FOUND;
+	if (is_beside_gate(stanza, jid_domain(to)))
+		return policy_knows(jid_domain(to));
+	opinion = gate_explain(stanza, to);
+	return opinion_lets_leave(&opinion, condition_r);
+}
+
+/* Presence to all contacts is not answered, and on this side nobody can tell which it is. */
+static bool
+may_be_answered(const struct iris_stanza *stanza, bool openly)
+{
+	switch (stanza->kind) {
+	case IRIS_MESSAGE:
+		return stanza->type != IRIS_HEADLINE || openly;
+	case IRIS_PRESENCE:
+		return stanza->type == IRIS_SUBSCRIBE && openly;
+	case IRIS_IQ:
+		break;
+	}
+	return true;
 }
 
 /*
- * SECURITY: closed rather than wrong. No region is read from certificates yet, so what a map has in
- * a region does not pass; nor does what may only be in transit, which nobody keeps from being kept.
+ * What an account that does not exist would answer (user.c), or the truth.  It carries nothing but
+ * its condition, so it passes without being judged.
  */
-static bool
-gate_lets_pass(enum iris_gate_direction direction, const struct iris_stanza *stanza,
-	       const struct iris_jid *to)
+static void
+refuse_entry(const struct iris_stanza *stanza, const struct iris_gate_opinion *opinion)
 {
-	return !gate_has_map() ||
-	       gate_judge(direction, stanza, to, IRIS_STR_NONE).verdict == IRIS_GATE_DELIVER;
+	struct iris_refusal refusal = {
+		.condition = refusal_of(opinion, IRIS_SERVICE_UNAVAILABLE),
+	};
+	struct iris_stanza *error =
+		may_be_answered(stanza, opinion->openly) ? stanza_error(stanza, &refusal) : NULL;
+
+	if (!error)
+		return;
+	error->past_gate = true;
+	route_stanza(&error, NULL);
 }
 
 bool
-policy_may_leave(const struct iris_stanza *stanza, const struct iris_jid *to)
+policy_may_enter(struct iris_stanza *stanza, const char *region)
 {
-	return policy_knows(jid_domain(to)) && gate_lets_pass(IRIS_GATE_LEAVING, stanza, to);
-}
+	struct iris_gate_opinion opinion = { .verdict = IRIS_GATE_DELIVER };
 
-bool
-policy_may_enter(const struct iris_stanza *stanza)
-{
-	return policy_knows(jid_domain(&stanza->from)) &&
-	       gate_lets_pass(IRIS_GATE_ENTERING, stanza, &stanza->to);
+	if (!policy_knows(jid_domain(&stanza->from)))
+		return false;
+	if (gate_has_map())
+		opinion = gate_judge(IRIS_GATE_ENTERING, stanza, &stanza->to,
+				     region[0] ? str_from(region) : IRIS_STR_NONE);
+	if (opinion.verdict == IRIS_GATE_DENY) {
+		refuse_entry(stanza, &opinion);
+		return false;
+	}
+	stanza_set_afar(stanza, opinion.verdict == IRIS_GATE_TRANSIT);
+	return true;
 }
 
 bool

@@ -358,13 +358,14 @@ remote_deliver(const struct iris_delivery *delivery, struct iris_ticket *ticket)
 {
 	const struct iris_stanza *stanza = delivery->stanza;
 	const struct iris_jid *to = jid_is_none(&delivery->to) ? &stanza->to : &delivery->to;
+	enum iris_condition condition;
 	struct remote *remote;
 
 	if (remotes_here()->closing)
 		return;
-	if (!policy_may_leave(stanza, to)) {
+	if (!policy_may_leave(stanza, to, &condition)) {
 		federation_count(METRIC_REFUSED, 1);
-		return_to_sender(delivery, IRIS_REMOTE_SERVER_NOT_FOUND);
+		return_to_sender(delivery, condition);
 		return;
 	}
 	remote = remote_get(jid_domain(to));
@@ -374,6 +375,24 @@ remote_deliver(const struct iris_delivery *delivery, struct iris_ticket *ticket)
 	}
 	federation_need_time();
 	remote_receive(remote, delivery);
+}
+
+void
+remotes_judge_again(void)
+{
+	HASH_FOREACH(node, &remotes_here()->table) {
+		struct remote *remote = IRIS_CONTAINER(node, struct remote, node);
+		struct route *route;
+
+		TAILQ_FOREACH(route, &remote->routes, link_of_remote)
+			route_judge_again(route);
+		/* What the map before made of it is not so by this one. */
+		remote->failures = 0;
+		remote->retry_ms = 0;
+		remote->verdict = IRIS_NO_ERROR;
+		remote_settle(remote);
+		remote_try(remote);
+	}
 }
 
 struct route *

@@ -135,6 +135,7 @@ route_new(struct remote *remote, struct iris_str local)
 
 	memcpy(route->local, local.base, local.len);
 	route->remote = remote;
+	route->map_serial = gate_serial();
 	TAILQ_INIT(&route->queue.list);
 	TAILQ_INIT(&route->window.list);
 	return route;
@@ -166,6 +167,63 @@ bool
 route_is_waiting(const struct route *route)
 {
 	return !route->link && (route->queue.count > 0 || route->window.count > 0);
+}
+
+/* --- another map --- */
+
+static bool
+parcel_may_still_leave(const struct parcel *parcel, enum iris_condition *condition_r)
+{
+	const struct iris_delivery *delivery = &parcel->delivery;
+	const struct iris_jid *to =
+		jid_is_none(&delivery->to) ? &delivery->stanza->to : &delivery->to;
+
+	return policy_may_still_leave(delivery->stanza, to, condition_r);
+}
+
+static void
+parcels_judge(struct parcels *parcels)
+{
+	struct parcel *parcel;
+	enum iris_condition condition;
+
+	TAILQ_FOREACH(parcel, &parcels->list, link)
+		if (!parcel_is_husk(parcel) && !parcel_may_still_leave(parcel, &condition)) {
+			federation_count(METRIC_REFUSED, 1);
+			parcel_return(parcel, condition);
+		}
+}
+
+/* Nobody counts those that were never handed. */
+static void
+queue_drop_husks(struct route *route)
+{
+	struct parcel *parcel, *next;
+
+	for (parcel = TAILQ_FIRST(&route->queue.list); parcel; parcel = next) {
+		next = TAILQ_NEXT(parcel, link);
+		if (!parcel_is_husk(parcel))
+			continue;
+		TAILQ_REMOVE(&route->queue.list, parcel, link);
+		route->queue.count--;
+		route->queue.size -= parcel->size;
+		federation_count(METRIC_WAITING, -1);
+		parcel_free(&parcel);
+	}
+}
+
+/* An answer that waited is lost: nobody knows any more what it is one to. */
+void
+route_judge_again(struct route *route)
+{
+	if (route->map_serial == gate_serial())
+		return;
+	parcels_judge(&route->queue);
+	queue_drop_husks(route);
+	if (route->link) /* what is on its way is not called back; but it is not sent again */
+		return;
+	parcels_judge(&route->window);
+	route->map_serial = gate_serial();
 }
 
 /* --- handing --- */
@@ -290,6 +348,7 @@ route_acknowledge(struct route *route, size_t count)
 void
 route_begin(struct route *route, struct link *link)
 {
+	route_judge_again(route);
 	route->link = link;
 	if (route->acks && route->acks != link->acks)
 		acks_drop(route->acks);

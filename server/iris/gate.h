@@ -10,6 +10,8 @@
 
 #pragma GCC visibility push(default) /* for plug-ins */
 
+#define IRIS_REGION_ID_MAX 32 /* bytes */
+
 /* X(NAME, name in maps and reports, what it is) */
 #define IRIS_GATE_CATEGORIES(X)                                                            \
 	X(PRESENCE, "presence", "presence and subscriptions")                              \
@@ -52,21 +54,56 @@ unsigned gate_classify(const struct iris_stanza *stanza, bool near_room, bool fa
 struct iris_gate_opinion {
 	unsigned categories;
 	enum iris_gate_verdict verdict;
-	const char *from, *to; /* ids of the regions, "external" for who is in none; constant */
+	const char *from, *to; /* ids of the regions, "external" for who is in none; for this turn */
 	bool external;
+	bool openly;           /* a refusal is told by its name (`refuse-openly`) */
 };
 
 /*
- * Judges and counts; any worker.  to: the recipient, the stanza's own or one of
+ * Judges, counts, and logs refusals; any worker.  to: the recipient, the stanza's own or one of
  * many.  peer_region: the id that the other side's certificate proves; none for one that proves no
- * region (then its domain must be in none).
+ * region (then its domain must be in none).  Not looked at on leaving: the domain's is the map's,
+ * and who hands it over sees to it that nobody else gets it.
  */
 struct iris_gate_opinion gate_judge(enum iris_gate_direction direction,
 				    const struct iris_stanza *stanza, const struct iris_jid *to,
 				    struct iris_str peer_region);
-/* The same from the map alone, and without counting: `irisctl boundary explain`. */
-struct iris_gate_opinion gate_explain(const struct iris_stanza *stanza);
-/* fn runs on the main thread whenever another map is in force; one listener: the federation. */
+/*
+ * The same from the map alone, and without counting: `irisctl boundary explain`, and what was
+ * judged by the map before. No answer is one to anything.
+ */
+struct iris_gate_opinion gate_explain(const struct iris_stanza *stanza, const struct iris_jid *to);
+
+struct iris_gate_endpoint { /* with direct TLS */
+	struct iris_str host;
+	uint16_t port;
+};
+
+/* What the map in force says of a domain. Borrowed, for this turn. */
+struct iris_gate_place {
+	struct iris_str region;        /* its id; none: in none */
+	const char *authority;         /* SHA-256 of its authority's certificate, or NULL */
+	const struct iris_gate_endpoint *endpoints;
+	size_t endpoint_count;
+	bool is_own, is_rooms;
+	bool is_open;                  /* something may cross between it and us, in or out */
+};
+
+struct iris_gate_place gate_place(struct iris_str domain);
+/* SHA-256 of the authority of a region; NULL: there is no such region in the map. */
+const char *gate_authority(struct iris_str region);
+/* Of the map in force: rises with every other one; 0: none is. */
+int64_t gate_serial(void);
+/*
+ * Is the domain beyond the boundary of the region, and not one of rooms? Presence of people crosses
+ * it between contacts only (P2.4). Not for domains of ours; false where there is no map.
+ */
+bool gate_is_boundary(struct iris_str domain);
+/* The category of this name, or IRIS_GATE_CATEGORY_COUNT. */
+enum iris_gate_category gate_category_find(struct iris_str name);
+
+/* fn runs on a fiber of the main thread whenever another map is in force; one listener: the
+ * federation. NULL: nobody. */
 void gate_listen(void (*fn)(void));
 /* Is there to be a map? Without one the gate is open to whom the federation's own lists let in. */
 bool gate_has_map(void);

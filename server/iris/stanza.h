@@ -122,6 +122,7 @@ struct iris_stanza {
 	 */
 	bool transit;
 	bool from_afar; /* came from another server, as did what it is a copy of */
+	bool past_gate; /* the gate's own refusal of what entered: it leaves without being judged */
 	/* once frozen, as text: the children, and the attributes but `to` */
 	struct iris_str inner, attributes;
 	int64_t received_ms;   /* Unix time, for delay stamps */

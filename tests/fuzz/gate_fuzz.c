@@ -65,7 +65,7 @@ check_stanza(const struct iris_stanza *stanza)
 	IRIS_ASSERT(plain != 0);
 	if (jid_is_none(&stanza->from) || jid_is_none(&stanza->to))
 		return;
-	opinion = gate_explain(stanza);
+	opinion = gate_explain(stanza, &stanza->to);
 	IRIS_ASSERT(!(opinion.categories & (1u << IRIS_GATE_UNKNOWN)) ||
 		    opinion.verdict == IRIS_GATE_DENY);
 	gate_judge(IRIS_GATE_LEAVING, stanza, &stanza->to, IRIS_STR("na"));
