@@ -146,7 +146,7 @@ stream_is_initiated(const struct iris_stream *stream)
 const char *
 stream_peer_error(const struct iris_stream *stream)
 {
-	return stream->initiator ? stream->initiator->error : NULL;
+	return stream->peer_error;
 }
 
 void **

@@ -301,8 +301,7 @@ stream_handle_peer_error(struct iris_stream *stream, struct iris_element *elemen
 	LOG(IRIS_LOG_INFO, "stream", "peer-error", LOG_CSTR("condition", condition),
 	    LOG_STR("address", stream_peer_address(stream)),
 	    LOG_JID("jid", jid_full(&stream->jid)));
-	if (stream->initiator)
-		stream->initiator->error = condition;
+	stream->peer_error = condition;
 	stream_close(stream);
 	carrier_finish(stream->carrier);
 }

@@ -62,7 +62,6 @@ struct stream_arrival {
 struct stream_initiator {
 	char *from, *to;       /* domains of our header */
 	char *id;              /* what the peer's header called the stream; NULL before it */
-	const char *error;     /* condition of the peer's stream error; NULL: none */
 };
 
 enum stream_list_id { STREAMS_YOUNG, STREAMS_LIVE, STREAMS_CLOSING, STREAM_LISTS };
@@ -70,6 +69,7 @@ enum stream_list_id { STREAMS_YOUNG, STREAMS_LIVE, STREAMS_CLOSING, STREAM_LISTS
 struct iris_stream {
 	struct iris_carrier *carrier;    /* NULL once finished */
 	const char *lost;                /* why the connection has ended; NULL: it has not */
+	const char *peer_error;          /* condition of the peer's stream error; NULL: none */
 	const struct iris_stream_role *role;
 	struct xml_parser *parser;
 	enum iris_stream_state state;
