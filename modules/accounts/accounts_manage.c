@@ -185,7 +185,7 @@ accounts_create_as(struct iris_arena *arena, const struct accounts_new *new, con
 		return condition;
 	condition = accounts_insert(&new->jid, new->role, &verifiers, with_email ? &email : NULL);
 	if (with_email)
-		unique_settle(&email.claim, condition == IRIS_NO_ERROR);
+		unique_settle(&email.claim);
 	return condition;
 }
 

@@ -156,7 +156,7 @@ take_and_hold(struct iris_arena *arena, const struct unique_name *name,
 
 	if (condition != IRIS_NO_ERROR || unique_hold(claim_r))
 		return condition;
-	unique_settle(claim_r, false);
+	unique_settle(claim_r);
 	*text_r = "Somebody else got the address in this moment";
 	return IRIS_CONFLICT;
 }
@@ -263,7 +263,7 @@ email_set(struct iris_arena *arena, const struct iris_jid *jid, struct iris_str 
 	if (condition != IRIS_NO_ERROR)
 		return condition;
 	condition = change_run(jid, &email);
-	unique_settle(&email.claim, condition == IRIS_NO_ERROR);
+	unique_settle(&email.claim);
 	email_check_key(&email);
 	return condition;
 }

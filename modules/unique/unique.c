@@ -214,15 +214,13 @@ unique_hold(const struct unique_claim *claim)
 }
 
 void
-unique_settle(const struct unique_claim *claim, bool kept)
+unique_settle(const struct unique_claim *claim)
 {
-	struct iris_arena *arena;
+	struct iris_arena *arena = arena_new();
 	struct iris_region_federation federation;
 
 	claim_drop(claim);
-	if (kept)
-		return; /* what they hold for us ends by itself, and we would say yes */
-	arena = arena_new();
+	/* Kept or not, they need not remember it: if they ask, we know. */
 	if (region_federation(arena, &federation))
 		unique_ask_release(&federation, claim);
 	arena_unref(&arena);

@@ -65,7 +65,7 @@ IRIS_MUST_CHECK enum iris_condition unique_take(struct iris_arena *arena,
 						struct unique_claim *claim_r, const char **text_r);
 /* From now until it is settled nobody gets it. False: somebody did, or it ended. Fiber. */
 IRIS_MUST_CHECK bool unique_hold(const struct unique_claim *claim);
-/* Fiber; the name is kept, or it is not after all. */
-void unique_settle(const struct unique_claim *claim, bool kept);
+/* The end: the name is kept, or it is not after all. Fiber. */
+void unique_settle(const struct unique_claim *claim);
 
 #endif
