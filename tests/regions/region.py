@@ -80,6 +80,13 @@ class Map:
             self._irisctl('init', sample, self.key)
             os.remove(sample)
 
+    def make_secret(self, path):
+        self._irisctl('secret', self.path, path)
+
+    def renew_secret(self):
+        os.remove(self.secret)
+        self.make_secret(self.secret)
+
     def _digest(self):
         """Of the secret, as the map names it."""
         with open(self.secret, encoding='ascii') as f:
