@@ -27,7 +27,8 @@ struct services {
 };
 
 static struct services *_Atomic services_current;
-static struct service *services_known; /* main thread */
+static struct service *services_known; /* main thread; the newest first */
+static struct service *services_listed; /* the newest that is in the table */
 
 static struct service *
 services_lookup(struct iris_str domain)
@@ -63,14 +64,16 @@ service_each(const struct iris_host *host, void (*fn)(struct iris_service *servi
 	}
 }
 
+/* Once for all that were added: tables are kept, and those of many hosts are large. */
 static void
-services_publish(struct service *added)
+services_publish(void)
 {
 	struct services *before = atomic_load(&services_current), *after;
 	size_t count = 0;
 
-	added->next = services_known;
-	services_known = added;
+	if (services_listed == services_known)
+		return;
+	services_listed = services_known;
 	for (struct service *service = services_known; service; service = service->next)
 		count++;
 	after = iris_calloc(1, sizeof(*after) + count * sizeof(after->entries[0]));
@@ -92,11 +95,14 @@ service_new(struct iris_str domain)
 	memcpy(service->domain, domain.base, domain.len);
 	service->public.jid =
 		jid_from_prepared((struct iris_str){ service->domain, domain.len });
+	service->next = services_known;
+	services_known = service;
 	return service;
 }
 
-struct iris_service *
-service_open(const struct iris_service_kind *kind, struct iris_host *host, struct iris_str label,
+/* One that is there, or a new one, which nobody finds before the next services_publish(). */
+static struct service *
+service_make(const struct iris_service_kind *kind, struct iris_host *host, struct iris_str label,
 	     void *arg, struct iris_error *error)
 {
 	struct iris_arena *arena = arena_new();
@@ -120,9 +126,18 @@ service_open(const struct iris_service_kind *kind, struct iris_host *host, struc
 		service->public.kind = kind;
 		service->public.host = host;
 		service->public.arg = arg;
-		services_publish(service);
 	}
 	arena_unref(&arena);
+	return service;
+}
+
+struct iris_service *
+service_open(const struct iris_service_kind *kind, struct iris_host *host, struct iris_str label,
+	     void *arg, struct iris_error *error)
+{
+	struct service *service = service_make(kind, host, label, arg, error);
+
+	services_publish();
 	return service ? &service->public : NULL;
 }
 
@@ -141,7 +156,7 @@ open_for(struct iris_host *host, void *arg)
 	struct iris_error ignored;
 
 	if (!host->is_component &&
-	    !service_open(opening->kind, host, opening->label, opening->arg,
+	    !service_make(opening->kind, host, opening->label, opening->arg,
 			  opening->failed ? &ignored : opening->error))
 		opening->failed = true;
 }
@@ -153,6 +168,7 @@ service_open_all(const struct iris_service_kind *kind, struct iris_str label, vo
 	struct opening opening = { kind, label, arg, error, false };
 
 	host_each(open_for, &opening);
+	services_publish();
 	if (opening.failed)
 		error_hint(error, "give it another one: %s: {label: …}", kind->module->name);
 	return !opening.failed;
@@ -193,4 +209,5 @@ services_stop(void)
 		services_known = service->next;
 		free(service);
 	}
+	services_listed = NULL;
 }
