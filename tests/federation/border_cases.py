@@ -12,12 +12,12 @@ from neighbour import CLIENT, is_available, is_gone, is_push, is_stanza, need, p
 
 PAIRS = {   # name of cases -> (server and user on one side, on the other)
     'border_%s': (('a', 'ursula'), ('b', 'antonio')),
-    'debian_prosody_%s': (('a', 'ursula'), ('prosody', 'lucio')),
+    'debian_prosody_%s': (('a', 'ursula'), ('smacks', 'lucio')),
     'debian_ejabberd_%s': (('a', 'ursula'), ('ejabberd', 'lucio')),
 }
 TOPICS = []
 LACKS = {   # what their versions in Debian 12 do not do
-    'prosody': {'gone after unsubscribing', 'forged ids taken out', 'profile for contacts only'},
+    'smacks': {'gone after unsubscribing', 'forged ids taken out', 'profile for contacts only'},
     'ejabberd': {'presence when blocked', 'event when retracted', 'bans at the door'},
 }
 MUC, MUC_USER = 'http://jabber.org/protocol/muc', 'http://jabber.org/protocol/muc#user'
