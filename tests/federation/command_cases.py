@@ -40,14 +40,14 @@ async def operators_see_links(bed):
 @case
 async def operators_see_failures(bed):
     """What waits for a server that is down, why, and that it is dialled when they say so."""
-    bed.romeo.send_stanza(PING % ('d1', 'down.example'))
-    await bed.a.wait_log('unreachable', {'domain': 'down.example'})
-    rows, note = await ask(bed.a, 'show', 'down.example')
+    bed.romeo.send_stanza(PING % ('d1', 'silent.example'))
+    await bed.a.wait_log('unreachable', {'domain': 'silent.example'})
+    rows, note = await ask(bed.a, 'show', 'silent.example')
     need(rows and rows[0]['ours'] == 'a.example' and rows[0]['link'] == 'none' and 'Failures in a row' in note,
          'show says %s %s' % (rows, note))
     since = len(bed.a.log)
-    await ask(bed.a, 'retry', 'down.example')
-    await bed.a.wait_log('unreachable', {'domain': 'down.example'}, since=since)
+    await ask(bed.a, 'retry', 'silent.example')
+    await bed.a.wait_log('unreachable', {'domain': 'silent.example'}, since=since)
     await bed.romeo.error('d1', 'remote-server-timeout')
     _, note = await ask(bed.a, 'show', 'denied.example')
     need('Not talked to' in note and 'lately' in note, 'show of a denied domain says %s' % note)
