@@ -75,7 +75,7 @@ static const struct gate_rule {
 	{ OF_IQ, NULL, "urn:iris:unique:0", BIT(SERVICE) },
 };
 
-/* Of an iq to or from a room nothing but these passes; all of them are the bubble's. */
+/* Of an iq to or from a room nothing but these, calls and searches passes; all are the bubble's. */
 static const char *const room_requests[] = {
 	"http://jabber.org/protocol/disco#info",
 	"http://jabber.org/protocol/disco#items",
@@ -176,7 +176,7 @@ classify_request(const struct iris_stanza *iq, bool of_room)
 		for (size_t i = 0; i < IRIS_COUNT(room_requests); i++)
 			if (str_is(child->ns, room_requests[i]))
 				return BIT(BUBBLE);
-		found = payload_categories(IRIS_IQ, child) & BIT(CONFERENCE);
+		found = payload_categories(IRIS_IQ, child) & (BIT(CONFERENCE) | BIT(DIRECTORY));
 		return found ? found | BIT(BUBBLE) : BIT(UNKNOWN);
 	}
 	found = payload_categories(IRIS_IQ, child);
