@@ -27,6 +27,7 @@ EMEA, NA, APAC = 'emea', 'na', 'apac'
 PAIR = (EMEA, NA)
 NODE, NICK = 'urn:example:canary', 'http://jabber.org/protocol/nick'
 MUC, DATA, PUBSUB = 'http://jabber.org/protocol/muc', 'jabber:x:data', 'http://jabber.org/protocol/pubsub'
+SEARCH = 'urn:xmpp:channel-search:0:search-params'
 STANZAS = 'urn:ietf:params:xml:ns:xmpp-stanzas'
 
 WORD = 'canarysings'      # each mark begins with it
@@ -86,7 +87,7 @@ class Stage:
         self.alice, self.arthur = (bed[EMEA].person(user) for user in ('alice', 'arthur'))
         self.bob, self.bella, self.basil = (bed[NA].person(user) for user in ('bob', 'bella', 'basil'))
         self.chen = bed[APAC].person('chen')
-        self.room = 'den@conference.' + bed[EMEA].host
+        self.room, self.hall = ('%s@conference.%s' % (name, bed[EMEA].host) for name in ('den', 'hall'))
 
     def id(self):
         self.number += 1
@@ -123,6 +124,7 @@ class Stage:
         self.basil.ignored = pattern.parse("<presence from='%s'/>" % self.bob.jid)
         await self.enter(self.alice)
         await self.configure('Den')
+        await self.enter(self.alice, self.hall)
         await self.ask(self.alice, 'set', self.room, "<query xmlns='%s#admin'>%s</query>" % (MUC, ''.join(
             "<item jid='%s' affiliation='member'/>" % who.address for who in (self.bob, self.chen))))
         for node in (NODE, NICK):
@@ -158,15 +160,15 @@ class Stage:
         for who in (self.alice, self.arthur, self.bob, self.chen):
             who.connection.inbox.clear()
 
-    async def enter(self, who):
+    async def enter(self, who, room=None):
         ident = self.id()
         who.send_stanza("<presence to='%s/%s' id='%s'><x xmlns='%s'><history maxstanzas='0'/></x></presence>" % (
-            self.room, who.user, ident, MUC))
+            room or self.room, who.user, ident, MUC))
         await who.wait('its own presence in the room', lambda e: e.find(".//{%s#user}status[@code='110']" % MUC) is not None)
 
-    async def configure(self, name):
-        await self.ask(self.alice, 'set', self.room, form("<query xmlns='%s#owner'>%%s</query>" % MUC, **{
-            'muc#roomconfig_roomname': name, 'muc#roomconfig_persistentroom': '1', 'muc#roomconfig_membersonly': '1',
+    async def configure(self, name, room=None, members='1'):
+        await self.ask(self.alice, 'set', room or self.room, form("<query xmlns='%s#owner'>%%s</query>" % MUC, **{
+            'muc#roomconfig_roomname': name, 'muc#roomconfig_persistentroom': '1', 'muc#roomconfig_membersonly': members,
             'muc#roomconfig_enablelogging': '1'}))
 
     async def publish(self, node, text):
@@ -280,6 +282,16 @@ async def bubble_message_of_a_guest(stage, mark):
 async def search_query(stage, mark):
     await stage.ask(stage.alice, 'get', stage.bob.host, form(
         "<search xmlns='urn:xmpp:channel-search:0:search'>%s</search>", q=mark), good=False)
+
+
+@plant('directory', 'bubble')
+async def search_answer(stage, mark):
+    """The name of a room that everybody may find."""
+    await stage.configure(mark, stage.hall, members='0')
+    answer = await stage.ask(stage.bob, 'get', 'conference.' + stage.alice.host, form(
+        "<search xmlns='urn:xmpp:channel-search:0:search'>%s</search>", FORM_TYPE=SEARCH, all='1'), good=False)
+    if stage.passes('directory', 'bubble') and mark not in ET.tostring(answer, encoding='unicode'):
+        raise StageError('the search finds nothing: ' + ET.tostring(answer, encoding='unicode'))
 
 
 @plant('conference', kept=MAYBE)
