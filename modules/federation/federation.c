@@ -24,6 +24,9 @@ static struct iris_metric federation_metrics[] = {
 			   .help = "Times that another server was dialled" },
 	[METRIC_DIALS_FAILED] = { .name = "iris_federation_dials_failed_total",
 				  .help = "Times that another server was dialled in vain" },
+	[METRIC_UNREACHABLE] = { .name = "iris_federation_unreachable", .kind = IRIS_GAUGE,
+				 .help = "Domains that were dialled in vain, and not reached "
+					 "since" },
 	[METRIC_RETURNED] = { .name = "iris_federation_returned_total",
 			      .help = "Stanzas that could not be brought to another server" },
 	[METRIC_REFUSED] = { .name = "iris_federation_refused_total",

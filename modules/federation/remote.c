@@ -115,6 +115,8 @@ remote_free(struct remotes *here, struct remote *remote)
 	}
 	if (remote->list)
 		TAILQ_REMOVE(remote->list, remote, link);
+	if (remote->failures > 0)
+		federation_count(METRIC_UNREACHABLE, -1);
 	hash_remove(&here->table, &remote->node);
 	free(remote);
 }
@@ -191,7 +193,8 @@ remote_failed(struct remote *remote, enum dial_outcome outcome, const char *why)
 	};
 	struct route *route;
 
-	remote->failures++;
+	if (remote->failures++ == 0)
+		federation_count(METRIC_UNREACHABLE, 1);
 	remote->why = why;
 	remote->retry_ms = worker_now_ms() + back_off(remote->failures);
 	remote->verdict = verdicts[outcome];
@@ -236,6 +239,16 @@ fiber_leave(struct remotes *here)
 }
 
 static void
+remote_reached(struct remote *remote)
+{
+	if (remote->failures > 0)
+		federation_count(METRIC_UNREACHABLE, -1);
+	remote->failures = 0;
+	remote->why = NULL;
+	remote->verdict = IRIS_NO_ERROR;
+}
+
+static void
 remote_dial(void *arg)
 {
 	struct remote *remote = arg;
@@ -254,9 +267,7 @@ remote_dial(void *arg)
 			remote_failed(remote, outcome, why);
 			break;
 		}
-		remote->failures = 0;
-		remote->why = NULL;
-		remote->verdict = IRIS_NO_ERROR;
+		remote_reached(remote);
 	}
 	remote->dialled = false;
 	remote_settle(remote);

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What operators see of other servers, and do about them: `irisctl federation …`."""
+import asyncio
 import json
+import urllib.request
 
 from cases import PING, case, need
 
@@ -9,6 +11,12 @@ async def ask(server, *words):
     """The rows as dictionaries, and the note."""
     answer = json.loads(await server.must('irisctl', '--json', 'federation', *words))
     return answer.get('rows', []), answer.get('note', '')
+
+
+async def metric(server, name):
+    url = 'http://127.0.0.1:%d/metrics' % server.ports['admin']
+    text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).read().decode())
+    return next(int(line.split()[-1]) for line in text.splitlines() if line.startswith(name + ' '))
 
 
 @case
@@ -45,6 +53,7 @@ async def operators_see_failures(bed):
     rows, note = await ask(bed.a, 'show', 'silent.example')
     need(rows and rows[0]['ours'] == 'a.example' and rows[0]['link'] == 'none' and 'Failures in a row' in note,
          'show says %s %s' % (rows, note))
+    need(await metric(bed.a, 'iris_federation_unreachable') > 0, 'the metric knows of nobody')
     since = len(bed.a.log)
     await ask(bed.a, 'retry', 'silent.example')
     await bed.a.wait_log('unreachable', {'domain': 'silent.example'}, since=since)
