@@ -381,9 +381,10 @@ map_count(struct region_map *map, const struct crossing *crossing, unsigned cate
 {
 	for (unsigned i = 0; i < IRIS_GATE_CATEGORY_COUNT; i++)
 		if (categories & (1u << i)) {
-			size_t cell = map_cell(map, crossing, i) * IRIS_GATE_VERDICT_COUNT + verdict;
+			size_t cell = map_cell(map, crossing, i) * IRIS_GATE_VERDICT_COUNT;
 
-			atomic_fetch_add_explicit(&map->counts[cell], 1, memory_order_relaxed);
+			atomic_fetch_add_explicit(&map->counts[cell + verdict], 1,
+						  memory_order_relaxed);
 		}
 }
 
@@ -416,7 +417,8 @@ map_tell(struct region_map *map, const struct crossing *crossing, unsigned denie
 		return;
 	}
 	arena = arena_new();
-	LOG(IRIS_LOG_NOTICE, "gate", "refused", LOG_STR("categories", categories_text(arena, denied)),
+	LOG(IRIS_LOG_NOTICE, "gate", "refused",
+	    LOG_STR("categories", categories_text(arena, denied)),
 	    LOG_CSTR("from", region_map_id(map, crossing->from)),
 	    LOG_CSTR("to", region_map_id(map, crossing->to_region)),
 	    LOG_STR("ours", crossing->near_domain), LOG_STR("theirs", crossing->far_domain),

@@ -8,8 +8,11 @@
 
 void gate_open(void);
 void gate_close(void);
-/* The map before stays valid until no worker can use it: the caller waits for a turn of each. */
-void gate_set_map(struct region_map *map, unsigned own); /* own: `count` when it has no such region */
+/*
+ * own: our region in it; `count`: it does not have it, and everything is closed.  The map before
+ * stays valid until no worker can use it: the caller waits for a turn of each.
+ */
+void gate_set_map(struct region_map *map, unsigned own);
 void gate_set_openly(unsigned categories);
 struct region_map *gate_current_map(void);
 void gate_expect_map(void); /* until there is one, nothing passes */

@@ -258,7 +258,7 @@ tls_region(SSL *ssl, struct iris_arena *arena, struct iris_str *id_r)
 
 	for (int i = 0; names && i < sk_GENERAL_NAME_num(names); i++)
 		count += uri_names_region(sk_GENERAL_NAME_value(names, i), &id);
-	/* SECURITY: of two nobody can say which one it is; so it is none, and nothing else either. */
+	/* SECURITY: of two nobody can say which one it is; so it is none, and nothing else. */
 	*id_r = count == 1 && region_is_legal(id) ? arena_copy_str(arena, id) : IRIS_STR_NONE;
 	GENERAL_NAMES_free(names);
 	return count == 0 || !str_is_none(*id_r);

@@ -69,7 +69,7 @@ bool policy_knows(struct iris_str domain);
  */
 bool policy_may_leave(const struct iris_stanza *stanza, const struct iris_jid *to,
 		      enum iris_condition *condition_r);
-/* The same by another map than the one that it was judged by, while it waited; it is not counted. */
+/* The same by another map than the one that it was judged by when it came; it is not counted. */
 bool policy_may_still_leave(const struct iris_stanza *stanza, const struct iris_jid *to,
 			    enum iris_condition *condition_r);
 /*

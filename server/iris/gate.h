@@ -54,7 +54,7 @@ unsigned gate_classify(const struct iris_stanza *stanza, bool near_room, bool fa
 struct iris_gate_opinion {
 	unsigned categories;
 	enum iris_gate_verdict verdict;
-	const char *from, *to; /* ids of the regions, "external" for who is in none; for this turn */
+	const char *from, *to; /* ids of the regions, or "external"; for this turn */
 	bool external;
 	bool openly;           /* a refusal is told by its name (`refuse-openly`) */
 };
