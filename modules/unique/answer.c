@@ -79,7 +79,7 @@ question_judge(struct iris_request *request, struct question *question)
 	char key[REGION_SECRET_ID + 1];
 	const char *text;
 
-	if (request->session || request->stanza->from.node_len > 0 ||
+	if (!request->stanza->from_afar || request->stanza->from.node_len > 0 ||
 	    !jid_is_bare(&request->stanza->from) ||
 	    !region_peer_find(request->arena, jid_domain(&request->stanza->from),
 			      &question->peer) ||
