@@ -2,11 +2,14 @@
 """An e-mail address has one account in all federated regions (P2.6): taken, free, raced, a region away, strangers who ask, another secret."""
 import asyncio
 import os
+import re
 
 from theatre import language
-from theatre.client import StageError
+from theatre.client import NS_SASL, StageError
+from theatre.stream import Connection
 
 import bed as federation
+from peer import Peer, context
 from region import Region, rule
 
 COMMANDS, UNIQUE = 'http://jabber.org/protocol/commands', 'urn:iris:unique:0'
@@ -149,6 +152,54 @@ async def strangers(bed):
         answers.append([(e.tag, sorted(e.attrib.items()), e.text) for e in answer.find('{jabber:client}error').iter()])
     if answers[1] != answers[0] or answers[2] != answers[0]:
         raise StageError('one can be told from the other: %s' % answers)
+
+
+class Forger(Peer):
+    """Has the certificate of a region, and speaks for a domain of it."""
+
+    def __init__(self, region, domain):
+        super().__init__(domain, region.authority.issue_host(os.path.basename(region.folder), region.hosts))
+
+    async def meet(self, region):
+        tls = context(self.identity)
+        tls.set_alpn_protocols(['xmpp-server'])
+        self.connection = await Connection.open(region.address, region.ports['s2s'], None, tls, region.host)
+        await self.header(region.host)
+        if (answer := await self.external()).tag != '{%s}success' % NS_SASL:
+            raise StageError('%s is not let in: %s' % (self.domain, answer.tag))
+        await self.header(region.host)
+
+    def question(self, number, to):
+        self.write("<iq type='get' id='q%d' from='%s' to='%s'><taken xmlns='%s' key='%s' hash='%s' stamp='1'/></iq>" % (
+            number, self.domain, to, UNIQUE, '0' * 16, 'A' * 43 + '='))
+
+
+async def counted(region):
+    """Questions, by what became of them."""
+    reader, writer = await asyncio.open_connection(region.address, region.ports['admin'])
+    writer.write(b'GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
+    async with asyncio.timeout(federation.SECONDS):
+        text = (await reader.read()).decode()
+    writer.close()
+    return {verdict: int(number) for verdict, number in re.findall(
+        r'iris_unique_questions_total\{verdict="(\w+)"\} (\d+)', text)}
+
+
+async def curious(bed):
+    """What another domain of a region asks is a stranger's question; what its server asks too fast is not answered."""
+    emea, before = bed['emea'], await counted(bed['emea'])
+    for domain, amount, verdict in (('pubsub.na.example', 1, 'stranger'), ('na.example', 100, 'limited')):
+        forger = Forger(bed['na'], domain)
+        await forger.meet(emea)
+        for number in range(amount):
+            forger.question(number, emea.host)
+        async with asyncio.timeout(federation.SECONDS):
+            while (await counted(emea))[verdict] == before[verdict]:
+                await asyncio.sleep(0.05)
+        forger.close()
+    after = await counted(emea)
+    if after['stranger'] != before['stranger'] + 1 or after['answered'] != before['answered']:
+        raise StageError('%s, then %s' % (before, after))     # those of the server had another key
 
 
 async def another_secret(bed):
