@@ -183,7 +183,9 @@ find_tlsas(struct dial *dial, const struct target *target, bool is_address_secur
 	struct iris_dns_tlsas *tlsas = &dial->tlsas;
 
 	*tlsas = (struct iris_dns_tlsas){ .count = 0 };
-	if (!target->secure || !is_address_secure || !option_bool(&federation_self, OPT_DANE))
+	/* A region's authority decides, and nobody else. */
+	if (!target->secure || !is_address_secure || !option_bool(&federation_self, OPT_DANE) ||
+	    !str_is_none(gate_place(dial->purpose->theirs).region))
 		return true;
 	if (resolver_find_tlsa(dial->arena, target->host, target->port, tlsas) == IRIS_DNS_FAILED)
 		return false;
