@@ -183,6 +183,7 @@ class Region(iris.Iris):
     async def prepare(self):
         if os.path.exists(os.path.join(self.folder, 'prepared')):
             self.write_config()
+            await self.must('irisctl', 'db', 'upgrade')     # the program may be a newer one
             return
         await super().prepare()
         with open(os.path.join(self.folder, 'prepared'), 'w', encoding='ascii'):
