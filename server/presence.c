@@ -7,6 +7,8 @@
 #include <stdlib.h>
 
 #include "im_private.h"
+#include "iris/gate.h"
+#include "iris/service.h"
 
 struct directed {
 	struct iris_hash_node node; /* by full JID */
@@ -177,13 +179,41 @@ directed_end(struct iris_session *session, struct iris_stanza *unavailable, bool
 	audience_send(&audience, unavailable, NULL);
 }
 
+/*
+ * P2.4: over the boundary of the region, people show themselves to contacts only, and to who has
+ * asked for it.  To others it is as if nobody were there: nothing comes of it.
+ */
+static bool
+may_show_over_boundary(const struct iris_user *user, const struct iris_jid *to)
+{
+	struct iris_str domain = jid_domain(to);
+	const struct iris_contact *contact;
+
+	if (host_find(domain) || service_find(domain) || !gate_is_boundary(domain))
+		return true;
+	contact = roster_find(user, jid_bare(to));
+	return contact_sees_us(contact) || (contact && contact->pending_in);
+}
+
+/* The same on the way in: of strangers nothing is shown. */
+static bool
+may_be_shown(const struct iris_user *user, const struct iris_stanza *presence)
+{
+	return !presence->from_afar || !gate_is_boundary(jid_domain(&presence->from)) ||
+	       contact_is_seen(roster_find(user, jid_bare(&presence->from)));
+}
+
 static void
 send_directed(struct iris_session *session, struct iris_stanza **stanza_p,
 	      struct iris_ticket *ticket)
 {
 	const struct iris_stanza *stanza = *stanza_p;
 	bool known = session->presence && is_watcher(session->user, &stanza->to);
+	bool is_shown = stanza->type == IRIS_AVAILABLE ||
+			(stanza->type == IRIS_UNAVAILABLE && !directed_find(session, &stanza->to));
 
+	if (is_shown && !may_show_over_boundary(session->user, &stanza->to))
+		return;
 	if (stanza->type == IRIS_AVAILABLE && !known && !directed_add(session, &stanza->to)) {
 		session_refuse(session, stanza,
 			       &(struct iris_refusal){
@@ -413,6 +443,8 @@ presence_receive(struct iris_user *user, const struct iris_delivery *delivery,
 	const struct iris_stanza *stanza = delivery->stanza;
 	bool full = !jid_is_bare(jid_is_none(&delivery->to) ? &stanza->to : &delivery->to);
 
+	if (stanza->type == IRIS_AVAILABLE && !may_be_shown(user, stanza))
+		return;
 	switch (stanza->type) {
 	case IRIS_AVAILABLE:
 	case IRIS_UNAVAILABLE:
