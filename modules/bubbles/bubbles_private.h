@@ -39,7 +39,10 @@ enum bubble_limit_kind { BUBBLE_LIMIT_MEMBERS, BUBBLE_LIMIT_OWNED };
 /* What the licence of this account allows (P4.2). */
 int64_t bubble_limit(const struct iris_jid *account, enum bubble_limit_kind kind);
 /* P5: may `by` (NULL: an operator) invite this address? */
-bool bubbles_may_invite(const struct iris_jid *by, const struct iris_jid *invitee);
+bool bubbles_may_invite(const struct iris_jid *bubble, const struct iris_jid *by,
+			const struct iris_jid *invitee);
+/* Is it an account's address, of a host of this region? Whether there is one is not looked at. */
+bool bubbles_is_ours(const struct iris_jid *jid);
 
 /* --- what is owed (notices.c, notice_rows.c) --- */
 

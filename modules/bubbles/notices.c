@@ -135,14 +135,6 @@ say_farewell(const struct notice *notice)
 
 /* --- one notice, at the home of the bubble --- */
 
-static bool
-is_local(const struct iris_jid *jid)
-{
-	struct iris_host *host = jid->node_len ? host_find(jid_domain(jid)) : NULL;
-
-	return host && !host->is_component;
-}
-
 /* What the bubble says today of the one that the notice is about. gone_r: it is not that bubble. */
 static bool
 look(const struct notice *notice, struct iris_arena *arena, struct settling *settling,
@@ -170,7 +162,7 @@ settle(const struct notice *notice)
 
 	if (!look(notice, arena, &settling, &gone))
 		settling.end = NOTICE_LATER;
-	else if (is_local(&notice->member))
+	else if (bubbles_is_ours(&notice->member))
 		home_call(jid_bare(&notice->member), "bubbles: bookmark", settle_at_home,
 			  &settling);
 	arena_unref(&arena);
@@ -195,7 +187,7 @@ list_member(const struct iris_jid *bare, enum room_affiliation affiliation, stru
 {
 	struct listing *listing = arg;
 
-	if (affiliation >= ROOM_MEMBER && (is_local(bare) || !listing->only_local))
+	if (affiliation >= ROOM_MEMBER && (bubbles_is_ours(bare) || !listing->only_local))
 		listing->members[listing->count++] = jid_copy(listing->arena, bare);
 }
 
@@ -419,7 +411,7 @@ notice_intend(struct room *room, const struct iris_jid *member, enum notice_kind
 {
 	struct notice notice = notice_of(room, member, kind);
 
-	return (member && !is_local(member)) ||
+	return (member && !bubbles_is_ours(member)) ||
 	       notice_post(&notice, worker_wall_ms() + INTENT_MS);
 }
 
@@ -429,7 +421,7 @@ notice_owe(struct room *room, const struct iris_jid *member, enum notice_kind ki
 {
 	struct notice notice = notice_of(room, member, kind);
 
-	if ((!member || is_local(member)) && !notice_post(&notice, 0))
+	if ((!member || bubbles_is_ours(member)) && !notice_post(&notice, 0))
 		LOG(IRIS_LOG_INFO, "bubbles", "notice-late",
 		    LOG_JID("bubble", jid_bare(room_jid(room))));
 }

@@ -99,7 +99,8 @@ judge_item(const struct room_change *change, const struct room_affiliate_change 
 		return as == ROOM_OWNER ? refuse_organizer(item, text_r) :
 					  judge(as, BUBBLE_TRANSFER, change->room, text_r);
 	if (crosses(item) && item->after >= ROOM_MEMBER &&
-	    !bubbles_may_invite(change->is_operator ? NULL : &change->by, &item->jid))
+	    !bubbles_may_invite(room_jid(change->room), change->is_operator ? NULL : &change->by,
+				&item->jid))
 		return refuse(IRIS_NOT_ALLOWED, "That address cannot be invited", text_r);
 	return judge_needs(needs, as, change->room, text_r);
 }
@@ -139,6 +140,9 @@ judge_transfer(struct room_change *change, const struct room_affiliate_change *t
 		return condition;
 	if (to->before < (is_orphan ? ROOM_MEMBER : ROOM_ADMIN))
 		return refuse_organizer(to, text_r);
+	/* P2.5: the bubble is its region's, and so is who answers for it. */
+	if (!bubbles_is_ours(&to->jid))
+		return refuse(IRIS_NOT_ALLOWED, "The organizer is somebody of this region", text_r);
 	for (size_t i = 0; i < change->count; i++)
 		if (&change->items[i] != to &&
 		    (is_orphan || !jid_bare_equal(&change->items[i].jid, &former) ||
