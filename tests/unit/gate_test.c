@@ -261,6 +261,117 @@ an_answer_passes_once_and_only_when_asked(void **state)
 	region_map_free(&map);
 }
 
+/* SECURITY: what the map does not have in our region speaks for nobody of it. */
+static void
+only_domains_of_our_region_are_ours(void **state)
+{
+	struct region_map *map = map_of(HEAD REGIONS POLICY);
+	struct iris_stanza *stanza;
+
+	gate_set_map(map, 0);
+	stanza = stanza_of(CHAT, "a@forgotten.test/x", "b@na.test");
+	assert_int_equal(gate_judge(IRIS_GATE_LEAVING, stanza, &stanza->to, IRIS_STR("na")).verdict,
+			 IRIS_GATE_DENY);
+	stanza_unref(&stanza);
+	stanza = stanza_of(CHAT, "b@na.test", "a@forgotten.test/x");
+	assert_int_equal(
+		gate_judge(IRIS_GATE_ENTERING, stanza, &stanza->to, IRIS_STR("na")).verdict,
+		IRIS_GATE_DENY);
+	stanza_unref(&stanza);
+	/* a map that leaves us out */
+	gate_set_map(map, map->count);
+	assert_int_equal(leave(CHAT, "b@na.test", "na"), IRIS_GATE_DENY);
+	assert_int_equal(enter(CHAT, "b@na.test", "na"), IRIS_GATE_DENY);
+	assert_int_equal(enter(CHAT, "b@elsewhere.test", NULL), IRIS_GATE_DENY);
+	assert_false(gate_place(IRIS_STR("na.test")).is_open);
+	gate_set_map(NULL, 0);
+	region_map_free(&map);
+}
+
+#define TRANSIT "policy: { rules: [ { from: na, to: emea, categories: [message], " \
+		"verdict: transit } ] }\n"
+
+static void
+transit_is_a_verdict_of_its_direction(void **state)
+{
+	struct region_map *map = map_of(HEAD REGIONS TRANSIT);
+
+	gate_set_map(map, 0);
+	assert_int_equal(enter(CHAT, "b@na.test", "na"), IRIS_GATE_TRANSIT);
+	assert_int_equal(leave(CHAT, "b@na.test", "na"), IRIS_GATE_DENY);
+	gate_set_map(NULL, 0);
+	region_map_free(&map);
+}
+
+static bool
+is_refused_openly(const char *xml, const char *from, const char *proven)
+{
+	struct iris_stanza *stanza = stanza_of(xml, from, "a@emea.test/x");
+	struct iris_gate_opinion opinion =
+		gate_judge(IRIS_GATE_ENTERING, stanza, &stanza->to, str_from(proven));
+
+	stanza_unref(&stanza);
+	return opinion.openly;
+}
+
+static void
+a_refusal_is_open_if_all_that_is_refused_is(void **state)
+{
+	struct region_map *map = map_of(HEAD REGIONS POLICY);
+
+	gate_set_map(map, 0);
+	assert_false(is_refused_openly(LINK, "b@na.test", "na"));
+	gate_set_openly(BIT(FILE_LINK));
+	assert_true(is_refused_openly(LINK, "b@na.test", "na"));
+	assert_false(is_refused_openly(P "/>", "b@na.test", "na"));
+	assert_false(is_refused_openly(CHAT, "b@na.test", "na")); /* it passes */
+	/* SECURITY: who lies is told nothing */
+	assert_false(is_refused_openly(LINK, "b@na.test", "emea"));
+	assert_false(is_refused_openly(
+		C "><x xmlns='jabber:x:oob'/><propose xmlns='urn:xmpp:jingle-message:0'/>"
+		  "</message>",
+		"b@na.test", "na"));
+	gate_set_openly(0);
+	gate_set_map(NULL, 0);
+	region_map_free(&map);
+}
+
+static void
+a_domain_has_a_place(void **state)
+{
+	struct region_map *map =
+		map_of(HEAD "regions:\n  list:\n    - { id: emea, domains: [emea.test], " CA " }\n"
+			    "    - { id: na, domains: [na.test], rooms: [rooms.na.test], " CA ",\n"
+			    "        endpoints: ['xmpp.na.test:5270', '[2001:db8::1]:5271'] }\n"
+			    "    - { id: apac, domains: [apac.test], " CA " }\n"
+			    "policy: { rules: [ { from: na, to: emea, categories: [service], "
+			    "verdict: deliver } ] }\n");
+	struct iris_gate_place place;
+
+	assert_non_null(map);
+	assert_int_equal(gate_serial(), 0);
+	assert_false(gate_is_boundary(IRIS_STR("na.test")));
+	gate_set_map(map, 0);
+	assert_int_equal(gate_serial(), 7);
+	place = gate_place(IRIS_STR("na.test"));
+	assert_true(str_is(place.region, "na") && place.is_open && !place.is_own);
+	assert_int_equal(place.endpoint_count, 2);
+	assert_true(str_is(place.endpoints[0].host, "xmpp.na.test"));
+	assert_int_equal(place.endpoints[0].port, 5270);
+	assert_true(str_is(place.endpoints[1].host, "2001:db8::1"));
+	assert_false(gate_place(IRIS_STR("apac.test")).is_open);
+	assert_true(gate_place(IRIS_STR("emea.test")).is_own);
+	assert_true(str_is_none(gate_place(IRIS_STR("elsewhere.test")).region));
+	assert_non_null(gate_authority(IRIS_STR("na")));
+	assert_null(gate_authority(IRIS_STR("mars")));
+	assert_true(gate_is_boundary(IRIS_STR("na.test")));
+	assert_true(gate_is_boundary(IRIS_STR("elsewhere.test")));
+	assert_false(gate_is_boundary(IRIS_STR("rooms.na.test")));
+	assert_false(gate_is_boundary(IRIS_STR("emea.test")));
+	gate_set_map(NULL, 0);
+	region_map_free(&map);
+}
+
 static void
 what_is_wrong_with_a_map_is_told(void **state)
 {
@@ -273,6 +384,10 @@ what_is_wrong_with_a_map_is_told(void **state)
 		HEAD "regions: { list: [ { id: external, " CA " } ] }\n",
 		HEAD "regions: { list: [ { id: a, " CA " }, { id: a, " CA " } ] }\n",
 		HEAD "regions: { list: [ { id: a, ca: abc } ] }\n",
+		HEAD "regions: { list: [ { id: a, endpoints: ['x.test'], " CA " } ] }\n",
+		HEAD "regions: { list: [ { id: a, endpoints: ['x.test:0'], " CA " } ] }\n",
+		HEAD "regions: { list: [ { id: a, endpoints: [':5270'], " CA " } ] }\n",
+		HEAD "regions: { list: [ { id: a, endpoints: ['2001:db8::1:5270'], " CA " } ] }\n",
 		HEAD "regions: { list: [ { id: a, domains: [x.test], " CA
 		     " }, { id: b, rooms: [x.test], " CA " } ] }\n",
 		HEAD "regions: { list: [ { id: a, domains: ['a@b'], " CA " } ] }\n",
@@ -371,6 +486,10 @@ main(void)
 		cmocka_unit_test(the_map_decides),
 		cmocka_unit_test(a_region_is_what_its_certificate_proves),
 		cmocka_unit_test(an_answer_passes_once_and_only_when_asked),
+		cmocka_unit_test(only_domains_of_our_region_are_ours),
+		cmocka_unit_test(transit_is_a_verdict_of_its_direction),
+		cmocka_unit_test(a_refusal_is_open_if_all_that_is_refused_is),
+		cmocka_unit_test(a_domain_has_a_place),
 		cmocka_unit_test(what_is_wrong_with_a_map_is_told),
 		cmocka_unit_test(a_map_is_signed_as_a_whole),
 		cmocka_unit_test(a_difference_reads_like_a_sentence),
