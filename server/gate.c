@@ -510,6 +510,7 @@ gate_judge(enum iris_gate_direction direction, const struct iris_stanza *stanza,
 		denied = opinion.categories;
 	}
 	map_count(map, &crossing, opinion.categories, opinion.verdict);
+	metric_add(&gate_metrics[GATE_METRIC_DENIED + opinion.verdict], 1);
 	if (opinion.verdict == IRIS_GATE_DENY)
 		map_tell(map, &crossing, denied);
 	else if (stanza->kind == IRIS_IQ && !is_answer(stanza))

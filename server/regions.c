@@ -160,6 +160,13 @@ regions_has_us(const struct iris_settings *settings, const struct region_map *ma
  * A server does not start with a map that does not have its region, or that its secret does not
  * fit. SECURITY: one that runs takes it: it was left out, and everything is closed.
  */
+static void
+regions_refuse(const struct iris_error *error)
+{
+	metric_add(&gate_metrics[GATE_METRIC_MAPS_REFUSED], 1);
+	log_error(IRIS_LOG_ERROR, "regions", "map-refused", error);
+}
+
 static struct region_map *
 regions_read(const struct iris_settings *settings, struct iris_error *error)
 {
@@ -314,7 +321,7 @@ regions_install(struct region_map *map, struct iris_error *error)
 	if (!region_is_edge() &&
 	    (!regions_is_newer(map, error) ||
 	     (!regions_remember(map) && !error_set(error, "the vault does not take the map")))) {
-		log_error(IRIS_LOG_ERROR, "regions", "map-refused", error);
+		regions_refuse(error);
 		region_map_free(&map);
 		return false;
 	}
@@ -384,6 +391,8 @@ regions_check(const struct iris_settings *settings, struct iris_error *error)
 		return error_hint(error, "regions: {map: FILE, key: FILE, id: …}");
 	}
 	map = regions_read(settings, error);
+	if (!map)
+		metric_add(&gate_metrics[GATE_METRIC_MAPS_REFUSED], 1);
 	region_map_free(&map);
 	return error->message[0] == '\0';
 }
@@ -419,7 +428,7 @@ regions_reload(void)
 		return;
 	map = regions_read(settings, &error);
 	if (!map) {
-		log_error(IRIS_LOG_ERROR, "regions", "map-refused", &error);
+		regions_refuse(&error);
 	} else if (before && strcmp(before->digest, map->digest) == 0) {
 		region_map_free(&map);
 		regions_share(); /* the file may be there only now */
@@ -606,6 +615,24 @@ regions_decide_role(struct iris_config *config)
 	report_clear(&ignored);
 }
 
+struct iris_metric gate_metrics[GATE_METRIC_COUNT + 1] = {
+	[GATE_METRIC_DENIED] = { .name = "iris_gate_stanzas_total", .labels = "verdict=\"deny\"",
+				 .help = "Stanzas that came to the gate" },
+	[GATE_METRIC_TRANSIT] = { .name = "iris_gate_stanzas_total",
+				  .labels = "verdict=\"transit\"",
+				  .help = "Stanzas that came to the gate" },
+	[GATE_METRIC_DELIVERED] = { .name = "iris_gate_stanzas_total",
+				    .labels = "verdict=\"deliver\"",
+				    .help = "Stanzas that came to the gate" },
+	[GATE_METRIC_SERIAL] = { .name = "iris_region_map_serial", .kind = IRIS_GAUGE,
+				 .help = "Of the region map in force; 0: none is",
+				 .value = gate_serial },
+	[GATE_METRIC_MAPS_REFUSED] = { .name = "iris_region_maps_refused_total",
+				       .help = "Region maps that were refused: unsigned, wrong, or "
+					       "older" },
+	{ .name = NULL },
+};
+
 const struct iris_module iris_module_regions = {
 	IRIS_MODULE_HEAD,
 	.name = "regions",
@@ -613,6 +640,7 @@ const struct iris_module iris_module_regions = {
 	.self = &regions_self,
 	.options = regions_options,
 	.queries = regions_queries,
+	.metrics = gate_metrics,
 	.commands = regions_commands,
 	.not_unloadable = true,
 	.at_edge = true, /* its queries are refused there */

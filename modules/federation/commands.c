@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 
+#include "iris/gate.h"
 #include "modules/federation/link_private.h"
 
 #define PAGE_DEFAULT 100
@@ -47,12 +48,12 @@ struct pair_entry {
 };
 
 struct pair_line {
-	struct iris_str key, cells[11];
+	struct iris_str key, cells[12];
 };
 
 static const char *const list_columns[] = {
-	"domain", "ours",	    "link",    "tls", "address", "since", "in", "out",
-	"unacknowledged", "waiting", "worker", NULL,
+	"domain", "ours", "link", "region",	    "tls",     "address", "since",
+	"in",	  "out",  "unacknowledged", "waiting", "worker",  NULL,
 };
 
 struct pair_listing {
@@ -157,6 +158,7 @@ line_of(struct iris_arena *arena, const struct pair_entry *entry)
 			{ key.base, entry->theirs_len },
 			{ key.base + entry->theirs_len + 1, entry->ours_len },
 			str_from(link_kind(link)),
+			link ? arena_copy_str(arena, str_from(link->region)) : none,
 			link ? str_from(stream_tls_version(link->stream)) : none,
 			link ? arena_copy_str(arena, stream_peer_address(link->stream)) : none,
 			link ? datetime_format(arena, link->since_ms) : none,
@@ -276,8 +278,11 @@ static struct iris_str
 describe(struct iris_arena *arena, const struct domain_look *look)
 {
 	const struct remote_view *view = &look->view;
+	struct iris_str region = gate_place(look->domain).region;
 	struct iris_strbuf text = { .arena = arena };
 
+	if (!str_is_none(region))
+		strbuf_printf(&text, "Region %.*s. ", IRIS_STR_FMT(region));
 	if (!policy_knows(look->domain))
 		strbuf_printf(&text, "Not talked to: the map, or federation: open, allow, deny. ");
 	if (!look->found)

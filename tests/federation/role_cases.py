@@ -13,7 +13,10 @@ from cases import PING, case, need
 MAP = """map: {name: classes, serial: %d, issued: 2026-01-01T00:00:00Z}
 regions:
   list:
-    - {id: own, class: %s, domains: [%s], ca: %s}
+    - {id: own, class: %s, domains: [%s], ca: %s, external: %s}
+policy:
+  rules:
+    - {from: "*", to: "*", categories: [message, service], verdict: deliver}
 """
 ISOLATED_MISTAKES = {      # section, option, value -> what is said of it
     ('modules', 'load', '[federation]'): 'modules.load: federation: the region map has this region isolated',
@@ -60,7 +63,7 @@ class Classed(Server):
         if self.serial == 1:
             await self.must('irisctl', 'region', 'init', self._path('map'), self._path('key'))
         with open(self._path('map'), 'w', encoding='utf-8') as f:
-            f.write(MAP % (self.serial, class_, self.host, '0' * 64))
+            f.write(MAP % (self.serial, class_, self.host, '0' * 64, str(class_ == 'federated').lower()))
         await self.must('irisctl', 'region', 'sign', self._path('map'), self._path('key'))
 
     async def prepare(self):
@@ -128,7 +131,7 @@ async def isolated_has_no_way_out(bed):
 
 @case
 async def a_map_isolates_at_once(bed):
-    """A new map that isolates a running server closes its listeners for servers, and nobody is dialled any more."""
+    """A new map that isolates a running server closes its links and listeners for servers, and nobody is dialled any more."""
     server = Classed(bed, 'late', 'federated', federates=True)
     await server.prepare()
     await server.start()
@@ -136,13 +139,19 @@ async def a_map_isolates_at_once(bed):
         await server.wait_log('map-in-force', {'serial': '1'}, since=0)
         need(server.ports['s2s'] in {s[1] for s in server.sockets() if s[3]}, 'it does not listen')
         await server.add_accounts([('edgar@' + server.host, 'edgar-secret')])
+        edgar = await Person(server, 'edgar').sign_in()
+        edgar.say(bed.juliet.jid, 'before')
+        await bed.juliet.message('before')
+        need([s for s in server.sockets() if s[2] == bed.b.ports['s2s']], 'there is no link')
         await server.give_map('isolated')
         server.reload()
         await server.wait_log('class-changed')
+        async with asyncio.timeout(SECONDS):
+            while [s for s in server.sockets() if s[2] == bed.b.ports['s2s']]:
+                await asyncio.sleep(0.05)
         listening = {s[1] for s in server.sockets() if s[3]}
         need(not listening & {server.ports['s2s'], server.ports['s2s_direct']}, 'it listens for servers: %s' % listening)
         need(server.ports['c2s'] in listening, 'clients are not let in any more')
-        edgar = await Person(server, 'edgar').sign_in()
         edgar.send_stanza(PING % ('out', 'b.example'))
         await edgar.error('out', 'remote-server-not-found')
         need(not [s for s in server.sockets() if s[2] == bed.b.ports['s2s']], 'somebody was dialled')
