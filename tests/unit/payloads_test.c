@@ -129,7 +129,8 @@ test_from_afar(void **state)
 	} cases[] = {
 		{ "<body>words</body>", false, true, true },
 		{ "<body>words</body>", true, false, true },
-		{ "<composing xmlns='http://jabber.org/protocol/chatstates'/>", true, false, false },
+		{ "<composing xmlns='http://jabber.org/protocol/chatstates'/>", true, false,
+		  false },
 		/* what is read in another region, whatever is beside it */
 		{ "<result xmlns='urn:xmpp:mam:2'/><body>words</body>", false, false, false },
 		{ "<event xmlns='http://jabber.org/protocol/pubsub#event'/>"
