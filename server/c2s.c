@@ -179,6 +179,7 @@ session_receive(struct iris_session *session, struct iris_stanza **stanza_p,
 	struct iris_session *held = session_ref(session);
 
 	session->active_ms = worker_wall_ms();
+	(*stanza_p)->owner = session->user->account.owner;
 	if (stamp_from(session, *stanza_p))
 		receive_checked(session, stanza_p, ticket);
 	else

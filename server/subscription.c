@@ -150,6 +150,7 @@ send_type(struct iris_user *user, const struct iris_jid *to, enum iris_stanza_ty
 
 	stanza_set_from(stanza, &user->jid);
 	stanza_set_to(stanza, to);
+	stanza->owner = user->account.owner;
 	route_stanza(&stanza, ticket);
 }
 
@@ -236,6 +237,7 @@ user_subscribe(struct iris_user *user, const struct iris_jid *to, enum iris_stan
 	enum iris_condition condition = IRIS_NOT_ALLOWED;
 
 	IRIS_ASSERT(subscription_is_type(type) && jid_is_bare(to));
+	stanza->owner = user->account.owner;
 	stanza_set_from(stanza, &user->jid);
 	stanza_set_to(stanza, to);
 	if (!jid_equal(to, &user->jid))

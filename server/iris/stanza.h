@@ -123,6 +123,11 @@ struct iris_stanza {
 	bool transit;
 	bool from_afar; /* came from another server, as did what it is a copy of */
 	bool past_gate; /* the gate's own refusal of what entered: it leaves without being judged */
+	/*
+	 * The company of the account of ours that sends it, under whose key it may be kept; 0: none
+	 * does. Not of copies: what a room makes of it is the room's.
+	 */
+	iris_owner owner;
 	/* once frozen, as text: the children, and the attributes but `to` */
 	struct iris_str inner, attributes;
 	int64_t received_ms;   /* Unix time, for delay stamps */
