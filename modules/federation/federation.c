@@ -5,6 +5,7 @@
  */
 #include "iris/service.h"
 #include "modules/federation/federation_private.h"
+#include "modules/federation/outbox.h"
 
 struct iris_module_self federation_self;
 
@@ -36,6 +37,8 @@ static struct iris_metric federation_metrics[] = {
 	[METRIC_UNACKNOWLEDGED] = { .name = "iris_federation_unacknowledged_total",
 				    .help = "Stanzas handed once more, since nobody said that they "
 					    "arrived" },
+	[METRIC_KEPT] = { .name = "iris_federation_kept_total",
+			  .help = "Stanzas kept in the vault until they have arrived" },
 	{ .name = NULL },
 };
 
@@ -93,6 +96,7 @@ federation_start(struct iris_error *error)
 		return false;
 	gate_listen(federation_map_changed);
 	route_set_remote(remote_deliver);
+	recover_start();
 	return true;
 }
 
@@ -197,6 +201,14 @@ static const struct iris_option federation_options[] = {
 				 .reloadable = true,
 				 .help = "How long a stream of another server that broke may be "
 					 "resumed; 0 turns resumption off." },
+	[OPT_OUTBOX_EXPIRY] = { "outbox-expiry", IRIS_OPT_DURATION, "7 days", .min = 1000,
+				.max = 31536000000, .reloadable = true,
+				.help = "How long messages and subscriptions wait in the vault for "
+					"a server that cannot be reached." },
+	[OPT_OUTBOX_STANZAS] = { "outbox-stanzas", IRIS_OPT_INT, "100000", .min = 1,
+				 .max = 100000000, .reloadable = true,
+				 .help = "How many of them may wait between two domains, beyond "
+					 "what is in memory." },
 	IRIS_OPTIONS_END,
 };
 
@@ -214,6 +226,7 @@ const struct iris_module iris_module_federation = {
 	.needs = IRIS_NAMES("router", "resolver", "xep0359"),
 	.self = &federation_self,
 	.options = federation_options,
+	.queries = outbox_queries,
 	.hooks = federation_hooks,
 	.commands = federation_commands,
 	.metrics = federation_metrics,

@@ -32,6 +32,8 @@ enum federation_option {
 	OPT_WINDOW,
 	OPT_ACK_TIMEOUT,
 	OPT_RESUME_TIMEOUT,
+	OPT_OUTBOX_EXPIRY,
+	OPT_OUTBOX_STANZAS,
 };
 enum { TARGET_DOMAIN, TARGET_HOST, TARGET_PORT, TARGET_TLS };
 
@@ -50,6 +52,7 @@ enum federation_metric {
 	METRIC_REFUSED,
 	METRIC_RESUMED,
 	METRIC_UNACKNOWLEDGED,
+	METRIC_KEPT,
 };
 void federation_count(enum federation_metric metric, int64_t amount);
 
@@ -107,6 +110,19 @@ struct route {
 	int64_t map_serial;    /* of the region map that these were judged by */
 	struct parcels window; /* handed, and not acknowledged */
 	struct parcels queue;  /* to be handed, in order */
+	struct parcel_list rows, perishables; /* of both, those that end at the same age */
+	unsigned rows_queued;
+	/* The gap: rows that are in the vault only. */
+	bool has_tail, is_reading;
+	struct parcel *gap;    /* the first one in the queue that waits for them; or NULL */
+	int64_t read_id;       /* the last row that is, or was, in memory */
+	int64_t tail_id;       /* the last one that is not */
+	int64_t tail_count, tail_until_ms;
+	int64_t again_below;   /* rows before it may have been handed before the start */
+	/* The last row that arrived; and that was removed. */
+	int64_t arrived_id, removed_id;
+	bool owes;             /* it is to be removed when the vault takes it */
+	TAILQ_ENTRY(route) debtor;
 	char local[];          /* our domain */
 };
 
@@ -125,6 +141,14 @@ void route_down(struct route *route, struct link *link);
  * it, or NULL.
  */
 struct route *remote_adopt(struct link *link, struct iris_str theirs, struct iris_str ours);
+/* Rows wait for this route (at home, when it starts): so many, the first one until then. */
+void remote_recover(struct iris_str domain, struct iris_str local, int64_t count,
+		    int64_t until_ms);
+/* A fiber of this worker; the last thing that it does is to call route_read_ended(). */
+IRIS_MUST_CHECK bool remote_start_fiber(const char *name, void (*fn)(void *arg), void *arg);
+void route_read_ended(struct route *route);
+/* route_settle_debts() is called for it with the next tick. */
+void route_owes(struct route *route);
 /* For operators: what is to be brought and has no link, of this worker's remotes. */
 void remotes_each_waiting(void (*fn)(const struct route *route, void *arg), void *arg);
 
@@ -147,17 +171,25 @@ void remotes_judge_again(void);
 /* Main thread, when no worker runs. */
 void remotes_stop(void);
 
-/* --- route.c --- */
+/* --- parcel.c --- */
 
 /* From the loop. Nobody hears of presence to all contacts, nor of what must not be answered. */
 void return_to_sender(const struct iris_delivery *delivery, enum iris_condition condition);
+
+/* --- route.c --- */
+
 struct route *route_new(struct remote *remote, struct iris_str local);
 void route_free(struct route **route_p); /* has no link */
 struct iris_str route_local(const struct route *route);
 /* Has it something to bring, and nothing to bring it with? */
 bool route_is_waiting(const struct route *route);
-/* False: it is full. */
-IRIS_MUST_CHECK bool route_receive(struct route *route, const struct iris_delivery *delivery);
+/* What the sender is told, or NO_ERROR. The ticket is held until what must not be lost is not. */
+IRIS_MUST_CHECK enum iris_condition route_receive(struct route *route,
+						  const struct iris_delivery *delivery,
+						  struct iris_ticket *ticket);
+/* Found at the start: so many rows wait for it, the first one until then (Unix time). */
+void route_recover(struct route *route, int64_t count, int64_t until_ms);
+void route_settle_debts(struct route *route);
 /* From now on it is handed to this link, under the link's agreement; for remote.c. */
 void route_begin(struct route *route, struct link *link);
 /* The next `count` stanzas of the window have arrived; for acks.c. */
@@ -168,6 +200,12 @@ void route_return_all(struct route *route, enum iris_condition condition);
 /* By the region map in force, if it is another one. */
 void route_judge_again(struct route *route);
 void route_return_expired(struct route *route);
+
+/* --- recover.c --- */
+
+void recover_start(void); /* main thread */
+/* Until then rows of any route may be in the vault, and nobody knows. */
+bool recover_is_done(void);
 
 /* --- acks.c (XEP-0198), for who looks after time --- */
 

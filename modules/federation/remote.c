@@ -35,6 +35,7 @@ struct remotes {
 	struct iris_hash table;
 	struct remote_list waiting; /* a route of theirs has something and no link */
 	struct remote_list resting; /* nothing to do; the longest one first */
+	TAILQ_HEAD(, route) debtors; /* rows of theirs are still to be removed */
 	unsigned fibers;            /* the last one to leave cleans up */
 	bool ticking, closing;
 };
@@ -49,6 +50,7 @@ remotes_here(void)
 	if (!here->waiting.tqh_last) {
 		TAILQ_INIT(&here->waiting);
 		TAILQ_INIT(&here->resting);
+		TAILQ_INIT(&here->debtors);
 	}
 	return here;
 }
@@ -105,12 +107,31 @@ remote_settle(struct remote *remote)
 }
 
 static void
+route_pay(struct remotes *here, struct route *route)
+{
+	if (!route->owes)
+		return;
+	route->owes = false;
+	TAILQ_REMOVE(&here->debtors, route, debtor);
+}
+
+void
+route_owes(struct route *route)
+{
+	if (route->owes)
+		return;
+	route->owes = true;
+	TAILQ_INSERT_TAIL(&remotes_here()->debtors, route, debtor);
+}
+
+static void
 remote_free(struct remotes *here, struct remote *remote)
 {
 	struct route *route;
 
 	while ((route = TAILQ_FIRST(&remote->routes)) != NULL) {
 		TAILQ_REMOVE(&remote->routes, route, link_of_remote);
+		route_pay(here, route);
 		route_free(&route);
 	}
 	if (remote->list)
@@ -129,6 +150,18 @@ remote_find(struct iris_str domain)
 	return node ? IRIS_CONTAINER(node, struct remote, node) : NULL;
 }
 
+static struct remote *
+remote_make(struct remotes *here, struct iris_str domain)
+{
+	struct remote *remote = iris_calloc(1, sizeof(*remote) + domain.len + 1);
+
+	memcpy(remote->domain, domain.base, domain.len);
+	TAILQ_INIT(&remote->routes);
+	hash_insert(&here->table, &remote->node,
+		    (struct iris_str){ remote->domain, domain.len });
+	return remote;
+}
+
 /* NULL: there are too many of them, and none rests. */
 static struct remote *
 remote_get(struct iris_str domain)
@@ -144,12 +177,7 @@ remote_get(struct iris_str domain)
 			return NULL;
 		remote_free(here, TAILQ_FIRST(&here->resting));
 	}
-	remote = iris_calloc(1, sizeof(*remote) + domain.len + 1);
-	memcpy(remote->domain, domain.base, domain.len);
-	TAILQ_INIT(&remote->routes);
-	hash_insert(&here->table, &remote->node,
-		    (struct iris_str){ remote->domain, domain.len });
-	return remote;
+	return remote_make(here, domain);
 }
 
 static struct route *
@@ -238,6 +266,25 @@ fiber_leave(struct remotes *here)
 		remotes_clean(here);
 }
 
+bool
+remote_start_fiber(const char *name, void (*fn)(void *arg), void *arg)
+{
+	return !remotes_here()->closing && fiber_enter(remotes_here(), name, fn, arg);
+}
+
+void
+route_read_ended(struct route *route)
+{
+	struct remote *remote = route->remote;
+
+	if (!route->link && remote->verdict != IRIS_NO_ERROR && remote->retry_ms > worker_now_ms())
+		route_return_all(route, remote->verdict);
+	else
+		route_return_expired(route);
+	remote_settle(remote);
+	fiber_leave(remotes_here());
+}
+
 static void
 remote_reached(struct remote *remote)
 {
@@ -297,6 +344,12 @@ tick_waiting(struct remotes *here)
 	struct remote *remote = TAILQ_FIRST(&here->waiting), *next;
 	struct route *route;
 
+	while ((route = TAILQ_FIRST(&here->debtors)) != NULL) {
+		route_pay(here, route);
+		route_settle_debts(route);
+		if (route->owes)
+			break;
+	}
 	for (; remote; remote = next) {
 		next = TAILQ_NEXT(remote, link);
 		TAILQ_FOREACH(route, &remote->routes, link_of_remote)
@@ -350,14 +403,18 @@ federation_need_time(void)
 /* --- what comes --- */
 
 static void
-remote_receive(struct remote *remote, const struct iris_delivery *delivery)
+remote_receive(struct remote *remote, const struct iris_delivery *delivery,
+	       struct iris_ticket *ticket)
 {
 	struct route *route = remote_route(remote, jid_domain(&delivery->stanza->from));
+	enum iris_condition refusal;
 
 	if (!route->link && remote->verdict != IRIS_NO_ERROR && remote->retry_ms > worker_now_ms())
-		return_to_sender(delivery, remote->verdict);
-	else if (!route_receive(route, delivery))
-		return_to_sender(delivery, IRIS_RESOURCE_CONSTRAINT);
+		refusal = remote->verdict;
+	else
+		refusal = route_receive(route, delivery, ticket);
+	if (refusal != IRIS_NO_ERROR)
+		return_to_sender(delivery, refusal);
 	if (route->link)
 		return;
 	remote_settle(remote);
@@ -385,7 +442,23 @@ remote_deliver(const struct iris_delivery *delivery, struct iris_ticket *ticket)
 		return;
 	}
 	federation_need_time();
-	remote_receive(remote, delivery);
+	remote_receive(remote, delivery, ticket);
+}
+
+void
+remote_recover(struct iris_str domain, struct iris_str local, int64_t count, int64_t until_ms)
+{
+	struct remotes *here = remotes_here();
+	struct remote *remote = remote_find(domain);
+
+	if (here->closing)
+		return;
+	if (!remote)
+		remote = remote_make(here, domain); /* however many there are */
+	route_recover(remote_route(remote, local), count, until_ms);
+	federation_need_time();
+	remote_settle(remote);
+	remote_try(remote);
 }
 
 void

@@ -1,132 +1,127 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Routes: what waits for one domain of theirs from one of ours (the queue), and what was handed to
- * a link and is not acknowledged (the window), in this order: the window is older than the queue.
- * Home worker of the remote.  It does not know how links come and go (remote.c), nor what
- * acknowledges (acks.c).
+ * a link and is not acknowledged (the window).  The window is older than the queue.  Of a long
+ * queue only the head is in memory; then comes the gap, whose stanzas are rows of the outbox only,
+ * and behind it what came later and is no row.  Home worker of the remote.
+ *
+ * It does not know how links come and go (remote.c), nor what acknowledges (acks.c).
  */
 #include <stdlib.h>
 
-#include "modules/federation/link_private.h"
+#include "modules/federation/outbox.h"
+#include "modules/federation/parcel.h"
 
-/* A stanza that waits, or was handed. */
-struct parcel {
-	TAILQ_ENTRY(parcel) link;
-	struct iris_delivery delivery; /* stanza NULL: returned, and only counted any more */
-	int64_t until_ms;
-	size_t size;
-	char text[];
-};
+#define ROWS_LOW 100 /* in memory, of a link that is up, before the next page is read */
+#define RETRY_MS 1000 /* after the vault could not be read */
 
-/* --- errors to senders --- */
-
-/* Presence to all contacts, and probes: the absence of their servers is no news to the client. */
-static bool
-may_be_returned(const struct iris_delivery *delivery)
-{
-	const struct iris_stanza *stanza = delivery->stanza;
-
-	return stanza->kind != IRIS_PRESENCE ||
-	       (jid_is_none(&delivery->to) && stanza->type != IRIS_PROBE);
-}
-
-struct returned {
-	struct iris_mail mail;
-	struct iris_stanza *error;
-};
+/* --- lists --- */
 
 static void
-returned_arrives(struct iris_mail *mail)
+parcels_count(struct parcels *parcels, const struct parcel *parcel, bool comes)
 {
-	struct returned *returned = IRIS_CONTAINER(mail, struct returned, mail);
-
-	route_stanza(&returned->error, NULL);
-	free(returned);
+	parcels->count = comes ? parcels->count + 1 : parcels->count - 1;
+	parcels->size = comes ? parcels->size + parcel->size : parcels->size - parcel->size;
 }
 
-/* From the loop: who hears of it may send again, into what is being walked here. */
-void
-return_to_sender(const struct iris_delivery *delivery, enum iris_condition condition)
+static struct parcel_list *
+list_of_kind(struct route *route, const struct parcel *parcel)
 {
-	struct iris_stanza *error = NULL;
-	struct returned *returned;
-
-	federation_count(METRIC_RETURNED, 1);
-	if (may_be_returned(delivery))
-		error = stanza_error(delivery->stanza,
-				     &(struct iris_refusal){ .condition = condition });
-	if (!error)
-		return;
-	if (!jid_is_none(&delivery->to))
-		stanza_set_from(error, &delivery->to);
-	returned = iris_calloc(1, sizeof(*returned));
-	returned->mail.fn = returned_arrives;
-	returned->error = error;
-	worker_post(worker_self(), &returned->mail);
+	return parcel->row ? &route->rows : &route->perishables;
 }
 
-/* --- parcels --- */
-
-static struct parcel *
-parcel_new(const struct iris_delivery *delivery)
+/* At the end of the queue, or before the gap. */
+static void
+queue_add(struct route *route, struct parcel *parcel, struct parcel *before)
 {
-	size_t text = delivery_text(delivery);
-	struct parcel *parcel = iris_malloc(sizeof(*parcel) + text);
+	if (before)
+		TAILQ_INSERT_BEFORE(before, parcel, link);
+	else
+		TAILQ_INSERT_TAIL(&route->queue.list, parcel, link);
+	TAILQ_INSERT_TAIL(list_of_kind(route, parcel), parcel, kind);
+	parcels_count(&route->queue, parcel, true);
+	route->rows_queued += parcel->row != 0;
+	parcel->route = route;
+	federation_count(METRIC_WAITING, 1);
+}
 
-	delivery_keep(&parcel->delivery, delivery, parcel->text);
-	parcel->until_ms = worker_now_ms() + option_int(&federation_self, OPT_EXPIRY);
-	parcel->size = sizeof(*parcel) + text + arena_size(delivery->stanza->arena);
-	return parcel;
+/* From the queue, but not from its kind. */
+static void
+queue_leave(struct route *route, struct parcel *parcel)
+{
+	if (route->gap == parcel)
+		route->gap = TAILQ_NEXT(parcel, link);
+	TAILQ_REMOVE(&route->queue.list, parcel, link);
+	parcels_count(&route->queue, parcel, false);
+	route->rows_queued -= parcel->row != 0;
+	federation_count(METRIC_WAITING, -1);
 }
 
 static void
-parcel_free(struct parcel **parcel_p)
+window_add(struct route *route, struct parcel *parcel)
 {
-	struct parcel *parcel = *parcel_p;
+	parcel->is_handed = true;
+	TAILQ_INSERT_TAIL(&route->window.list, parcel, link);
+	parcels_count(&route->window, parcel, true);
+}
 
-	*parcel_p = NULL;
-	if (parcel->delivery.stanza)
-		delivery_let_go(&parcel->delivery);
-	free(parcel);
+static void
+window_leave(struct route *route, struct parcel *parcel)
+{
+	TAILQ_REMOVE(&route->window.list, parcel, link);
+	parcels_count(&route->window, parcel, false);
+	parcel->is_handed = false;
 }
 
 static bool
-parcel_is_husk(const struct parcel *parcel)
+is_husk(const struct parcel *parcel)
 {
 	return !parcel->delivery.stanza;
 }
 
+/* What was handed leaves a husk in its place: how far the peer got is told in numbers. */
 static void
-parcel_return(struct parcel *parcel, enum iris_condition condition)
+leave_husk(struct route *route, struct parcel *parcel)
 {
-	if (parcel_is_husk(parcel))
-		return;
-	return_to_sender(&parcel->delivery, condition);
-	delivery_let_go(&parcel->delivery);
+	struct parcel *husk = parcel_new_husk();
+
+	husk->route = route;
+	husk->is_handed = true;
+	TAILQ_INSERT_BEFORE(parcel, husk, link);
+	parcels_count(&route->window, husk, true);
+	window_leave(route, parcel);
 }
 
+/* In none of its lists any more. */
 static void
-parcels_add(struct parcels *parcels, struct parcel *parcel)
+route_forget(struct route *route, struct parcel *parcel)
 {
-	TAILQ_INSERT_TAIL(&parcels->list, parcel, link);
-	parcels->count++;
-	parcels->size += parcel->size;
-}
-
-static struct parcel *
-parcels_take(struct parcels *parcels)
-{
-	struct parcel *parcel = TAILQ_FIRST(&parcels->list);
-
-	if (!parcel)
-		return NULL;
-	TAILQ_REMOVE(&parcels->list, parcel, link);
-	parcels->count--;
-	parcels->size -= parcel->size;
-	return parcel;
+	if (parcel->is_handed)
+		leave_husk(route, parcel);
+	else
+		queue_leave(route, parcel);
+	TAILQ_REMOVE(list_of_kind(route, parcel), parcel, kind);
+	parcel->route = NULL;
 }
 
 /* --- routes --- */
+
+void
+route_recover(struct route *route, int64_t count, int64_t until_ms)
+{
+	if (route->read_id > 0)
+		return; /* what is there is newer, and was found when it was made */
+	if (!route->has_tail) {
+		route->has_tail = true;
+		route->tail_id = vault_next_id(IRIS_SEQ_LOG);
+		route->again_below = route->tail_id;
+		route->gap = TAILQ_FIRST(&route->queue.list);
+		for (struct parcel *later = route->gap; later; later = TAILQ_NEXT(later, link))
+			later->behind = route->tail_id;
+	}
+	route->tail_count += count;
+	route->tail_until_ms = until_ms;
+}
 
 struct route *
 route_new(struct remote *remote, struct iris_str local)
@@ -138,9 +133,14 @@ route_new(struct remote *remote, struct iris_str local)
 	route->map_serial = gate_serial();
 	TAILQ_INIT(&route->queue.list);
 	TAILQ_INIT(&route->window.list);
+	TAILQ_INIT(&route->rows);
+	TAILQ_INIT(&route->perishables);
+	if (!recover_is_done())
+		route_recover(route, 0, 0);
 	return route;
 }
 
+/* What the vault still has to do with a parcel outlives the route. */
 void
 route_free(struct route **route_p)
 {
@@ -148,12 +148,14 @@ route_free(struct route **route_p)
 	struct parcel *parcel;
 
 	*route_p = NULL;
-	IRIS_ASSERT(!route->link);
+	IRIS_ASSERT(!route->link && !route->is_reading);
 	if (route->acks)
 		acks_drop(route->acks);
-	federation_count(METRIC_WAITING, -(int64_t)route->queue.count);
-	while ((parcel = parcels_take(&route->queue)) != NULL)
-		parcel_free(&parcel);
+	while ((parcel = TAILQ_FIRST(&route->queue.list)) != NULL) {
+		route_forget(route, parcel);
+		if (parcel_may_be_handed(parcel))
+			parcel_free(&parcel);
+	}
 	free(route);
 }
 
@@ -166,64 +168,40 @@ route_local(const struct route *route)
 bool
 route_is_waiting(const struct route *route)
 {
-	return !route->link && (route->queue.count > 0 || route->window.count > 0);
+	return !route->link && /* husks have no size */
+	       (route->queue.count > 0 || route->window.size > 0 || route->has_tail);
 }
 
-/* --- another map --- */
+/* --- what has arrived --- */
 
-static bool
-parcel_may_still_leave(const struct parcel *parcel, enum iris_condition *condition_r)
-{
-	const struct iris_delivery *delivery = &parcel->delivery;
-	const struct iris_jid *to =
-		jid_is_none(&delivery->to) ? &delivery->stanza->to : &delivery->to;
-
-	return policy_may_still_leave(delivery->stanza, to, condition_r);
-}
-
+/* All rows up to one that has arrived have: they are handed in the order of their ids. */
 static void
-parcels_judge(struct parcels *parcels)
+route_remove_arrived(struct route *route)
 {
-	struct parcel *parcel;
-	enum iris_condition condition;
+	const struct outbox_route place = { route_remote(route), route_local(route) };
 
-	TAILQ_FOREACH(parcel, &parcels->list, link)
-		if (!parcel_is_husk(parcel) && !parcel_may_still_leave(parcel, &condition)) {
-			federation_count(METRIC_REFUSED, 1);
-			parcel_return(parcel, condition);
-		}
+	if (route->arrived_id <= route->removed_id)
+		return;
+	if (outbox_remove_until(&place, route->arrived_id) == IRIS_VAULT_OK)
+		route->removed_id = route->arrived_id;
+	else
+		route_owes(route); /* the vault takes nothing now */
 }
 
-/* Nobody counts those that were never handed. */
-static void
-queue_drop_husks(struct route *route)
-{
-	struct parcel *parcel, *next;
-
-	for (parcel = TAILQ_FIRST(&route->queue.list); parcel; parcel = next) {
-		next = TAILQ_NEXT(parcel, link);
-		if (!parcel_is_husk(parcel))
-			continue;
-		TAILQ_REMOVE(&route->queue.list, parcel, link);
-		route->queue.count--;
-		route->queue.size -= parcel->size;
-		federation_count(METRIC_WAITING, -1);
-		parcel_free(&parcel);
-	}
-}
-
-/* An answer that waited is lost: nobody knows any more what it is one to. */
 void
-route_judge_again(struct route *route)
+route_settle_debts(struct route *route)
 {
-	if (route->map_serial == gate_serial())
-		return;
-	parcels_judge(&route->queue);
-	queue_drop_husks(route);
-	if (route->link) /* what is on its way is not called back; but it is not sent again */
-		return;
-	parcels_judge(&route->window);
-	route->map_serial = gate_serial();
+	route_remove_arrived(route);
+}
+
+static void
+parcel_arrived(struct route *route, struct parcel *parcel)
+{
+	if (parcel->row > route->arrived_id)
+		route->arrived_id = parcel->row;
+	if (!is_husk(parcel))
+		TAILQ_REMOVE(list_of_kind(route, parcel), parcel, kind);
+	parcel_free(&parcel);
 }
 
 /* --- handing --- */
@@ -252,43 +230,198 @@ route_hand(struct route *route, struct parcel *parcel)
 	link_send(route->link, &parcel->delivery);
 	federation_count(METRIC_STANZAS_OUT, 1);
 	if (route->acks)
-		parcels_add(&route->window, parcel);
+		window_add(route, parcel);
 	else
-		parcel_free(&parcel);
+		parcel_arrived(route, parcel);
 }
+
+static void route_read_more(struct route *route);
 
 static void
 route_pump(struct route *route)
 {
 	struct parcel *parcel;
 
-	while (route_may_hand(route) && (parcel = parcels_take(&route->queue)) != NULL) {
-		federation_count(METRIC_WAITING, -1);
+	while (route_may_hand(route) && (parcel = TAILQ_FIRST(&route->queue.list)) != NULL &&
+	       parcel != route->gap && parcel_may_be_handed(parcel)) {
+		queue_leave(route, parcel);
 		route_hand(route, parcel);
 	}
+	if (route->has_tail && route->rows_queued < ROWS_LOW && route_may_hand(route))
+		route_read_more(route);
+	if (!route->acks)
+		route_remove_arrived(route);
 }
 
-bool
-route_receive(struct route *route, const struct iris_delivery *delivery)
+void
+route_committed(struct parcel *parcel, bool failed)
 {
-	bool may_hand = route->queue.count == 0 && route_may_hand(route);
+	struct route *route = parcel->route;
 
-	if (may_hand && !route->acks) {
-		link_send(route->link, delivery);
-		federation_count(METRIC_STANZAS_OUT, 1);
-		return true;
+	if (failed) {
+		route_forget(route, parcel);
+		parcel_free(&parcel);
 	}
-	if (may_hand) {
-		route_hand(route, parcel_new(delivery));
-		return true;
+	route_pump(route);
+}
+
+/* --- what comes --- */
+
+/*
+ * SECURITY: a domain that cannot be reached must not make us keep all that is for it. Rows take
+ * half of the memory at most: they can be read again, what is perishable cannot.
+ */
+static bool
+queue_is_full(const struct route *route, bool for_row)
+{
+	size_t most = (size_t)option_int(&federation_self, OPT_QUEUE_SIZE);
+	unsigned count = for_row ? route->rows_queued : route->queue.count - route->rows_queued;
+
+	return count >= (size_t)option_int(&federation_self, OPT_QUEUE_STANZAS) ||
+	       route->queue.size >= (for_row ? most / 2 : most);
+}
+
+static enum iris_condition
+receive_perishable(struct route *route, struct parcel *parcel)
+{
+	if (queue_is_full(route, false)) {
+		parcel_free(&parcel);
+		return IRIS_RESOURCE_CONSTRAINT;
 	}
-	/* SECURITY: a domain that cannot be reached must not make us keep all that is for it. */
-	if (route->queue.count >= (size_t)option_int(&federation_self, OPT_QUEUE_STANZAS) ||
-	    route->queue.size >= (size_t)option_int(&federation_self, OPT_QUEUE_SIZE))
+	parcel->behind = route->has_tail ? route->tail_id : 0;
+	queue_add(route, parcel, NULL);
+	if (route->has_tail && !route->gap)
+		route->gap = parcel;
+	route_pump(route);
+	return IRIS_NO_ERROR;
+}
+
+/* It is handed when its row is committed. What the memory does not take is read when it is time. */
+static void
+receive_row(struct route *route, struct parcel *parcel)
+{
+	if (!route->has_tail && !queue_is_full(route, true)) {
+		route->read_id = parcel->row;
+		queue_add(route, parcel, NULL);
+		return;
+	}
+	route->has_tail = true;
+	route->tail_id = parcel->row;
+	route->tail_count++;
+}
+
+enum iris_condition
+route_receive(struct route *route, const struct iris_delivery *delivery,
+	      struct iris_ticket *ticket)
+{
+	struct parcel *parcel;
+
+	if (!outbox_takes(delivery->stanza)) {
+		if (route->queue.count == 0 && !route->acks && !route->has_tail &&
+		    route_may_hand(route)) {
+			link_send(route->link, delivery);
+			federation_count(METRIC_STANZAS_OUT, 1);
+			return IRIS_NO_ERROR;
+		}
+		return receive_perishable(route, parcel_new(delivery));
+	}
+	/* SECURITY: nor may clients fill the vault. */
+	if (route->tail_count >= option_int(&federation_self, OPT_OUTBOX_STANZAS))
+		return IRIS_RESOURCE_CONSTRAINT;
+	parcel = parcel_new(delivery);
+	switch (parcel_keep(parcel, route, ticket)) {
+	case IRIS_VAULT_OK:
+		receive_row(route, parcel);
+		return IRIS_NO_ERROR;
+	case IRIS_VAULT_REFUSED: /* a role without a vault */
+		return receive_perishable(route, parcel);
+	case IRIS_VAULT_BUSY:
+		parcel_free(&parcel);
+		return IRIS_RESOURCE_CONSTRAINT;
+	case IRIS_VAULT_FAILED:
+	case IRIS_VAULT_ERASED:
+		break;
+	}
+	parcel_free(&parcel);
+	return IRIS_INTERNAL_SERVER_ERROR;
+}
+
+/* --- the tail --- */
+
+/* Before what came after it. */
+static void
+take_row(struct route *route, struct outbox_row *row)
+{
+	enum iris_condition condition;
+	struct parcel *parcel;
+	bool may_leave;
+
+	route->read_id = row->id;
+	if (route->tail_count > 0)
+		route->tail_count--;
+	if (!row->stanza)
+		return;
+	parcel = parcel_new_from_row(row->stanza, row->id, row->until_ms);
+	parcel->again = row->id < route->again_below;
+	/* The map may be another one than when it was kept. */
+	may_leave = policy_may_still_leave(row->stanza, &row->stanza->to, &condition);
+	stanza_unref(&row->stanza);
+	if (!may_leave) {
+		if (!parcel_remove_row(parcel, condition))
+			parcel_free(&parcel); /* when it is read again */
+		return;
+	}
+	while (route->gap && route->gap->behind < row->id)
+		route->gap = TAILQ_NEXT(route->gap, link);
+	queue_add(route, parcel, route->gap);
+}
+
+/* One page. False: the vault has failed. */
+static bool
+read_page(struct route *route)
+{
+	const struct outbox_route place = { route_remote(route), route_local(route) };
+	int64_t last = route->tail_id;
+	struct outbox_page page;
+
+	if (!outbox_read(&place, route->read_id, &page))
 		return false;
-	parcels_add(&route->queue, parcel_new(delivery));
-	federation_count(METRIC_WAITING, 1);
+	for (size_t i = 0; i < page.count; i++)
+		take_row(route, &page.rows[i]);
+	if (page.count < OUTBOX_PAGE && route->tail_id == last) {
+		route->has_tail = false;
+		route->tail_count = 0;
+		route->gap = NULL;
+	}
 	return true;
+}
+
+static void
+route_read(void *arg)
+{
+	struct route *route = arg;
+	bool more = true;
+
+	while (more && route->has_tail && !worker_is_stopping()) {
+		if (read_page(route))
+			route_pump(route);
+		else if (!fiber_sleep(RETRY_MS))
+			break;
+		more = route->rows_queued < ROWS_LOW && (route_may_hand(route) ||
+							 route->rows_queued == 0);
+	}
+	route->is_reading = false;
+	route_read_ended(route);
+}
+
+static void
+route_read_more(struct route *route)
+{
+	if (route->is_reading)
+		return;
+	route->is_reading = true;
+	if (!remote_start_fiber("outbox", route_read, route))
+		route->is_reading = false; /* with what comes, or the next tick */
 }
 
 /* --- links and their acknowledgements --- */
@@ -297,17 +430,14 @@ route_receive(struct route *route, const struct iris_delivery *delivery)
 static void
 route_send_again(struct route *route)
 {
-	struct parcels handed = route->window;
-	struct parcel *parcel;
+	struct parcel *parcel, *last = TAILQ_LAST(&route->window.list, parcel_list);
+	bool more = last != NULL;
 
-	if (handed.count == 0)
-		return;
-	TAILQ_INIT(&handed.list);
-	TAILQ_CONCAT(&handed.list, &route->window.list, link);
-	route->window.count = 0;
-	route->window.size = 0;
-	while ((parcel = parcels_take(&handed)) != NULL) {
-		if (parcel_is_husk(parcel))
+	while (more) {
+		parcel = TAILQ_FIRST(&route->window.list);
+		more = parcel != last;
+		window_leave(route, parcel);
+		if (is_husk(parcel))
 			parcel_free(&parcel);
 		else
 			route_hand(route, parcel);
@@ -320,19 +450,18 @@ route_take_back(struct route *route)
 	struct parcel *parcel;
 
 	while ((parcel = TAILQ_LAST(&route->window.list, parcel_list)) != NULL) {
-		TAILQ_REMOVE(&route->window.list, parcel, link);
-		if (parcel_is_husk(parcel)) {
+		window_leave(route, parcel);
+		if (is_husk(parcel)) {
 			parcel_free(&parcel);
 			continue;
 		}
+		parcel->again = true;
 		TAILQ_INSERT_HEAD(&route->queue.list, parcel, link);
-		route->queue.count++;
-		route->queue.size += parcel->size;
+		parcels_count(&route->queue, parcel, true);
+		route->rows_queued += parcel->row != 0;
 		federation_count(METRIC_WAITING, 1);
 		federation_count(METRIC_UNACKNOWLEDGED, 1);
 	}
-	route->window.count = 0;
-	route->window.size = 0;
 }
 
 void
@@ -340,8 +469,11 @@ route_acknowledge(struct route *route, size_t count)
 {
 	struct parcel *parcel;
 
-	while (count-- > 0 && (parcel = parcels_take(&route->window)) != NULL)
-		parcel_free(&parcel);
+	while (count-- > 0 && (parcel = TAILQ_FIRST(&route->window.list)) != NULL) {
+		window_leave(route, parcel);
+		parcel_arrived(route, parcel);
+	}
+	route_remove_arrived(route);
 	route_pump(route);
 }
 
@@ -361,40 +493,100 @@ route_begin(struct route *route, struct link *link)
 
 /* --- what cannot be brought --- */
 
-void
-route_return_all(struct route *route, enum iris_condition condition)
+static bool
+route_give_up(struct route *route, struct parcel *parcel, enum iris_condition condition)
 {
-	struct parcel *parcel;
+	if (parcel->row && !parcel_remove_row(parcel, condition))
+		return false;
+	route_forget(route, parcel);
+	if (parcel->row)
+		return true; /* the rest when it is gone */
+	return_to_sender(&parcel->delivery, condition);
+	parcel_free(&parcel);
+	return true;
+}
 
-	if (route->acks)
-		acks_drop(route->acks);
-	federation_count(METRIC_WAITING, -(int64_t)route->queue.count);
-	while ((parcel = parcels_take(&route->queue)) != NULL) {
-		parcel_return(parcel, condition);
-		parcel_free(&parcel);
+/* --- another map --- */
+
+static bool
+parcel_may_still_leave(const struct parcel *parcel, enum iris_condition *condition_r)
+{
+	const struct iris_delivery *delivery = &parcel->delivery;
+	const struct iris_jid *to =
+		jid_is_none(&delivery->to) ? &delivery->stanza->to : &delivery->to;
+
+	return policy_may_still_leave(delivery->stanza, to, condition_r);
+}
+
+/* Where the vault takes nothing now, its row stays, and is judged when it is read again. */
+static void
+parcels_judge(struct route *route, struct parcels *parcels)
+{
+	struct parcel *parcel, *next;
+	enum iris_condition condition;
+
+	for (parcel = TAILQ_FIRST(&parcels->list); parcel; parcel = next) {
+		bool is_committed;
+
+		next = TAILQ_NEXT(parcel, link);
+		if (is_husk(parcel) || parcel_may_still_leave(parcel, &condition))
+			continue;
+		federation_count(METRIC_REFUSED, 1);
+		is_committed = parcel_may_be_handed(parcel);
+		if (route_give_up(route, parcel, condition))
+			continue;
+		route_forget(route, parcel);
+		if (is_committed)
+			parcel_free(&parcel);
 	}
 }
 
-/* What was handed stays in its place as a husk: how far the peer got is told in numbers. */
+/* An answer that waited is lost: nobody knows any more what it is one to. */
+void
+route_judge_again(struct route *route)
+{
+	if (route->map_serial == gate_serial())
+		return;
+	parcels_judge(route, &route->queue);
+	if (route->link) /* what is on its way is not called back; but it is not sent again */
+		return;
+	parcels_judge(route, &route->window);
+	route->map_serial = gate_serial();
+}
+
+void
+route_return_all(struct route *route, enum iris_condition condition)
+{
+	struct parcel *parcel, *next;
+
+	if (route->acks)
+		acks_drop(route->acks);
+	for (parcel = TAILQ_FIRST(&route->queue.list); parcel; parcel = next) {
+		next = TAILQ_NEXT(parcel, link);
+		(void)route_give_up(route, parcel, condition); /* else with the next dial */
+	}
+	if (route->has_tail && route->rows_queued == 0)
+		route_read_more(route);
+}
+
+static void
+return_expired_of(struct route *route, struct parcel_list *kind)
+{
+	struct parcel *parcel;
+
+	while ((parcel = TAILQ_FIRST(kind)) != NULL && parcel_is_expired(parcel) &&
+	       route_give_up(route, parcel, IRIS_REMOTE_SERVER_TIMEOUT)) {
+	}
+}
+
 void
 route_return_expired(struct route *route)
 {
-	int64_t now = worker_now_ms();
-	struct parcel *parcel;
-
 	if (route->link)
 		return;
-	TAILQ_FOREACH(parcel, &route->window.list, link) {
-		if (parcel->until_ms > now)
-			return;
-		parcel_return(parcel, IRIS_REMOTE_SERVER_TIMEOUT);
-	}
-	if (route->acks) /* nothing is left that could be sent again */
-		acks_drop(route->acks);
-	while ((parcel = TAILQ_FIRST(&route->queue.list)) != NULL && parcel->until_ms <= now) {
-		(void)parcels_take(&route->queue);
-		federation_count(METRIC_WAITING, -1);
-		parcel_return(parcel, IRIS_REMOTE_SERVER_TIMEOUT);
-		parcel_free(&parcel);
-	}
+	return_expired_of(route, &route->perishables);
+	return_expired_of(route, &route->rows);
+	if (route->has_tail && route->rows_queued == 0 && TAILQ_EMPTY(&route->rows) &&
+	    route->tail_until_ms <= worker_wall_ms())
+		route_read_more(route);
 }

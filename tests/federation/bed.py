@@ -88,7 +88,8 @@ class Server(iris.Iris):
         super().__init__(os.path.join(bed.folder, name), bed.build, authority or bed.authority,
                          [name + '.example'], bed.workers)
         self.ports.update(s2s=place.free_port(), s2s_direct=place.free_port(), component=place.free_port())
-        self.federation = {'open': ' true', 'back-off': ' 500 ms', 'back-off-most': ' 2 seconds', 'expiry': ' 5 seconds', **(federation or {})}
+        self.federation = {'open': ' true', 'back-off': ' 500 ms', 'back-off-most': ' 2 seconds', 'expiry': ' 5 seconds',
+                           'outbox-expiry': ' 5 seconds', **(federation or {})}
         self.host = self.hosts[0]
 
     def base_config(self):
