@@ -232,6 +232,15 @@ request_find_method(struct iris_web_request *request)
 }
 
 static void
+request_serve(struct iris_web_request *request)
+{
+	const char *path = request->match.route->path;
+
+	request->served = arena_copy_str(request->arena, str_from(path)); /* it may be unloaded */
+	web_route_run(&request->match, request);
+}
+
+static void
 request_route(struct iris_web_request *request)
 {
 	bool known = request_find_method(request);
@@ -254,7 +263,7 @@ request_route(struct iris_web_request *request)
 	else if (!request->match.route)
 		answer_status(request, 405);
 	else
-		web_route_run(&request->match, request);
+		request_serve(request);
 }
 
 void
@@ -264,8 +273,9 @@ request_run(struct iris_web_request *request)
 		answer_redirect(request);
 	else
 		request_route(request);
+	/* SECURITY: below the path of a route are tokens that open files, and names. */
 	LOG(IRIS_LOG_DEBUG, "web", "request", LOG_STR("method", request->head.method),
-	    LOG_STR("path", web_raw_path(request)), LOG_INT("status", request->status),
+	    LOG_STR("route", request->served), LOG_INT("status", request->status),
 	    LOG_STR("address", request->peer));
 }
 

@@ -72,6 +72,7 @@ struct iris_web_request {
 	struct iris_web_match match;
 	enum iris_web_method method;
 	struct iris_str path;     /* decoded, whole */
+	struct iris_str served;   /* the path of the route that did, for the log */
 	struct iris_str peer;
 	bool secure;              /* TLS, here or at the proxy in front */
 	/* the body */
