@@ -17,10 +17,10 @@ PUSH, PUBSUB = 'urn:xmpp:push:0', 'http://jabber.org/protocol/pubsub'
 
 async def enter_by_hand(bed, room, owner):
     """Somebody of a server that is played by hand: (the server's stream to us, what it listens with)."""
-    listener = await listening(bed, 'peer.example', identity(bed, 'peer', 'peer.example'))
-    peer = Peer('peer.example', identity(bed, 'peer', 'peer.example'))
+    listener = await listening(bed, 'ghostly.example', identity(bed, 'ghostly', 'ghostly.example'))
+    peer = Peer('ghostly.example', identity(bed, 'ghostly', 'ghostly.example'))
     await peer.sign_in(bed.a, room.partition('@')[2])
-    peer.write("<presence from='x@peer.example/r' to='%s/ghost'><x xmlns='%s'/></presence>" % (room, MUC))
+    peer.write("<presence from='x@ghostly.example/r' to='%s/ghost'><x xmlns='%s'/></presence>" % (room, MUC))
     await owner.one(in_room(room + '/ghost'))
     return peer, listener
 
@@ -32,10 +32,10 @@ async def ghosts_by_error(bed):
         room = await open_room(owner)
         for kind in ('message', 'presence'):
             peer, listener = await enter_by_hand(bed, room, owner)
-            peer.write("<%s from='x@peer.example/r' to='%s/ghost' type='error'><error type='cancel'><service-unavailable "
+            peer.write("<%s from='x@ghostly.example/r' to='%s/ghost' type='error'><error type='cancel'><service-unavailable "
                        "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></%s>" % (kind, room, kind))
             await owner.one(in_room(room + '/ghost', 'unavailable', 333))
-            peer.write("<iq type='get' id='self' from='x@peer.example/r' to='%s/ghost'><ping xmlns='urn:xmpp:ping'/></iq>"
+            peer.write("<iq type='get' id='self' from='x@ghostly.example/r' to='%s/ghost'><ping xmlns='urn:xmpp:ping'/></iq>"
                        % room)
             await has_come(listener, lambda e: e.get('id') == 'self' and e.find('.//{*}not-acceptable') is not None)
             peer.close()
