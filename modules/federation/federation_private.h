@@ -118,7 +118,6 @@ struct route {
 	int64_t read_id;       /* the last row that is, or was, in memory */
 	int64_t tail_id;       /* the last one that is not */
 	int64_t tail_count, tail_until_ms;
-	int64_t again_below;   /* rows before it may have been handed before the start */
 	/* The last row that arrived; and that was removed. */
 	int64_t arrived_id, removed_id;
 	bool owes;             /* it is to be removed when the vault takes it */

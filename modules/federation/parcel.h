@@ -17,7 +17,6 @@ struct parcel {
 	struct iris_ticket *sender;  /* held until the row is committed */
 	enum iris_condition refusal; /* for the sender, when the row is gone */
 	bool is_committed, is_handed;
-	bool again;               /* it was handed before, and may have arrived */
 	size_t size;
 	char text[];
 };

@@ -114,7 +114,6 @@ route_recover(struct route *route, int64_t count, int64_t until_ms)
 	if (!route->has_tail) {
 		route->has_tail = true;
 		route->tail_id = vault_next_id(IRIS_SEQ_LOG);
-		route->again_below = route->tail_id;
 		route->gap = TAILQ_FIRST(&route->queue.list);
 		for (struct parcel *later = route->gap; later; later = TAILQ_NEXT(later, link))
 			later->behind = route->tail_id;
@@ -362,7 +361,6 @@ take_row(struct route *route, struct outbox_row *row)
 	if (!row->stanza)
 		return;
 	parcel = parcel_new_from_row(row->stanza, row->id, row->until_ms);
-	parcel->again = row->id < route->again_below;
 	/* The map may be another one than when it was kept. */
 	may_leave = policy_may_still_leave(row->stanza, &row->stanza->to, &condition);
 	stanza_unref(&row->stanza);
@@ -455,7 +453,6 @@ route_take_back(struct route *route)
 			parcel_free(&parcel);
 			continue;
 		}
-		parcel->again = true;
 		TAILQ_INSERT_HEAD(&route->queue.list, parcel, link);
 		parcels_count(&route->queue, parcel, true);
 		route->rows_queued += parcel->row != 0;

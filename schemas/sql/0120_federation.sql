@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The outbox of modules/federation: stanzas of ours for other servers, until they have arrived there.
 -- id: of the log's sequence, so it tells order and time. remote, local: domains. Sealed: the stanza,
--- under its sender's owner. Which of theirs were handled: the last id that the other side gave.
+-- under its sender's owner.
 CREATE TABLE outbox (
 	id {int} PRIMARY KEY,
 	owner {int} NOT NULL,
@@ -11,10 +11,3 @@ CREATE TABLE outbox (
 	stanza {bytes} NOT NULL
 ) {table};
 CREATE INDEX outbox_by_route ON outbox (remote, local, id);
-
-CREATE TABLE outbox_handled (
-	remote TEXT NOT NULL,
-	local TEXT NOT NULL,
-	last {int} NOT NULL,
-	PRIMARY KEY (remote, local)
-) {narrow};

@@ -146,7 +146,14 @@ add_other(struct bytes *bytes, struct iris_strbuf *out)
 		"<stream:features/>",
 		"<stream:error><reset xmlns='" NS_STREAMS "'/></stream:error>",
 		"<enable xmlns='urn:xmpp:sm:3'/>", "<r xmlns='urn:xmpp:sm:3'/>", " ",
-		"<response xmlns='" NS_SASL "'/>" };
+		"<response xmlns='" NS_SASL "'/>",
+		"<enable xmlns='urn:xmpp:sm:3' resume='true'/>",
+		"<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>",
+		"<resume xmlns='urn:xmpp:sm:3' h='4294967296'/>",
+		"<a xmlns='urn:xmpp:sm:3' h='0'/>", "<a xmlns='urn:xmpp:sm:3' h='4294967295'/>",
+		"<enabled xmlns='urn:xmpp:sm:3' id='x' resume='true'/>",
+		"<resumed xmlns='urn:xmpp:sm:3' previd='x' h='0'/>",
+		"<failed xmlns='urn:xmpp:sm:3' h='1'/>" };
 
 	strbuf_add(out, str_from(others[bytes_choose(bytes, IRIS_COUNT(others))]));
 }
