@@ -251,7 +251,8 @@ async def transit_is_kept_nowhere(bed):
                 await function(border, juliet, romeo)
             control = 'control-' + secrets.token_hex(8)
             juliet.say('nurse@' + border.near.host, control)
-            await juliet.iq(None, "<ping xmlns='urn:xmpp:ping'/>")
+            while control not in await archived(juliet, 'nurse@' + border.near.host):
+                pass        # it is there to be found once it is committed
         search(border, control)
         need(not [e for e in border.near.log if e.get('event') == REFUSED],
              'the vault had to refuse: %s' % [e for e in border.near.log if e.get('event') == REFUSED])
