@@ -163,7 +163,7 @@ async def fails_quietly(person, listener):
 @case
 async def dns_that_says_nothing(bed):
     """A resolver that never answers: errors in time; when it speaks again all is well."""
-    async with asking(bed, 'mute', 'says_nothing') as (person, dns), open_listener(bed, 'peer.example') as listener:
+    async with asking(bed, 'mute', 'says_nothing') as (person, dns), open_listener(bed, 'quiet.example') as listener:
         await fails_quietly(person, listener)
         need(listener.dialled == 0 and 0 < dns.asked < 100, 'dialled %d, asked %d times' % (listener.dialled, dns.asked))
         dns.mood = dns.passes
@@ -173,8 +173,8 @@ async def dns_that_says_nothing(bed):
 @case
 async def dns_that_is_late(bed):
     """Answers that come when nobody waits for them any more do no harm, and are good for the next one who asks."""
-    async with asking(bed, 'tardy', 'is_late') as (person, dns), open_listener(bed, 'peer.example') as listener:
-        person.send_stanza(PING % ('late', 'peer.example'))
+    async with asking(bed, 'tardy', 'is_late') as (person, dns), open_listener(bed, 'quiet.example') as listener:
+        person.send_stanza(PING % ('late', 'quiet.example'))
         await person.error('late', 'remote-server-timeout', 9)
         need(0 < dns.asked < 100, 'asked %d times' % dns.asked)
         dns.mood = dns.passes
@@ -184,7 +184,7 @@ async def dns_that_is_late(bed):
 @case
 async def dns_that_lies(bed):
     """It leads to another server, which is no proof of anything: nothing is handed over; the truth is found later."""
-    async with asking(bed, 'misled', 'passes') as (person, dns), open_listener(bed, 'peer.example') as listener:
+    async with asking(bed, 'misled', 'passes') as (person, dns), open_listener(bed, 'quiet.example') as listener:
         dns.mood = dns.leads_to(listener.port, bed.b.ports['s2s'])
         await fails_quietly(person, listener)
         need(listener.dialled == 0, 'it was dialled')
@@ -213,9 +213,9 @@ async def a_clock_that_is_slow(bed):
     def be_slow(server):
         server.give_clock()
         server.clock.step(-3600)
-    fresh = bed.authority.issue('fresh', 'peer.example', ['DNS:peer.example'], again=True)
-    async with open_listener(bed, 'peer.example', shown=fresh) as listener, guest(bed, 'slow', prepare=be_slow) as person:
-        person.say('x@peer.example', 'too early', 'early')
+    fresh = bed.authority.issue('fresh', 'quiet.example', ['DNS:quiet.example'], again=True)
+    async with open_listener(bed, 'quiet.example', shown=fresh) as listener, guest(bed, 'slow', prepare=be_slow) as person:
+        person.say('x@quiet.example', 'too early', 'early')
         await person.error('early', 'remote-server-timeout', 4)
         need(listener.dialled == 1 and listener.stanzas.empty(), 'dialled %d times' % listener.dialled)
         person.server.clock.step(3600)
@@ -232,8 +232,8 @@ async def keys_after_a_restart(bed):
         result = await connection.next(SECONDS)
         taken.set_result((result, 'peer-%d' % listener.dialled))
         await connection.next(SECONDS)
-    async with open_listener(bed, 'peer.example', then=ask), guest(bed, 'forgetful', also=('xep0220',)) as person:
-        person.say('x@peer.example', 'hello')
+    async with open_listener(bed, 'quiet.example', then=ask), guest(bed, 'forgetful', also=('xep0220',)) as person:
+        person.say('x@quiet.example', 'hello')
         result, ident = await asyncio.wait_for(taken, SECONDS)
         need(result.tag == '{%s}result' % DIALBACK, 'came: %s' % result.tag)
         server = person.server
@@ -241,9 +241,9 @@ async def keys_after_a_restart(bed):
         need(not problem, problem)
         await server.start()
         for key, kind in ((result.text, 'valid'), ('0' * 64, 'invalid')):
-            peer = Peer('peer.example', identity(bed, 'peer', 'peer.example'))
+            peer = Peer('quiet.example', identity(bed, 'quiet', 'quiet.example'))
             await peer.start_tls(server)
-            peer.write("<db:verify xmlns:db='%s' from='peer.example' to='%s' id='%s'>%s</db:verify>" % (
+            peer.write("<db:verify xmlns:db='%s' from='quiet.example' to='%s' id='%s'>%s</db:verify>" % (
                 DIALBACK, server.host, ident, key))
             element = await peer.expect('{%s}verify' % DIALBACK, 'a verdict')
             need(element.get('type') == kind, 'type %s instead of %s' % (element.get('type'), kind))

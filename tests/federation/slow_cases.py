@@ -13,7 +13,7 @@ from cases import case, identity, need
 from network_cases import guest, open_listener
 from peer import SERVER, Peer
 
-HEADER = ("<?xml version='1.0'?><stream:stream xmlns='%s' xmlns:stream='%s' from='peer.example' %%s version='1.0'>" % (
+HEADER = ("<?xml version='1.0'?><stream:stream xmlns='%s' xmlns:stream='%s' from='quiet.example' %%s version='1.0'>" % (
     SERVER, pattern.STREAMS)).encode()
 
 
@@ -91,7 +91,7 @@ async def slow_answers(bed):
     federation = {'negotiation-timeout': ' 1 second', 'connect-timeout': ' 1 second'}
     async with guest(bed, 'brief', federation, prepare=quickly) as person:
         for number, then in enumerate((says_nothing, trickles)):
-            domain = ('peer.example', 'down.example')[number]
+            domain = ('quiet.example', 'calm.example')[number]
             async with open_listener(bed, domain, then=then) as listener:
                 person.say('x@' + domain, 'in vain', 's%d' % number)
                 await person.error('s%d' % number, 'remote-server-timeout', 9)
@@ -136,7 +136,7 @@ async def headers_without_an_end(bed):
     await error_comes(connection, 'policy-violation')
     connection.close()
     async with guest(bed, 'curt') as person:
-        for domain, then in (('peer.example', answers_at_length), ('down.example', offers_too_much)):
+        for domain, then in (('quiet.example', answers_at_length), ('calm.example', offers_too_much)):
             async with open_listener(bed, domain, then=then) as listener:
                 listener.refused = False
                 person.say('x@' + domain, 'in vain', domain)
