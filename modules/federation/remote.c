@@ -302,6 +302,7 @@ remote_dial(void *arg)
 	struct remotes *here = remotes_here();
 	struct route *route;
 
+	transit_leave(); /* it is for all that waits, whatever gave the occasion */
 	while ((route = remote_waiting_route(remote)) != NULL && !worker_is_stopping() &&
 	       remote->retry_ms <= worker_now_ms()) {
 		const struct dial_purpose purpose = { .ours = str_from(route->local),

@@ -101,15 +101,6 @@ web_path(const struct iris_web_request *request)
 }
 
 struct iris_str
-web_raw_path(const struct iris_web_request *request)
-{
-	struct iris_str target = request->head.target;
-	const char *mark = memchr(target.base, '?', target.len);
-
-	return (struct iris_str){ target.base, mark ? (size_t)(mark - target.base) : target.len };
-}
-
-struct iris_str
 web_query(struct iris_web_request *request, const char *name)
 {
 	return http_query(request->arena, request->head.target, name);

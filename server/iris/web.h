@@ -55,8 +55,6 @@ enum iris_web_method web_method(const struct iris_web_request *request);
  * characters and NUL (such requests never come here).  Empty for a route that is no folder.
  */
 struct iris_str web_path(const struct iris_web_request *request);
-/* As it was sent, from the first '/': for signatures over it. */
-struct iris_str web_raw_path(const struct iris_web_request *request);
 /* The first value of this name in the query, decoded; none: it is not there. */
 struct iris_str web_query(struct iris_web_request *request, const char *name);
 /* The value of a field, several of one name joined with ", "; none: it is not there. */
