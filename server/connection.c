@@ -437,6 +437,8 @@ connection_name_peer(struct connection *connection, const struct sockaddr *addre
 static bool
 connection_come_in(struct connection *connection, const struct sockaddr *peer)
 {
+	SSL_CTX *context;
+
 	connection_name_peer(connection, peer);
 	connection->admission = admission_enter(peer);
 	if (!connection->admission)
@@ -445,9 +447,10 @@ connection_come_in(struct connection *connection, const struct sockaddr *peer)
 		connection->state = CONNECTION_OPEN;
 		return true;
 	}
-	if (!host_default() || !host_tls(host_default()))
+	context = host_default() ? host_tls(host_default(), connection->between_servers) : NULL;
+	if (!context)
 		return false;
-	connection->ssl = tls_accept_new(host_tls(host_default()), connection->fd, connection->alpn,
+	connection->ssl = tls_accept_new(context, connection->fd, connection->alpn,
 					 connection->between_servers);
 	connection->state = CONNECTION_HANDSHAKE;
 	return connection->ssl != NULL;

@@ -14,11 +14,18 @@
 #include "worker_private.h"
 
 enum { OPT_DOMAINS };
-enum { DOMAIN_NAME, DOMAIN_CERTIFICATE, DOMAIN_KEY };
+enum { DOMAIN_NAME,
+       DOMAIN_CERTIFICATE,
+       DOMAIN_KEY,
+       DOMAIN_SERVER_CERTIFICATE,
+       DOMAIN_SERVER_KEY };
+
+/* For whom a certificate is. */
+enum { FOR_CLIENTS, FOR_SERVERS, AUDIENCES };
 
 struct host {
 	struct iris_host public;
-	_Atomic(SSL_CTX *) tls;
+	_Atomic(SSL_CTX *) tls[AUDIENCES]; /* FOR_SERVERS: NULL where it is the same */
 	struct host *next_known; /* of all there ever were; main thread only */
 };
 
@@ -123,23 +130,49 @@ hosts_table_make(const struct iris_settings *settings, struct iris_error *error)
 	return table;
 }
 
-/* A domain without a certificate can only be served to roles that need no TLS. */
 static bool
-hosts_load_tls(const struct iris_settings *record, SSL_CTX **context_r, struct iris_error *error)
+hosts_load_context(const struct iris_settings *record, int certificate_field, SSL_CTX **context_r,
+		   struct iris_error *error)
 {
-	struct iris_str certificate = settings_str(record, DOMAIN_CERTIFICATE),
-			key = settings_str(record, DOMAIN_KEY);
+	bool for_servers = certificate_field == DOMAIN_SERVER_CERTIFICATE;
+	struct iris_str certificate = settings_str(record, certificate_field),
+			key = settings_str(record, for_servers ? DOMAIN_SERVER_KEY : DOMAIN_KEY);
 	struct iris_str where = settings_where(record, DOMAIN_NAME);
 
 	*context_r = NULL;
 	if (str_is_empty(certificate) && str_is_empty(key))
 		return true;
 	if (str_is_empty(certificate) || str_is_empty(key)) {
-		error_set(error, "certificate and key belong together");
+		error_set(error, "%s belong together",
+			  for_servers ? "server-certificate and server-key" :
+					"certificate and key");
 		return error_detail(error, "%.*s", IRIS_STR_FMT(where));
 	}
 	*context_r = tls_context_new(certificate, key, error);
 	return *context_r != NULL;
+}
+
+/* A domain without a certificate can only be served to roles that need no TLS. */
+static bool
+hosts_load_tls(const struct iris_settings *record, SSL_CTX *contexts_r[AUDIENCES],
+	       struct iris_error *error)
+{
+	struct iris_str where = settings_where(record, DOMAIN_NAME);
+
+	contexts_r[FOR_SERVERS] = NULL;
+	if (!hosts_load_context(record, DOMAIN_CERTIFICATE, &contexts_r[FOR_CLIENTS], error))
+		return false;
+	if (hosts_load_context(record, DOMAIN_SERVER_CERTIFICATE, &contexts_r[FOR_SERVERS],
+			       error)) {
+		if (contexts_r[FOR_CLIENTS] || !contexts_r[FOR_SERVERS])
+			return true;
+		error_set(error, "server-certificate is there without certificate");
+		error_detail(error, "%.*s", IRIS_STR_FMT(where));
+		error_hint(error, "where only servers are met, certificate is enough");
+		SSL_CTX_free(contexts_r[FOR_SERVERS]);
+	}
+	SSL_CTX_free(contexts_r[FOR_CLIENTS]);
+	return false;
 }
 
 static void
@@ -147,16 +180,19 @@ hosts_nothing(void *arg)
 {
 }
 
-/* Publishes a context; the one before is freed when no worker can be between finding and counting
- * it. */
+/* Publishes contexts; those before are freed when no worker can be between finding and counting
+ * them. */
 static void
-hosts_swap_tls(struct host *host, SSL_CTX *context, bool running)
+hosts_swap_tls(struct host *host, SSL_CTX *const contexts[AUDIENCES], bool running)
 {
-	SSL_CTX *old = atomic_exchange(&host->tls, context);
+	SSL_CTX *old[AUDIENCES];
 
-	if (old && running)
+	for (int i = 0; i < AUDIENCES; i++)
+		old[i] = atomic_exchange(&host->tls[i], contexts[i]);
+	if ((old[FOR_CLIENTS] || old[FOR_SERVERS]) && running)
 		workers_each(hosts_nothing, NULL);
-	SSL_CTX_free(old);
+	for (int i = 0; i < AUDIENCES; i++)
+		SSL_CTX_free(old[i]);
 }
 
 static void
@@ -183,7 +219,8 @@ hosts_stop(void)
 	}
 	while ((host = hosts_known) != NULL) {
 		hosts_known = host->next_known;
-		SSL_CTX_free(atomic_load(&host->tls));
+		for (int i = 0; i < AUDIENCES; i++)
+			SSL_CTX_free(atomic_load(&host->tls[i]));
 		free((char *)(uintptr_t)host->public.name.base);
 		free(host);
 	}
@@ -209,13 +246,13 @@ hosts_start(struct iris_error *error)
 		return false;
 	hosts_publish(table);
 	for (size_t i = 0; i < table->count; i++) {
-		SSL_CTX *context;
+		SSL_CTX *contexts[AUDIENCES];
 
-		if (!hosts_load_tls(settings_record(settings, OPT_DOMAINS, i), &context, error)) {
+		if (!hosts_load_tls(settings_record(settings, OPT_DOMAINS, i), contexts, error)) {
 			hosts_stop();
 			return false;
 		}
-		hosts_swap_tls(table->entries[i].host, context, false);
+		hosts_swap_tls(table->entries[i].host, contexts, false);
 	}
 	return true;
 }
@@ -233,11 +270,11 @@ hosts_reload(void)
 		return;
 	}
 	for (size_t i = 0; i < table->count; i++) {
-		SSL_CTX *context;
+		SSL_CTX *contexts[AUDIENCES];
 
 		error = (struct iris_error){ .message = "" };
-		if (hosts_load_tls(settings_record(settings, OPT_DOMAINS, i), &context, &error))
-			hosts_swap_tls(table->entries[i].host, context, true);
+		if (hosts_load_tls(settings_record(settings, OPT_DOMAINS, i), contexts, &error))
+			hosts_swap_tls(table->entries[i].host, contexts, true);
 		else
 			log_error(IRIS_LOG_ERROR, "hosts", "reload", &error);
 	}
@@ -288,9 +325,12 @@ host_default(void)
 }
 
 SSL_CTX *
-host_tls(const struct iris_host *host)
+host_tls(const struct iris_host *host, bool to_server)
 {
-	return atomic_load(&IRIS_CONTAINER(host, struct host, public)->tls);
+	const struct host *own = IRIS_CONTAINER(host, struct host, public);
+	SSL_CTX *for_servers = to_server ? atomic_load(&own->tls[FOR_SERVERS]) : NULL;
+
+	return for_servers ? for_servers : atomic_load(&own->tls[FOR_CLIENTS]);
 }
 
 static const struct iris_option domain_fields[] = {
@@ -301,6 +341,12 @@ static const struct iris_option domain_fields[] = {
 					 "FILE.ocsp next to it is stapled." },
 	[DOMAIN_KEY] = { "key", IRIS_OPT_PATH, .optional = true,
 			 .help = "PEM file: the private key." },
+	[DOMAIN_SERVER_CERTIFICATE] = { "server-certificate", IRIS_OPT_PATH, .optional = true,
+					.help = "As `certificate`, shown to other servers in its "
+						"place: where they know an authority that clients "
+						"do not." },
+	[DOMAIN_SERVER_KEY] = { "server-key", IRIS_OPT_PATH, .optional = true,
+				.help = "PEM file: the private key of `server-certificate`." },
 	IRIS_OPTIONS_END,
 };
 

@@ -130,7 +130,7 @@ stream_initiator_free(struct stream_initiator **initiator_p)
 static SSL *
 dial_tls(const struct iris_dial *dial, const char **why_r)
 {
-	SSL_CTX *identity = host_tls(dial->host);
+	SSL_CTX *identity = host_tls(dial->host, true);
 	SSL *tls = identity && !streams_here()->closing ? tls_connect_new(identity, dial) : NULL;
 
 	if (!identity)
@@ -279,7 +279,7 @@ stream_handle_proceed(struct iris_stream *stream, struct iris_element *element)
 	xml_parser_restart(stream->parser);
 	stream->header_sent = false;
 	stream_move_to_state(stream, IRIS_STREAM_HANDSHAKE);
-	if (!stream->carrier->ops->start_tls(stream->carrier, host_tls(stream->host)))
+	if (!stream->carrier->ops->start_tls(stream->carrier, host_tls(stream->host, true)))
 		stream_cut(stream, "TLS could not be started");
 }
 

@@ -291,7 +291,8 @@ stream_set_limits(struct iris_stream *stream)
 void
 stream_handle_starttls(struct iris_stream *stream, struct iris_element *element)
 {
-	SSL_CTX *context = stream->host ? host_tls(stream->host) : NULL;
+	SSL_CTX *context =
+		stream->host ? host_tls(stream->host, stream->role->between_servers) : NULL;
 	struct iris_arena *arena = arena_new();
 
 	stream_send(stream, element_new(arena, context ? "proceed" : "failure", NS_TLS));

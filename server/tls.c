@@ -157,24 +157,57 @@ tls_alpn_find(const unsigned char *in, unsigned in_len, const char *wanted)
 	return NULL;
 }
 
+/* What will be spoken: of ours the first one that is offered; or NULL. */
+static const unsigned char *
+tls_alpn_choose(const SSL *ssl, const unsigned char *in, unsigned in_len)
+{
+	const char *const *wanted = SSL_get_app_data(ssl);
+	const unsigned char *found = NULL;
+
+	for (; wanted && *wanted && !found; wanted++)
+		found = tls_alpn_find(in, in_len, *wanted);
+	return found;
+}
+
+/*
+ * Where another server is met at a door for all: which certificate is shown depends on it, and TLS
+ * 1.2 has chosen that before it asks tls_on_alpn().  So it is looked for ahead of everything.
+ */
+static int
+tls_on_client_hello(SSL *ssl, int *alert, void *arg)
+{
+	static const unsigned char server[] = "\x0bxmpp-server";
+	const unsigned char *in, *chosen = NULL;
+	size_t in_len;
+
+	/* RFC 7301 §3.1: the length of the list, the list; OpenSSL refuses a wrong one later */
+	if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation, &in,
+				      &in_len) == 1 &&
+	    in_len > 2)
+		chosen = tls_alpn_choose(ssl, in + 2, (unsigned)in_len - 2);
+	if (chosen && chosen[0] == server[0] &&
+	    memcmp(chosen, server, sizeof(server) - 1) == 0) {
+		SSL_CTX *context = host_default() ? host_tls(host_default(), true) : NULL;
+
+		tls_expect_server(ssl);
+		if (context)
+			SSL_set_SSL_CTX(ssl, context);
+	}
+	return SSL_CLIENT_HELLO_SUCCESS;
+}
+
 static int
 tls_on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
 	    unsigned in_len, void *arg)
 {
-	const char *const *wanted = SSL_get_app_data(ssl);
+	const unsigned char *chosen = tls_alpn_choose(ssl, in, in_len);
 
-	if (!wanted)
+	if (!SSL_get_app_data(ssl))
 		return SSL_TLSEXT_ERR_NOACK;
-	for (; *wanted; wanted++) {
-		const unsigned char *found = tls_alpn_find(in, in_len, *wanted);
-
-		if (found) {
-			*out = found + 1;
-			*out_len = found[0];
-			if (strcmp(*wanted, "xmpp-server") == 0)
-				tls_expect_server(ssl);
-			return SSL_TLSEXT_ERR_OK;
-		}
+	if (chosen) {
+		*out = chosen + 1;
+		*out_len = chosen[0];
+		return SSL_TLSEXT_ERR_OK;
 	}
 	/* SECURITY: speaking XMPP to who asked for HTTP is how cross-protocol attacks begin (RFC
 	 * 7301 §3.2). */
@@ -207,7 +240,7 @@ tls_on_server_name(SSL *ssl, int *alert, void *arg)
 	if (jid_parse(arena, str_from(name), &jid) && jid.node_len == 0 && jid_is_bare(&jid))
 		host = tls_host_of(jid_domain(&jid));
 	arena_unref(&arena);
-	context = host ? host_tls(host) : NULL;
+	context = host ? host_tls(host, SSL_get_ex_data(ssl, server_index) != NULL) : NULL;
 	if (!context)
 		return SSL_TLSEXT_ERR_NOACK;
 	SSL_set_SSL_CTX(ssl, context);
@@ -316,6 +349,7 @@ tls_context_set_server(SSL_CTX *context)
 	SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
 	SSL_CTX_set_cert_verify_callback(context, tls_on_verify, NULL);
 	SSL_CTX_set_session_id_context(context, (const unsigned char *)"iris", 4);
+	SSL_CTX_set_client_hello_cb(context, tls_on_client_hello, NULL);
 	SSL_CTX_set_alpn_select_cb(context, tls_on_alpn, NULL);
 	SSL_CTX_set_tlsext_servername_callback(context, tls_on_server_name);
 	SSL_CTX_set_tlsext_status_cb(context, tls_on_status);

@@ -22,7 +22,9 @@ SSL_CTX *tls_context_new(struct iris_str certificate, struct iris_str key,
  * A connection's TLS, server side, ready for SSL_accept. alpn: what is spoken here, the preferred
  * one first, ending with NULL, kept until the handshake is over; a client that offers any must
  * offer one of them (direct TLS). NULL: whatever it offers is ignored (STARTTLS).  from_server:
- * asked for a certificate that proves another server; so is who offers "xmpp-server".
+ * asked for a certificate that proves another server; so is who offers "xmpp-server".  Who names
+ * one of our hosts is shown that one's certificate, for servers or for clients, as is who gets
+ * "xmpp-server"; all others that of `context`.
  */
 SSL *tls_accept_new(SSL_CTX *context, int fd, const char *const *alpn, bool from_server);
 
@@ -61,9 +63,12 @@ const char *const *tls_channel_bindings(SSL *ssl);
 
 /* --- hosts.c --- */
 
-/* The context of a host, or NULL when it has no certificate. Good for this turn of the loop
- * (SSL_new counts it). */
-SSL_CTX *host_tls(const struct iris_host *host);
+/*
+ * The context of a host, or NULL when it has no certificate. to_server: with the certificate that
+ * is for other servers, where it has one of its own.  Good for this turn of the loop (SSL_new
+ * counts it).
+ */
+SSL_CTX *host_tls(const struct iris_host *host, bool to_server);
 /* Why OpenSSL failed, in words; empties its queue. */
 const char *tls_reason(void);
 

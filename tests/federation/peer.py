@@ -110,6 +110,7 @@ class Listener:
     def __init__(self, domain, identity, port, then=None, more='', offers='', react=None):
         self.domain, self.identity, self.port, self.then, self.more = domain, identity, port, then, more
         self.offers, self.react = offers, react     # features once signed in; what comes then
+        self.context = context(identity, True)
         self.asked = False      # for both ways
         self.asked_for = []     # what came where SASL was offered
         self.server = None
@@ -150,7 +151,7 @@ class Listener:
             connection.restart()
             loop = asyncio.get_running_loop()
             connection.transport = await loop.start_tls(connection.transport, connection,
-                                                        context(self.identity, True), server_side=True)
+                                                        self.context, server_side=True)
             await until(header)
             if self.then:
                 await self.then(self, connection)

@@ -231,7 +231,7 @@ test_channel_bindings(void **state)
 {
 	static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
 	struct iris_arena *arena = arena_new();
-	SSL_CTX *server = host_tls(host_default());
+	SSL_CTX *server = host_tls(host_default(), false);
 
 	for (size_t i = 0; i < IRIS_COUNT(versions); i++) {
 		struct ends ends = shake_hands(server, versions[i], NULL);
@@ -274,7 +274,7 @@ static void
 test_client_certificates(void **state)
 {
 	static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
-	SSL_CTX *server = host_tls(host_default());
+	SSL_CTX *server = host_tls(host_default(), false);
 
 	for (size_t i = 0; i < IRIS_COUNT(versions); i++) {
 		struct ends trusted = shake_hands(server, versions[i], "client");
