@@ -20,6 +20,8 @@
 struct acks_inbound {
 	TAILQ_ENTRY(acks_inbound) entry;
 	struct acks *acks; /* counted */
+	struct reader *reader; /* whose outbox it has an id of; or NULL */
+	int64_t id;
 	bool done;
 };
 
@@ -32,12 +34,13 @@ struct acks {
 	char *id;                   /* what it is resumed by; NULL: it cannot be */
 	bool is_ours;               /* the link was begun here, and so the id is the peer's */
 	/* what they sent */
-	TAILQ_HEAD(, acks_inbound) inbound;
+	TAILQ_HEAD(acks_inbound_list, acks_inbound) inbound;
 	uint32_t handled, received; /* h; handled, or being handled */
 	uint32_t told;              /* the h that the peer was told last */
 	bool owed;                  /* an <a/> is due when h reaches owed_for */
 	uint32_t owed_for;
 	bool failed;                /* a write failed: h stands still */
+	struct reader *reader;      /* that has moved since it was kept; or NULL */
 	struct iris_wait *drained;  /* a resumption waits until all is committed */
 	/* what we sent */
 	uint32_t sent, acked;
@@ -153,6 +156,7 @@ acks_unref(struct acks **acks_p)
 	if (--acks->refs > 0)
 		return;
 	IRIS_ASSERT(TAILQ_EMPTY(&acks->inbound) && !acks->is_lost && !acks->is_asked);
+	reader_unref(&acks->reader);
 	free(acks->id);
 	free(acks->pair);
 	free(acks);
@@ -195,6 +199,7 @@ acks_detach(struct acks *acks)
 	sm_ask_cancel(&acks->ask);
 	acks_set_asked(acks, false);
 	acks->owed = false;
+	reader_keep(&acks->reader);
 	acks->link = NULL;
 	acks_unref(&link->acks);
 }
@@ -244,9 +249,11 @@ acks_drop(struct acks *acks)
 
 /* --- what they sent: §4 --- */
 
+/* How far the peer's outbox is handled is kept before it is told. */
 static void
 acks_tell(struct acks *acks)
 {
+	reader_keep(&acks->reader);
 	acks->told = acks->handled;
 	if (acks->link)
 		send_element(acks->link->stream, "a", "h", acks->handled);
@@ -276,11 +283,18 @@ acks_advance(struct acks *acks)
 
 	while ((first = TAILQ_FIRST(&acks->inbound)) && first->done) {
 		TAILQ_REMOVE(&acks->inbound, first, entry);
+		if (acks->failed)
+			reader_failed(first->reader);
+		else
+			reader_handled(first->reader, first->id, &acks->reader);
+		reader_unref(&first->reader);
 		free(first);
 		acks->refs--; /* never the last: the caller holds one */
 		if (!acks->failed)
 			acks->handled++;
 	}
+	if (!acks->link)
+		reader_keep(&acks->reader); /* nobody will be told */
 }
 
 /*
@@ -326,6 +340,16 @@ acks_stanza_ticket(struct iris_stream_ticket *arg)
 	TAILQ_INSERT_TAIL(&link->acks->inbound, inbound, entry);
 	arg->ticket = ticket_new(acks_inbound_done, inbound);
 	return IRIS_PASS;
+}
+
+void
+acks_expect(struct acks *acks, struct reader *reader, int64_t id)
+{
+	struct acks_inbound *last = TAILQ_LAST(&acks->inbound, acks_inbound_list);
+
+	IRIS_ASSERT(last && !last->reader && !last->done);
+	last->reader = reader_ref(reader);
+	last->id = id;
 }
 
 void
@@ -402,6 +426,8 @@ ask_to_enable(struct link *link)
 
 	link->asked_acks = ACKS_ENABLE;
 	element_set(enable, "resume", IRIS_STR("true"));
+	if (link->tells_ids) /* so do we, of what comes the other way */
+		element_add(enable, "outbox", NS_OUTBOX);
 	stream_send(link->stream, enable);
 	arena_unref(&arena);
 }
@@ -415,6 +441,8 @@ ask_to_resume(struct link *link, const struct acks *acks)
 	link->asked_acks = ACKS_RESUME;
 	element_set(resume, "previd", str_from(acks->id));
 	element_set_int(resume, "h", acks->handled);
+	if (link->tells_ids)
+		element_add(resume, "outbox", NS_OUTBOX);
 	stream_send(link->stream, resume);
 	arena_unref(&arena);
 }
@@ -582,6 +610,7 @@ acks_handle_enable(struct iris_stream *stream, struct iris_element *enable)
 		stream_error(stream, "policy-violation", "it is enabled already");
 		return;
 	}
+	link->tells_ids = element_child(enable, "outbox", NS_OUTBOX) != NULL;
 	acks = acks_new(link);
 	if (may_be_resumable(link, enable))
 		make_resumable(acks);
@@ -724,6 +753,7 @@ acks_handle_resume(struct iris_stream *stream, struct iris_element *resume)
 		send_failed(stream, IRIS_UNEXPECTED_REQUEST);
 		return;
 	}
+	link->tells_ids = element_child(resume, "outbox", NS_OUTBOX) != NULL;
 	acks = acks_find(link, element_get(resume, "previd"));
 	if (!acks || acks->drained) /* another one is resuming it right now */
 		send_failed(stream, acks ? IRIS_RESOURCE_CONSTRAINT : IRIS_ITEM_NOT_FOUND);

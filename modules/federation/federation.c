@@ -6,6 +6,7 @@
 #include "iris/service.h"
 #include "modules/federation/federation_private.h"
 #include "modules/federation/outbox.h"
+#include "modules/federation/reader.h"
 
 struct iris_module_self federation_self;
 
@@ -34,6 +35,9 @@ static struct iris_metric federation_metrics[] = {
 			     .help = "Stanzas that were not let out or in" },
 	[METRIC_RESUMED] = { .name = "iris_federation_resumed_total",
 			     .help = "Broken streams that were resumed" },
+	[METRIC_AGAIN] = { .name = "iris_federation_again_total", .kind = IRIS_COUNTER,
+			   .help = "Stanzas that came once more, were known by their id, and "
+				   "dropped" },
 	[METRIC_UNACKNOWLEDGED] = { .name = "iris_federation_unacknowledged_total",
 				    .help = "Stanzas handed once more, since nobody said that they "
 					    "arrived" },
@@ -115,6 +119,7 @@ federation_stop(void)
 	gate_listen(NULL);
 	route_set_remote(NULL);
 	remotes_stop();
+	readers_free();
 	server_trust_clear();
 }
 

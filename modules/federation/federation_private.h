@@ -52,6 +52,7 @@ enum federation_metric {
 	METRIC_REFUSED,
 	METRIC_RESUMED,
 	METRIC_UNACKNOWLEDGED,
+	METRIC_AGAIN,
 	METRIC_KEPT,
 };
 void federation_count(enum federation_metric metric, int64_t amount);

@@ -12,6 +12,7 @@
 /* "theirs ours" is proven. */
 struct pair {
 	struct iris_hash_node node;
+	struct reader *reader; /* when something came with an id of their outbox; or NULL */
 	char text[];
 };
 
@@ -58,11 +59,14 @@ pair_text(struct iris_arena *arena, struct iris_str theirs, struct iris_str ours
 	return arena_printf(arena, "%.*s %.*s", IRIS_STR_FMT(theirs), IRIS_STR_FMT(ours));
 }
 
-static bool
-pair_is_proven(const struct link *link, struct iris_arena *arena, struct iris_str theirs,
-	       struct iris_str ours)
+static struct pair *
+pair_find(const struct link *link, const struct iris_stanza *stanza)
 {
-	return hash_find(&link->pairs, pair_text(arena, theirs, ours)) != NULL;
+	struct iris_hash_node *node =
+		hash_find(&link->pairs, pair_text(stanza->arena, jid_domain(&stanza->from),
+						  jid_domain(&stanza->to)));
+
+	return node ? IRIS_CONTAINER(node, struct pair, node) : NULL;
 }
 
 void
@@ -73,7 +77,7 @@ link_prove(struct link *link, struct iris_str theirs, struct iris_str ours)
 	struct pair *pair;
 
 	if (!hash_find(&link->pairs, text)) {
-		pair = iris_malloc(sizeof(*pair) + text.len);
+		pair = iris_calloc(1, sizeof(*pair) + text.len);
 		memcpy(pair->text, text.base, text.len);
 		hash_insert(&link->pairs, &pair->node, (struct iris_str){ pair->text, text.len });
 		LOG(IRIS_LOG_NOTICE, "federation", "proven", LOG_STR("theirs", theirs),
@@ -94,8 +98,11 @@ static void
 pairs_free(struct link *link)
 {
 	HASH_FOREACH(node, &link->pairs) {
+		struct pair *pair = IRIS_CONTAINER(node, struct pair, node);
+
 		hash_remove(&link->pairs, node);
-		free(IRIS_CONTAINER(node, struct pair, node));
+		reader_unref(&pair->reader);
+		free(pair);
 	}
 	hash_free(&link->pairs);
 }
@@ -323,6 +330,7 @@ link_features(struct iris_stream *stream, const struct iris_element *features)
 	struct link *link = link_of(stream);
 
 	link->offers_acks = element_child(features, "sm", NS_SM) != NULL;
+	link->tells_ids = element_child(features, "outbox", NS_OUTBOX) != NULL;
 	if (link->asks && !link->asked_acks && stream_state(stream) == IRIS_STREAM_AUTHENTICATED)
 		link_agree(link);
 	else if (link->asks)
@@ -403,6 +411,8 @@ link_offer(struct iris_stream *stream, struct iris_element *features)
 	}
 	dialback_offer(features);
 	/* After dialback no features follow: it is told before. */
+	if (is_signed_in)
+		element_add(features, "outbox", NS_OUTBOX);
 	if (is_signed_in || (!is_proven && !jid_is_none(&claimed) &&
 			     dialback_may_prove(link_of(stream), jid_domain(&claimed))))
 		acks_offer(features);
@@ -431,6 +441,8 @@ link_opened(struct iris_stream *stream, const struct iris_element *header)
 		stream_send_features(stream);
 		bidi_go_up(link, jid_domain(stream_jid(stream)), str_from(link->to));
 		link_go_up(link);
+		if (!link->is_both_ways) /* it is there again: the pause after failures ends */
+			(void)remote_retry(jid_domain(stream_jid(stream)));
 		return;
 	}
 	if (!jid_is_none(&claimed) && !policy_knows(jid_domain(&claimed))) {
@@ -527,10 +539,62 @@ find_fault(struct link *link, const struct iris_stanza *stanza)
 	if (!link_is_allowed(link))
 		return "policy-violation";
 	/* SECURITY: forged senders. */
-	if (!pair_is_proven(link, stanza->arena, jid_domain(&stanza->from),
-			    jid_domain(&stanza->to)))
+	if (!pair_find(link, stanza))
 		return "invalid-from";
 	return NULL;
+}
+
+/* The reader of the stanza's pair; it may wait, and the link may be gone then. */
+static struct reader *
+pair_reader(struct iris_stream *stream, const struct iris_stanza *stanza)
+{
+	struct pair *pair = pair_find(link_of(stream), stanza);
+	struct reader *reader;
+
+	if (pair->reader)
+		return pair->reader;
+	reader = reader_open((struct iris_str){ pair->node.key.base, pair->node.key.len });
+	if (stream_state(stream) == IRIS_STREAM_BOUND && link_of(stream)) {
+		pair = pair_find(link_of(stream), stanza);
+		if (pair && !pair->reader) {
+			pair->reader = reader;
+			return reader;
+		}
+	}
+	reader_unref(&reader);
+	return NULL;
+}
+
+/* False: it is here already, or it is not taken now, and its ticket says so: it comes again. */
+static bool
+is_new(struct iris_stream *stream, struct iris_stanza *stanza, struct iris_ticket *ticket)
+{
+	int64_t id = reader_is_marked(stanza) ? reader_take_mark(stanza) : 0;
+	struct reader *reader = NULL;
+	struct link *link = link_of(stream);
+
+	if (id > 0 && link->acks)
+		reader = pair_reader(stream, stanza);
+	link = link_of(stream); /* it may have waited */
+	if (!link || stream_state(stream) != IRIS_STREAM_BOUND) {
+		ticket_fail(ticket);
+		return false;
+	}
+	if (!reader)
+		return true;
+	switch (reader_receive(reader, id)) {
+	case READER_NEW:
+		acks_expect(link->acks, reader, id);
+		return true;
+	case READER_WAITS:
+		ticket_fail(ticket);
+		link_break(link, "resource-constraint", "it is being handled from another stream");
+		return false;
+	case READER_HAS:
+		break;
+	}
+	federation_count(METRIC_AGAIN, 1);
+	return false;
 }
 
 static void
@@ -558,6 +622,10 @@ link_stanza(struct iris_stream *stream, struct iris_stanza **stanza_p, struct ir
 	if (!link->has_spoken) {
 		link->has_spoken = true;
 		bidi_adopt(link);
+	}
+	if (!is_new(stream, stanza, ticket)) {
+		stanza_unref(stanza_p);
+		return;
 	}
 	if (!policy_may_enter(stanza, link->region)) {
 		federation_count(METRIC_REFUSED, 1);

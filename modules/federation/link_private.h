@@ -4,6 +4,7 @@
 #define FEDERATION_LINK_PRIVATE_H
 
 #include "modules/federation/federation_private.h"
+#include "modules/federation/reader.h"
 #include "xep/xep0198_sm.h"
 
 /* In the slot of its stream. */
@@ -16,6 +17,7 @@ struct link {
 	struct attempt *attempt;  /* who waits for it to be up, or gone */
 	struct acks *acks;        /* XEP-0198 was agreed on; or NULL */
 	bool offers_acks;         /* ours: among the peer's features */
+	bool tells_ids;           /* the peer remembers ids of our outbox */
 	uint8_t asked_acks;       /* ours: enum acks_asked */
 	bool has_spoken;          /* theirs: something came after the features */
 	struct iris_hash pairs;   /* proven, of what comes in: "theirs ours" */
@@ -60,6 +62,8 @@ void acks_offer(struct iris_element *features);
 void acks_ask(struct link *link);
 /* A stanza was written to it. */
 void acks_sent(struct acks *acks);
+/* The stanza that came last has this id in the peer's outbox; it is to be handled. */
+void acks_expect(struct acks *acks, struct reader *reader, int64_t id);
 /* What is handed on this route is acknowledged under it, from now on. */
 void acks_bind(struct acks *acks, struct route *route);
 /* The link is lost; keep: it may be resumed. */

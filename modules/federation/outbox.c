@@ -6,6 +6,7 @@
  */
 #include "iris/log.h"
 #include "modules/federation/outbox.h"
+#include "modules/federation/reader.h"
 #include "xep/payloads.h"
 
 static struct iris_query outbox_insert = {
@@ -65,7 +66,7 @@ static struct iris_query outbox_count = {
 
 struct iris_query *const outbox_queries[] = {
 	&outbox_insert, &outbox_delete, &outbox_delete_until, &outbox_list,
-	&outbox_open, &outbox_next, &outbox_count, NULL,
+	&outbox_open, &outbox_next, &outbox_count, &reader_load, &reader_store, NULL,
 };
 
 /* --- what is kept --- */

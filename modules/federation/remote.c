@@ -9,6 +9,7 @@
 #include <openssl/rand.h>
 
 #include "modules/federation/federation_private.h"
+#include "modules/federation/reader.h"
 
 #define TICK_MS 500
 #define REST_MS 600000 /* how long it is remembered that a domain could not be reached */
@@ -422,6 +423,19 @@ remote_receive(struct remote *remote, const struct iris_delivery *delivery,
 	remote_try(remote);
 }
 
+static void
+deliver_unmarked(const struct iris_delivery *delivery, struct iris_ticket *ticket)
+{
+	struct iris_delivery clean = *delivery;
+
+	clean.stanza = stanza_copy(delivery->stanza);
+	clean.stanza->owner = delivery->stanza->owner;
+	(void)reader_take_mark(clean.stanza);
+	stanza_freeze(clean.stanza);
+	remote_deliver(&clean, ticket);
+	stanza_unref(&clean.stanza);
+}
+
 void
 remote_deliver(const struct iris_delivery *delivery, struct iris_ticket *ticket)
 {
@@ -432,6 +446,11 @@ remote_deliver(const struct iris_delivery *delivery, struct iris_ticket *ticket)
 
 	if (remotes_here()->closing)
 		return;
+	/* SECURITY: with an id of our outbox that is none a client makes others drop messages. */
+	if (reader_is_marked(stanza)) {
+		deliver_unmarked(delivery, ticket);
+		return;
+	}
 	if (!policy_may_leave(stanza, to, &condition)) {
 		federation_count(METRIC_REFUSED, 1);
 		return_to_sender(delivery, condition);

@@ -11,8 +11,10 @@
 
 #include "modules/federation/outbox.h"
 #include "modules/federation/parcel.h"
+#include "xep/xep0203_delay.h"
 
 #define ROWS_LOW 100 /* in memory, of a link that is up, before the next page is read */
+#define DELAY_MS 10000 /* who gets it later than that is told */
 #define RETRY_MS 1000 /* after the vault could not be read */
 
 /* --- lists --- */
@@ -220,13 +222,41 @@ route_may_hand(const struct route *route)
 }
 
 /*
+ * A row, for a peer that remembers ids; and what waited for long says since when (XEP-0203), where
+ * nothing says so yet.
+ */
+static void
+send_row(struct route *route, const struct parcel *parcel)
+{
+	struct iris_delivery delivery = parcel->delivery;
+	struct iris_strbuf extra = STRBUF_INIT(arena_new());
+	int64_t since_ms = log_id_time_ms(parcel->row);
+
+	strbuf_add(&extra, delivery.extra);
+	if (route->link->tells_ids)
+		strbuf_printf(&extra, "<outbox xmlns='" NS_OUTBOX "' id='%lld'/>",
+			      (long long)parcel->row);
+	if (worker_wall_ms() - since_ms > DELAY_MS && delivery.stanza->kind == IRIS_MESSAGE &&
+	    !element_child(delivery.stanza->root, "delay", NS_DELAY))
+		strbuf_printf(&extra, "<delay xmlns='" NS_DELAY "' from='%s' stamp='%.*s'/>",
+			      route->local,
+			      IRIS_STR_FMT(datetime_format(extra.arena, since_ms)));
+	delivery.extra = strbuf_str(&extra);
+	link_send(route->link, &delivery);
+	arena_unref(&extra.arena);
+}
+
+/*
  * Handed to the link.  Without XEP-0198 nothing tells that it arrived: it counts as acknowledged,
  * and is kept no longer.
  */
 static void
 route_hand(struct route *route, struct parcel *parcel)
 {
-	link_send(route->link, &parcel->delivery);
+	if (parcel->row)
+		send_row(route, parcel);
+	else
+		link_send(route->link, &parcel->delivery);
 	federation_count(METRIC_STANZAS_OUT, 1);
 	if (route->acks)
 		window_add(route, parcel);

@@ -11,3 +11,9 @@ CREATE TABLE outbox (
 	stanza {bytes} NOT NULL
 ) {table};
 CREATE INDEX outbox_by_route ON outbox (remote, local, id);
+
+-- Of the outboxes of others: up to which id all that came for a pair of domains ("theirs ours") is handled.
+CREATE TABLE outbox_readers (
+	pair TEXT PRIMARY KEY,
+	handled {int} NOT NULL
+) {narrow};

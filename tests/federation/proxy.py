@@ -10,6 +10,7 @@ class Half(asyncio.Protocol):
 
     def __init__(self, proxy):
         self.proxy, self.other, self.transport, self.waiting = proxy, None, None, []
+        self.is_far = False     # towards the target
 
     def connection_made(self, transport):
         self.transport = transport
@@ -18,7 +19,7 @@ class Half(asyncio.Protocol):
             transport.write(data)
 
     def data_received(self, data):
-        if self.proxy.dead:
+        if self.proxy.dead or self.proxy.silent and self.is_far:
             return
         self.proxy.passed += len(data)
         if self.other.transport:
@@ -37,6 +38,7 @@ class Proxy:
         self.target, self.port = port, place.free_port()
         self.halves, self.listener = set(), None
         self.dead = False       # nothing passes any more, and nobody is told
+        self.silent = False     # nothing comes back
         self.passed = self.connections = 0
 
     async def open(self):
@@ -47,7 +49,7 @@ class Proxy:
     def _accepted(self):
         half = Half(self)
         half.other = Half(self)
-        half.other.other = half
+        half.other.other, half.other.is_far = half, True
         self.connections += 1
         asyncio.ensure_future(self._connect(half))
         return half
