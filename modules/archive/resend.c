@@ -13,7 +13,6 @@
 #include "modules/archive/archive_private.h"
 #include "xep/payloads.h"
 
-#define RECALL_ENTRIES 32 /* of the log's end: what a client may not have been told of is little */
 
 struct resend_check {
 	struct iris_user *user; /* held */
@@ -88,7 +87,7 @@ resend_recall(struct iris_user *user, struct resend_window *window, int64_t sinc
 	const struct iris_log_query query = { .reader = user->account.id,
 					      .from_ms = since_ms,
 					      .backwards = true,
-					      .limit = RECALL_ENTRIES };
+					      .limit = RESEND_MAX };
 	struct iris_arena *arena = arena_new();
 	struct iris_log_page page;
 

@@ -40,7 +40,6 @@ struct acks {
 	bool owed;                  /* an <a/> is due when h reaches owed_for */
 	uint32_t owed_for;
 	bool failed;                /* a write failed: h stands still */
-	struct reader *reader;      /* that has moved since it was kept; or NULL */
 	struct iris_wait *drained;  /* a resumption waits until all is committed */
 	/* what we sent */
 	uint32_t sent, acked;
@@ -156,7 +155,6 @@ acks_unref(struct acks **acks_p)
 	if (--acks->refs > 0)
 		return;
 	IRIS_ASSERT(TAILQ_EMPTY(&acks->inbound) && !acks->is_lost && !acks->is_asked);
-	reader_unref(&acks->reader);
 	free(acks->id);
 	free(acks->pair);
 	free(acks);
@@ -199,7 +197,6 @@ acks_detach(struct acks *acks)
 	sm_ask_cancel(&acks->ask);
 	acks_set_asked(acks, false);
 	acks->owed = false;
-	reader_keep(&acks->reader);
 	acks->link = NULL;
 	acks_unref(&link->acks);
 }
@@ -249,11 +246,9 @@ acks_drop(struct acks *acks)
 
 /* --- what they sent: §4 --- */
 
-/* How far the peer's outbox is handled is kept before it is told. */
 static void
 acks_tell(struct acks *acks)
 {
-	reader_keep(&acks->reader);
 	acks->told = acks->handled;
 	if (acks->link)
 		send_element(acks->link->stream, "a", "h", acks->handled);
@@ -286,15 +281,13 @@ acks_advance(struct acks *acks)
 		if (acks->failed)
 			reader_failed(first->reader);
 		else
-			reader_handled(first->reader, first->id, &acks->reader);
+			reader_handled(first->reader, first->id);
 		reader_unref(&first->reader);
 		free(first);
 		acks->refs--; /* never the last: the caller holds one */
 		if (!acks->failed)
 			acks->handled++;
 	}
-	if (!acks->link)
-		reader_keep(&acks->reader); /* nobody will be told */
 }
 
 /*

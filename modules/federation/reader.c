@@ -22,6 +22,8 @@ struct reader {
 	_Atomic int64_t received;   /* handled, or being handled */
 	_Atomic int64_t handled;    /* committed, with all before it */
 	_Atomic int64_t kept;       /* in the vault, or on its way there */
+	atomic_bool is_moved;       /* it is in the list of a worker */
+	TAILQ_ENTRY(reader) moved_entry; /* of that worker */
 	char pair[];
 };
 
@@ -38,6 +40,12 @@ struct iris_query reader_store = {
 	       "ON CONFLICT (pair) DO UPDATE SET handled = EXCLUDED.handled",
 	.params = { { "pair", IRIS_TEXT }, { "handled", IRIS_INT } },
 };
+
+/* Of one worker: what has moved in this turn, held. */
+static _Thread_local struct moved {
+	struct iris_turn turn;
+	TAILQ_HEAD(, reader) readers;
+} moved;
 
 static pthread_mutex_t readers_lock = PTHREAD_MUTEX_INITIALIZER; /* of the next two, and holders */
 static struct iris_hash readers;
@@ -194,24 +202,35 @@ keep(struct reader *reader)
 		rise(&reader->kept, handled); /* else with the next one */
 }
 
-void
-reader_keep(struct reader **reader_p)
+/* Once for all that one commit has moved. */
+static void
+keep_moved(struct iris_turn *turn)
 {
-	if (*reader_p)
-		keep(*reader_p);
-	reader_unref(reader_p);
+	struct moved *here = IRIS_CONTAINER(turn, struct moved, turn);
+	struct reader *reader;
+
+	while ((reader = TAILQ_FIRST(&here->readers)) != NULL) {
+		TAILQ_REMOVE(&here->readers, reader, moved_entry);
+		atomic_store(&reader->is_moved, false);
+		keep(reader);
+		reader_unref(&reader);
+	}
 }
 
 void
-reader_handled(struct reader *reader, int64_t id, struct reader **moved_p)
+reader_handled(struct reader *reader, int64_t id)
 {
 	if (!reader)
 		return;
 	rise(&reader->handled, id);
-	if (*moved_p == reader)
+	if (atomic_exchange(&reader->is_moved, true))
 		return;
-	reader_keep(moved_p);
-	*moved_p = reader_ref(reader);
+	if (!moved.readers.tqh_last) {
+		TAILQ_INIT(&moved.readers);
+		moved.turn.fn = keep_moved;
+	}
+	TAILQ_INSERT_TAIL(&moved.readers, reader_ref(reader), moved_entry);
+	worker_at_turn_end(&moved.turn);
 }
 
 void

@@ -26,15 +26,10 @@ enum reader_view {
 };
 
 enum reader_view reader_receive(struct reader *reader, int64_t id);
-/*
- * Committed, and so are all of this pair that came before it: it has moved. What had moved before,
- * and is another, is kept. Accepts NULL.
- */
-void reader_handled(struct reader *reader, int64_t id, struct reader **moved_p);
+/* Committed, and so are all of this pair before it: kept when the turn ends. Accepts NULL. */
+void reader_handled(struct reader *reader, int64_t id);
 /* Something was not committed: what is above the last one that was may come again. Accepts NULL. */
 void reader_failed(struct reader *reader);
-/* Posts how far it is, if that has changed, and lets go of it; accepts NULL. */
-void reader_keep(struct reader **reader_p);
 
 /* Does it have our element? Not to be believed of who has not proven to be a server. */
 bool reader_is_marked(const struct iris_stanza *stanza);

@@ -14,6 +14,7 @@ from peer import Listener, Peer
 from proxy import Proxy
 
 SM = 'urn:xmpp:sm:3'
+RSM = 'http://jabber.org/protocol/rsm'
 
 
 class Pair:
@@ -224,6 +225,47 @@ async def ids_that_clients_make_up(bed):
         for n in range(1, 5):
             pair.romeo.say(pair.juliet.address, 'made %d' % n)
         await expect(pair.juliet, 'made', 4, first=1)
+
+
+async def history(person, page=50):
+    """Bodies of the whole archive, in order."""
+    bodies, after = [], ''
+    while True:
+        person.send_stanza("<iq type='set' id='h%d'><query xmlns='urn:xmpp:mam:2'><set xmlns='%s'><max>%d</max>%s</set></query></iq>" % (
+            len(bodies), RSM, page, after and '<after>%s</after>' % after))
+        got, ident = [], 'h%d' % len(bodies)
+        while True:
+            element = await person.wait('a page', lambda e: e.get('id') == ident or e.find('{urn:xmpp:mam:2}result') is not None)
+            if element.get('id') == ident:
+                break
+            got.append(element.find('.//{jabber:client}body').text)
+        bodies += got
+        last = element.find('.//{%s}last' % RSM)
+        if len(got) < page or last is None:
+            return bodies
+        after = last.text
+
+
+@case
+async def the_receiver_is_killed(bed):
+    """Killed while it reads, twice: everything is in its archive once, and in order."""
+    async with Pair(bed, 'reads') as pair:
+        for n in range(400):
+            pair.romeo.send_stanza("<message to='%s' type='chat' id='k%d'><body>k %d</body><origin-id xmlns='urn:xmpp:sid:0' "
+                                   "id='k%d'/></message>" % (pair.juliet.address, n, n, n))
+            await asyncio.sleep(0.002)      # not all in one commit: of one, the archive finds the last 128
+            if n in (130, 290):
+                await pair.juliet.message('k %d' % (n - 20))
+                await pair.south.kill()
+                await pair.south.start()
+                await pair.juliet.sign_in()
+        await pair.juliet.message('k 399', 30)
+        await until_waiting(pair.north, 0, 30)
+        bodies = [b for b in await history(pair.juliet) if b.startswith('k ')]
+        missing = [n for n in range(400) if 'k %d' % n not in bodies]
+        need(not missing, '%d are missing: %s' % (len(missing), missing[:10]))
+        need(len(bodies) == 400, '%d came twice' % (len(bodies) - 400))
+        need(bodies == ['k %d' % n for n in range(400)], 'they are out of order')
 
 
 @case
