@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Regions that the map has isolated, or as an edge: what is not there, and what is refused before it is."""
 import asyncio
+import contextlib
 import os
 import ssl
 
@@ -91,7 +92,10 @@ class Classed(Server):
     def sockets(self):
         """[(protocol, local port, remote port, is it listening)] of the process."""
         folder = '/proc/%d/fd' % self.process.pid
-        links = [os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder)]
+        links = []
+        for fd in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):    # it was closed meanwhile
+                links.append(os.readlink(os.path.join(folder, fd)))
         mine = {link[8:-1] for link in links if link.startswith('socket:[')}
         found = []
         for protocol in ('tcp', 'tcp6', 'udp', 'udp6', 'raw', 'raw6'):
