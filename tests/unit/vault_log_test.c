@@ -28,7 +28,8 @@ static struct model_entry model[ENTRIES_MAX]; /* ascending by id */
 static size_t model_count;
 static struct model_entry held[HELD];         /* have an id, and are not appended yet */
 static uint64_t seed;
-static _Atomic int64_t clock_ms = 1793491200000; /* the first of November 2026 */
+/* An hour into November 2026: back to a month before the first one there are no parts. */
+static _Atomic int64_t clock_ms = 1793494800000;
 
 static int64_t
 clock_read(void)
